@@ -1,0 +1,247 @@
+"""Training: metrics against plain re-computation, and the run's life through kills, races and damaged files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from addlib.checkpoints import CheckpointError
+from addlib.model import ModelConfig, answer_logits, weights
+from addlib.sampling import training_questions
+from addlib.task import AdditionTask
+from addlib.training import TrainConfig, Trainer, answer_nll, load_or_train
+
+SMALL = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
+
+
+def test_recorded_metrics_equal_a_plain_recomputation():
+    trainer = Trainer(SMALL, "cpu")
+    generator = torch.Generator().manual_seed(SMALL.seed)
+    for step in range(5):
+        questions = training_questions(SMALL.task, SMALL.batch_size, step, generator)
+        logits = answer_logits(trainer.model, SMALL.task, questions.tokens).detach().double()
+        log_probs = logits.log_softmax(-1)
+        total, digit, bucket = [], [[] for _ in range(3)], {}
+        for q in range(len(questions)):
+            for column in range(3):
+                loss = -log_probs[q, column, questions.answer[q, column]].item()
+                total.append(loss)
+                digit[column].append(loss)
+                if column < 2:
+                    bucket.setdefault((column, questions.bucket[q, column].item()), []).append(loss)
+        trainer.train_step()
+        history = trainer.history
+        assert history.loss[step].item() == pytest.approx(sum(total) / len(total), rel=1e-5)
+        for column in range(3):
+            assert history.digit_loss[step, column].item() == pytest.approx(
+                sum(digit[column]) / len(questions), rel=1e-5
+            )
+        for column in range(2):
+            for code in range(3):
+                cases = bucket.get((column, code), [])
+                assert history.bucket_count[step, column, code] == len(cases)
+                measured = history.bucket_loss[step, column, code].item()
+                assert measured == pytest.approx(sum(cases) / len(cases), rel=1e-5) if cases else measured != measured
+    assert history.bucket_loss[:5].isnan().any()  # US9 at the units column never happens
+    assert history.lr[:5].tolist() == pytest.approx([SMALL.lr * (i + 1) / 10 for i in range(5)])
+
+
+def test_training_learns_and_a_finished_run_is_loaded_back(cache):
+    config = replace(SMALL, steps=300, lr=3e-3, snapshot_every=100)
+    run = load_or_train(config, "cpu", progress=False)
+    assert run.history.loss[-20:].mean() < 0.8 * run.history.loss[:5].mean()
+    assert run.snapshot_steps == [0, 100, 200, 300]
+    stamp = (config.folder.path / "run.json").stat().st_mtime_ns
+    again = load_or_train(config, "cpu", progress=False)
+    assert (config.folder.path / "run.json").stat().st_mtime_ns == stamp
+    assert same_weights(run.model, again.model)
+    assert torch.equal(run.history.loss, again.history.loss)
+    assert same_weights(run.model_at(300), run.model)
+    assert not same_weights(run.model_at(100), run.model)
+    assert run.record["device"] == "cpu"
+    assert not list(cache.rglob("resume*"))
+    with pytest.raises(ValueError, match=r"steps = 7: weights were kept after \[0, 100, 200, 300\]"):
+        run.snapshot(7)
+
+
+def test_two_layers_and_attention_only_train(cache):
+    for model in (ModelConfig(n_layers=2, width=24), ModelConfig(width=24, attn_only=True)):
+        run = load_or_train(replace(SMALL, model=model, steps=20), "cpu", progress=False)
+        assert run.history.loss.isfinite().all()
+
+
+def test_bf16_stays_close_to_fp32_and_is_another_run(cache):
+    full, half = (load_or_train(replace(SMALL, precision=p), "cpu", progress=False) for p in ("fp32", "bf16"))
+    assert full.config.folder.key != half.config.folder.key
+    assert not torch.equal(full.history.loss, half.history.loss)
+    assert torch.allclose(full.history.loss, half.history.loss, atol=0.05)
+
+
+TRAIN = """
+import os, sys
+from dataclasses import replace
+from addlib.model import ModelConfig
+from addlib.task import AdditionTask
+from addlib.training import TrainConfig, load_or_train
+config = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=int(sys.argv[1]), snapshot_every=50, batch_size=16)
+run = load_or_train(config, "cpu", progress=False)
+print("steps trained here:", run.record["steps_in_this_session"])
+"""
+
+
+def start_training(steps, cache):
+    environment = {**os.environ, "ADDLIB_CACHE": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(steps)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_killed_training_resumes_to_identical_weights(tmp_path, monkeypatch):
+    steps = 1000
+    killed = start_training(steps, tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").rglob("resume.safetensors")):
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, "training ended before it could be killed"
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not list((tmp_path / "killed").rglob("run.json"))
+    config = TrainConfig(
+        task=AdditionTask(2), model=ModelConfig(width=24), steps=steps, snapshot_every=50, batch_size=16
+    )
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "killed"))
+    resumed = load_or_train(config, "cpu", progress=False)
+    assert 0 < resumed.record["steps_in_this_session"] < steps
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "whole"))
+    whole = load_or_train(config, "cpu", progress=False)
+    assert whole.record["steps_in_this_session"] == steps
+    assert same_weights(resumed.model, whole.model)
+    for name, tensor in whole.history.tensors().items():
+        assert torch.equal(tensor.nan_to_num(-1.0), resumed.history.tensors()[name].nan_to_num(-1.0)), name
+
+
+def test_two_processes_train_one_run_once(tmp_path):
+    both = [start_training(600, tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert all("steps trained here: 600" in text for text in outputs)  # both read the record of the one training
+    assert sum("waiting for it to finish" in text for text in outputs) <= 1
+    assert len(list(tmp_path.rglob("run.json"))) == 1
+
+
+def finished(cache):
+    run = load_or_train(SMALL, "cpu", progress=False)
+    return run.config.folder.path
+
+
+def test_truncated_checkpoint_is_refused(cache):
+    file = finished(cache) / "weights-000060.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"weights-000060.safetensors is damaged .* Delete the folder .* retrain"):
+        load_or_train(SMALL, "cpu", progress=False)
+
+
+def test_checkpoint_with_one_altered_byte_is_refused(cache):
+    file = finished(cache) / "weights-000060.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-50] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="was altered after it was written"):
+        load_or_train(SMALL, "cpu", progress=False)
+
+
+def test_foreign_checkpoints_are_refused(cache):
+    file = finished(cache) / "weights-000060.safetensors"
+    other = replace(SMALL, seed=1)
+    load_or_train(other, "cpu", progress=False)
+    file.write_bytes((other.folder.path / file.name).read_bytes())
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        load_or_train(SMALL, "cpu", progress=False)
+    save_file({"a": torch.zeros(3)}, file)
+    with pytest.raises(CheckpointError, match="was not written by addlib"):
+        load_or_train(SMALL, "cpu", progress=False)
+    SMALL.folder.write(file.name, {"a": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match="other names, shapes or types"):
+        load_or_train(SMALL, "cpu", progress=False)
+    file.unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_or_train(SMALL, "cpu", progress=False)
+
+
+def test_damaged_or_foreign_record_is_refused(cache):
+    record = finished(cache) / "run.json"
+    text = record.read_text()
+    record.write_text(text[: len(text) // 2])
+    with pytest.raises(CheckpointError, match=r"run.json is damaged"):
+        load_or_train(SMALL, "cpu", progress=False)
+    record.write_text(text.replace('"seed": 129000', '"seed": 1'))
+    with pytest.raises(CheckpointError, match=r"run.json describes another run"):
+        load_or_train(SMALL, "cpu", progress=False)
+
+
+def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"could not write .*No space left on device; free some space"):
+        load_or_train(SMALL, "cpu", progress=False)
+    assert not [path for path in cache.rglob("*") if path.suffix in (".safetensors", ".tmp", ".json")]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps = 0: must be a whole number of at least 1"),
+        ({"batch_size": 1.5}, "batch_size = 1.5"),
+        ({"lr": -1e-4}, r"lr = -0.0001: must be in \(0, 1\]"),
+        ({"lr": float("nan")}, "lr = nan"),
+        ({"weight_decay": -0.1}, r"weight_decay = -0.1: must be in \[0, 10\]"),
+        ({"beta2": 1.0}, r"beta2 = 1.0: must be in \[0, 1\)"),
+        ({"enrich_share": 1.2}, r"enrich_share = 1.2: must be in \[0, 1\]"),
+        ({"precision": "fp8"}, "precision = 'fp8': must be 'fp32' or 'bf16'"),
+        ({"seed": -1}, "seed = -1"),
+    ],
+)
+def test_bad_configurations_are_refused_before_training(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**arguments)
+    with pytest.raises(ValueError, match=r"device = 'cuda:99'"):
+        load_or_train(SMALL, "cuda:99")
+
+
+def test_key_covers_the_whole_configuration():
+    variants = [
+        SMALL,
+        replace(SMALL, seed=1),
+        replace(SMALL, lr=1e-4),
+        replace(SMALL, task=AdditionTask(2, carry=False)),
+        replace(SMALL, model=ModelConfig(width=24, attn_only=True)),
+        replace(SMALL, enrich_every=0),
+    ]
+    assert len({config.folder.key for config in variants}) == len(variants)
+
+
+def test_nll_is_minus_log_probability():
+    logits = torch.randn(3, 2, 12, generator=torch.Generator().manual_seed(0))
+    answer = torch.tensor([[1, 2], [3, 4], [0, 9]])
+    expected = -logits.double().softmax(-1).gather(2, answer[:, :, None])[..., 0].log()
+    assert torch.allclose(answer_nll(logits, answer), expected)
