@@ -1,0 +1,48 @@
+"""Evaluation against questions answered one at a time, and intervals against published values."""
+
+import pytest
+import torch
+
+from addlib.evaluation import answer, wilson_interval
+from addlib.model import ModelConfig, build_model
+from addlib.sampling import uniform_questions
+from addlib.task import AdditionTask
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("answer_order", ["msd", "lsd"])
+def test_answers_do_not_depend_on_the_batch_size_and_equal_free_writing(n_layers, answer_order):
+    task, config = AdditionTask(2, base=3, answer_order=answer_order), ModelConfig(n_layers=n_layers, width=24)
+    model = build_model(config, task, seed=4)
+    questions = uniform_questions(task, 200, torch.Generator().manual_seed(1))
+    answers = answer(model, config, questions, batch_size=200)
+    again = answer(model, config, questions, batch_size=7)
+    assert torch.equal(answers.digits, again.digits)
+    assert torch.allclose(answers.nll, again.nll, atol=1e-5)
+
+    written = questions.tokens.clone()  # the model writes its own answer, token by token
+    written[:, 2 * task.n_digits + 2 :] = 0
+    for position in task.answer_positions:
+        written[:, position + 1] = model(written)[:, position].argmax(-1)
+    assert torch.equal((written == questions.tokens).all(1), answers.right)
+    assert 0 < answers.digit_right.float().mean() < 1
+
+
+def test_no_questions_are_refused():
+    task, config = AdditionTask(2), ModelConfig(width=24)
+    model = build_model(config, task, seed=4)
+    questions = uniform_questions(task, 0, torch.Generator().manual_seed(1))
+    with pytest.raises(ValueError, match="0 questions"):
+        answer(model, config, questions)
+
+
+def test_wilson_interval_known_answers():
+    low, high = wilson_interval(92, 100)
+    assert (low, high) == pytest.approx((0.8502, 0.9589), abs=5e-4)
+    low, high = wilson_interval(0, 10)
+    assert low == 0
+    assert high == pytest.approx(0.2775, abs=5e-4)
+    with pytest.raises(ValueError, match="11 successes in 10 trials"):
+        wilson_interval(11, 10)
+    with pytest.raises(ValueError, match="confidence = 1"):
+        wilson_interval(1, 2, confidence=1)
