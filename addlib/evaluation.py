@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from addlib.fastpath import FastForward, covers
+from addlib.history import answer_nll
 from addlib.model import ModelConfig, answer_logits
 from addlib.task import Questions
-from addlib.training import answer_nll
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -77,11 +77,16 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
+def device_name(device: torch.device) -> str:
+    """``"cpu"``, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def build_model(config: ModelConfig, task: AdditionTask, seed: int, device: str = "cpu") -> TransformerBridge:
     """A freshly initialised TransformerLens bridge: ReLU, LayerNorm, learned positions, vocabulary B + 2 in and out.
 
-    Weights are drawn on the CPU from ``seed`` alone, so they don't depend on the device. TransformerLens 4 scales output
-    projections by 1/√(2 · layers) at initialisation; its version 2, which older write-ups used, did not.
+    Weights are drawn on the CPU from ``seed`` alone, so they don't depend on the device. TransformerLens 4 scales
+    output projections by 1/√(2 · layers) at initialisation; its version 2, which older write-ups used, did not.
     """
     import transformer_lens.model_bridge.sources.native  # noqa: F401  registers boot_native
     from transformer_lens.config import TransformerBridgeConfig

@@ -7,22 +7,21 @@ import json
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from addlib import __version__
 from addlib.checkpoints import RunFolder, cache_dir
 from addlib.fastpath import FastForward, covers
-from addlib.model import ModelConfig, answer_logits, build_model, choose_device, weights
+from addlib.history import History, answer_nll
+from addlib.model import ModelConfig, answer_logits, build_model, choose_device, device_name, weights
 from addlib.sampling import training_questions
-from addlib.task import BUCKETS, AdditionTask, Questions
+from addlib.task import AdditionTask
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -90,53 +89,6 @@ class TrainConfig:
         return RunFolder(name, description, cache_dir())
 
 
-@dataclass(frozen=True)
-class History:
-    """What was recorded at each step; losses in nats, as batch means of -log p(true digit). Columns: units first."""
-
-    loss: Float[Tensor, " steps"]
-    digit_loss: Float[Tensor, "steps n_answer"]
-    bucket_loss: Float[Tensor, "steps n_digits bucket"]  # NaN where a batch has no case
-    bucket_count: Int[Tensor, "steps n_digits bucket"]
-    grad_norm: Float[Tensor, " steps"]
-    lr: Float[Tensor, " steps"]
-
-    @classmethod
-    def empty(cls, config: TrainConfig, device: torch.device | str = "cpu") -> History:
-        n, steps = config.task.n_digits, config.steps
-        nan = {"fill_value": float("nan"), "device": device}
-        return cls(
-            loss=torch.full((steps,), **nan),
-            digit_loss=torch.full((steps, n + 1), **nan),
-            bucket_loss=torch.full((steps, n, len(BUCKETS)), **nan),
-            bucket_count=torch.zeros(steps, n, len(BUCKETS), dtype=torch.int32, device=device),
-            grad_norm=torch.full((steps,), **nan),
-            lr=torch.full((steps,), **nan),
-        )
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def record(self, step: int, nll: Tensor, questions: Questions, grad_norm: Tensor, lr: float) -> None:
-        """Store one step; ``nll`` is (batch, n_answer), by column. Stays on the device."""
-        self.loss[step] = nll.mean()
-        self.digit_loss[step] = nll.mean(0)
-        member = F.one_hot(questions.bucket, len(BUCKETS))  # (batch, n_digits, bucket)
-        count = member.sum(0)
-        self.bucket_count[step] = count
-        self.bucket_loss[step] = (member * nll[:, : questions.task.n_digits, None]).sum(0) / count
-        self.grad_norm[step] = grad_norm
-        self.lr[step] = lr
-
-
-def answer_nll(
-    logits: Float[Tensor, "batch n_answer d_vocab"], answer: Int[Tensor, "batch n_answer"]
-) -> Float[Tensor, "batch n_answer"]:
-    """-log p of each true answer digit, in nats; the softmax is taken in float64."""
-    flat = F.cross_entropy(logits.double().flatten(0, 1), answer.flatten(), reduction="none")
-    return flat.view(answer.shape)
-
-
 class Trainer:
     """One training in progress: model, optimiser, question stream and history, all on one device."""
 
@@ -157,7 +109,7 @@ class Trainer:
             fused=True,
         )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        self.history = History.empty(config, self.device)
+        self.history = History.empty(config.task, config.steps, self.device)
 
     def train_step(self) -> None:
         """Draw a batch, take one optimiser step, record its metrics. Nothing waits for the device."""
@@ -266,7 +218,7 @@ def load_or_train(config: TrainConfig | None = None, device: str = "auto", progr
     record = folder.record()
     model = build_model(config.model, config.task, config.seed, str(where))
     final = folder.read(_snapshot_file(config.steps), like=weights(model))
-    history = History(**folder.read("history.safetensors", like=History.empty(config).tensors()))
+    history = History(**folder.read("history.safetensors", like=History.empty(config.task, config.steps).tensors()))
     _set_weights(model, final)
     return Run(config, model, history, record)
 
@@ -314,11 +266,6 @@ def _train(config: TrainConfig, device: str, progress: bool) -> None:
         }
     )
     (folder.path / "resume.safetensors").unlink(missing_ok=True)
-
-
-def device_name(device: torch.device) -> str:
-    """``"cpu"``, or the GPU's own name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 RUNS = {"main": TrainConfig()}

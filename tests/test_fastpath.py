@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from addlib.fastpath import FastForward, Rows
+from addlib.history import answer_nll
 from addlib.model import ModelConfig, answer_logits, build_model, choose_device, weights
 from addlib.sampling import training_questions
 from addlib.task import AdditionTask
-from addlib.training import answer_nll
 
 
 def loss_and_gradients(model, forward, questions):

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from addlib.checkpoints import CheckpointError
+from addlib.history import answer_nll
 from addlib.model import ModelConfig, answer_logits, weights
 from addlib.sampling import training_questions
 from addlib.task import AdditionTask
-from addlib.training import TrainConfig, Trainer, answer_nll, load_or_train
+from addlib.training import TrainConfig, Trainer, load_or_train
 
 SMALL = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16)
 
@@ -99,7 +100,8 @@ from dataclasses import replace
 from addlib.model import ModelConfig
 from addlib.task import AdditionTask
 from addlib.training import TrainConfig, load_or_train
-config = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=int(sys.argv[1]), snapshot_every=50, batch_size=16)
+task, model, steps = AdditionTask(2), ModelConfig(width=24), int(sys.argv[1])
+config = TrainConfig(task, model, steps=steps, snapshot_every=50, batch_size=16)
 run = load_or_train(config, "cpu", progress=False)
 print("steps trained here:", run.record["steps_in_this_session"])
 """

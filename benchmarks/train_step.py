@@ -1,0 +1,188 @@
+"""One training step, the plain way and the short way, timed side by side on the same machine in the same run.
+
+The plain loop is what one writes first: the library's forward at every position, questions built column by column, and
+each bucket's sum copied to the host. It records the same metrics as ours. Blocks of steps of both alternate, with a
+matrix product timed between them, so that a machine that slows down slows all three.
+
+    python benchmarks/train_step.py            # writes benchmarks/results.json and prints a table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from addlib.claims import revision
+from addlib.model import build_model, choose_device, device_name
+from addlib.training import TrainConfig, Trainer
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+class NaiveLoop:
+    """The addition model trained without any of our shortcuts; one call is one step."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.model = build_model(config.model, config.task, config.seed, str(device))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay
+        )
+        self.random = random.Random(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.history: list[dict] = []
+
+    def questions(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        n, base, batch = self.config.task.n_digits, self.config.task.base, self.config.batch_size
+        x = torch.randint(base, (batch, n), generator=self.generator)
+        y = torch.randint(base, (batch, n), generator=self.generator)
+        if self.random.randint(1, 5) == 1:
+            change_x = self.random.randint(0, 1) == 0
+            for cell in self.random.sample(range(batch * n), batch * n // 5):
+                question, column = divmod(cell, n)
+                if change_x:
+                    x[question, column] = base - 1 - y[question, column]
+                else:
+                    y[question, column] = base - 1 - x[question, column]
+        tokens = torch.zeros(batch, 3 * n + 3, dtype=torch.int64)
+        tokens[:, n], tokens[:, 2 * n + 1] = base, base + 1
+        bucket = torch.zeros(batch, n, dtype=torch.int64)
+        carry = torch.zeros(batch, dtype=torch.int64)
+        for column in range(n):
+            a, b = x[:, column], y[:, column]
+            tokens[:, n - 1 - column] = a
+            tokens[:, 2 * n - column] = b
+            total = a + b + carry
+            tokens[:, 3 * n + 2 - column] = total % base
+            bucket[:, column] = torch.where(carry == 0, 0, torch.where(a + b == base - 1, 2, 1))
+            carry = total // base
+        tokens[:, 2 * n + 2] = carry
+        return tokens.to(self.device), bucket.to(self.device), tokens[:, 2 * n + 2 :].to(self.device)
+
+    def __call__(self) -> None:
+        n, step = self.config.task.n_digits, len(self.history)
+        tokens, bucket, answer = self.questions()
+        lr = self.config.lr * min(1.0, (step + 1) / self.config.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        logits = self.model(tokens)
+        log_probs = logits[:, 2 * n + 1 : -1].to(torch.float64).log_softmax(-1)
+        nll = -log_probs.gather(-1, answer[:, :, None])[:, :, 0]
+        loss = nll.mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = sum((p.grad**2).sum() for p in self.model.parameters()).sqrt()
+        self.optimizer.step()
+        record = {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": lr}
+        for digit in range(n + 1):
+            record[f"A{digit}"] = nll[:, n - digit].mean().item()
+        for column in range(n):
+            for code in range(3):
+                cases = nll[:, n - column][bucket[:, column] == code]
+                record[f"loss {code} {column}"] = cases.mean().item()
+                record[f"count {code} {column}"] = len(cases)
+        self.history.append(record)
+
+
+def seconds(call, times: int, device: torch.device) -> float:
+    """Seconds per call over ``times`` calls in a row."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / times
+
+
+def measure(device: torch.device, repeats: int, block: int) -> dict:
+    """Medians over ``repeats`` alternating blocks of ``block`` steps."""
+    config = TrainConfig(steps=2 * (repeats + 1) * block + 10)
+    naive, fast = NaiveLoop(config, device), Trainer(config, str(device))
+    square = torch.randn(2048, 2048, device=device)
+    with FlopCounterMode(display=False) as counter:
+        fast.train_step()
+    flops = counter.get_total_flops()
+    times: dict[str, list[float]] = {"naive": [], "fast": [], "gemm": []}
+    for repeat in range(repeats + 1):  # the first block warms up
+        block_times = {
+            "naive": seconds(naive, block, device),
+            "fast": seconds(fast.train_step, 2 * block, device),
+            "gemm": seconds(lambda: square @ square, 5, device),
+        }
+        if repeat:
+            for name, value in block_times.items():
+                times[name].append(value)
+            print(
+                f"  {repeat}/{repeats}: " + ", ".join(f"{n} {1e3 * v:.1f} ms" for n, v in block_times.items()),
+                flush=True,
+            )
+    rates = [2 * 2048**3 / t for t in times["gemm"]]
+    return {
+        "naive_ms": round(1e3 * statistics.median(times["naive"]), 2),
+        "fast_ms": round(1e3 * statistics.median(times["fast"]), 2),
+        "ratio": round(statistics.median(n / f for n, f in zip(times["naive"], times["fast"], strict=True)), 3),
+        "gemm_fraction": round(statistics.median(flops / f / r for f, r in zip(times["fast"], rates, strict=True)), 3),
+        "gflop_per_step": round(flops / 1e9, 3),
+        "gemm_peak_gflops": round(statistics.median(rates) / 1e9, 1),
+        "repeats": repeats,
+        "steps_per_repeat": {"naive": block, "fast": 2 * block},
+        "fast_ms_range": [round(1e3 * f(times["fast"]), 2) for f in (min, max)],
+        "naive_ms_range": [round(1e3 * f(times["naive"]), 2) for f in (min, max)],
+        "device": device_name(device),
+    }
+
+
+PEAK = """
+import resource
+from addlib.training import TrainConfig, Trainer
+trainer = Trainer(TrainConfig(), "cpu")
+for _ in range(30):
+    trainer.train_step()
+trainer.state()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--block", type=int, default=10, help="plain steps per repeat; twice as many of ours")
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        print(f"training step on {name}:")
+        results[f"train_step_{name}"] = measure(choose_device(name), arguments.repeats, arguments.block)
+    peak = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True).stdout
+    results["train_step_cpu"]["peak_gib"] = round(float(peak), 2)
+    results["machine"] = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "revision": revision(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{'':18}{'naive':>10}{'fast':>10}{'ratio':>8}{'of GEMM peak':>14}")
+    for name, row in results.items():
+        if name.startswith("train_step"):
+            print(
+                f"{name:18}{row['naive_ms']:>7} ms{row['fast_ms']:>7} ms{row['ratio']:>8}{row['gemm_fraction']:>14.0%}"
+            )
+    print(f"Peak memory of training: {results['train_step_cpu']['peak_gib']} GiB. Written to {RESULTS.name}.")
+
+
+if __name__ == "__main__":
+    main()
