@@ -1,0 +1,418 @@
+"""Figures: every spike survives, colours stay readable and apart, bad input is refused, exports are whole."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addlib import figures, palette
+from addlib.decimation import carry_forward, compact, decimate
+
+ROOT = str(Path(palette.__file__).parents[1])
+
+UNITS = dict(x_title="training step (count)", y_title="loss (nats)")
+
+
+def colour_vision(kind):
+    """Machado, Oliveira and Fernandes (2009), severity 1: how a kind of colour blindness sees linear RGB."""
+    return np.array(
+        dict(
+            normal=np.eye(3),
+            protan=[[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+            deutan=[[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+            tritan=[[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+        )[kind]
+    )
+
+
+def oklab(rgb):
+    """Ottosson's OKLab of linear RGB: equal distances look about equally far apart."""
+    to_lms = [[0.412221, 0.536333, 0.051446], [0.211904, 0.680700, 0.107397], [0.088302, 0.281719, 0.629979]]
+    to_lab = [[0.210454, 0.793618, -0.004072], [1.977999, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+    return np.array(to_lab) @ np.cbrt(np.array(to_lms) @ rgb)
+
+
+def seen(colour, kind):
+    encoded = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return oklab(np.clip(colour_vision(kind) @ linear, 0, 1))
+
+
+def closest(colours, kind):
+    """Smallest distance of two of the colours in OKLab (black to white: 100; two greys just told apart: about 2)."""
+    return min(100 * np.linalg.norm(seen(a, kind) - seen(b, kind)) for a, b in itertools.combinations(colours, 2))
+
+
+# ---------------------------------------------------------------------- decimation
+def test_a_planted_spike_survives():
+    x, y = np.arange(100_000.0), np.zeros(100_000)
+    y[31_337], y[77_777] = 9, -5
+    kept_x, kept_y = decimate(x, y, max_points=50)
+    assert len(kept_x) <= 50
+    assert kept_y[kept_x == 31_337] == 9
+    assert kept_y[kept_x == 77_777] == -5
+
+
+@given(st.data())
+def test_decimation_keeps_ends_and_the_extremes_of_every_bucket(data):
+    n, most = data.draw(st.integers(1, 300)), data.draw(st.integers(4, 60))
+    steps = data.draw(st.lists(st.integers(1, 50), min_size=n, max_size=n))
+    x = np.cumsum(steps).astype(float)
+    y = np.array(data.draw(st.lists(st.integers(-20, 20), min_size=n, max_size=n)), dtype=float)
+    kept_x, kept_y = decimate(x, y, most)
+    assert len(kept_x) <= most or n <= most
+    assert set(zip(kept_x, kept_y, strict=True)) <= set(zip(x, y, strict=True))
+    assert (np.diff(kept_x) > 0).all()
+    assert (kept_x[0], kept_y[0], kept_x[-1], kept_y[-1]) == (x[0], y[0], x[-1], y[-1])
+    if n <= most:
+        return
+    edges = x[0] + (x[-1] - x[0]) * np.arange((most - 2) // 2 + 1) / ((most - 2) // 2)
+    for left, right in itertools.pairwise(edges):
+        inside = (x >= left + 1e-6) & (x < right - 1e-6) & (x > x[0]) & (x < x[-1])
+        if inside.any():
+            stretch = kept_y[(kept_x >= left - 1e-6) & (kept_x <= right + 1e-6)]
+            assert stretch.min() <= y[inside].min() and stretch.max() >= y[inside].max()
+
+
+def test_short_lines_are_kept_whole():
+    x, y = np.arange(10.0), np.random.default_rng(0).normal(size=10)
+    assert all(np.array_equal(*pair) for pair in zip(decimate(x, y, 10), (x, y), strict=True))
+
+
+def test_log_buckets_keep_the_early_steps():
+    x = np.arange(1.0, 100_001)
+    kept, _ = decimate(x, np.sin(x), max_points=200, log_x=True)
+    assert (kept < 100).sum() > 40
+    assert (decimate(x, np.sin(x), max_points=200)[0] < 100).sum() <= 3
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "most", "complaint"),
+    [
+        ([1, 2, 3], [1, 2], 10, "same length"),
+        ([1, 2, 3], [1, 2, 3], 3, "max_points = 3"),
+        ([1, 2, 3], [1, np.nan, 3], 10, "finite"),
+        ([1, 3, 2], [1, 2, 3], 10, "increase"),
+        ([1, 1, 2], [1, 2, 3], 10, "increase"),
+        ([1, 2], ["a", "b"], 10, "array of numbers"),
+    ],
+)
+def test_decimate_refuses(x, y, most, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        decimate(x, y, most)
+
+
+def test_carry_forward():
+    nan = np.nan
+    np.testing.assert_array_equal(carry_forward([nan, 2, nan, nan, 5, nan]), [nan, 2, 2, 2, 5, 5])
+
+
+def test_compact_keeps_five_digits_in_a_narrow_type():
+    assert compact(np.arange(5000.0)).dtype == np.int16
+    assert compact(np.array([0.0, 70_000])).dtype == np.int32
+    values = np.array([1.23456789e-7, 0.5, -123456.789, 0.0])
+    packed = compact(values)
+    assert packed.dtype == np.float32
+    np.testing.assert_allclose(packed, values, rtol=5e-5)
+    np.testing.assert_array_equal(compact(np.array([1e-60, 2.5])), [1e-60, 2.5])
+    assert np.isnan(compact(np.array([[np.nan, 0.5]]))[0, 0])
+
+
+# ------------------------------------------------------------------------- colours
+def test_contrast_of_known_pairs():
+    assert palette.contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert palette.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("page", [palette.LIGHT_PAGE, palette.DARK_PAGE])
+def test_every_colour_is_readable_on_both_pages(page):
+    digits = [colour for n in (1, 6, 11, 16) for colour in palette.digit_colours(n)]
+    for colour in {*palette.COLOURS.values(), *palette.CYCLE, *digits, palette.NEUTRAL}:
+        assert palette.contrast(colour, page) >= 3, colour
+
+
+@pytest.mark.parametrize("kind", ["normal", "protan", "deutan", "tritan"])
+def test_sub_tasks_and_digits_stay_apart_for_the_colour_blind(kind):
+    assert closest([palette.COLOURS[name] for name in ("BA", "UC1", "US9", "MC1", "MS9")], kind) > 10
+    assert closest(palette.digit_colours(6), kind) > 4
+
+
+def test_labels_choose_their_colours():
+    known = palette.line_colours(["BA (62 %)", "US9", "A3", "noise"])
+    assert known["BA (62 %)"] == palette.COLOURS["BA"]
+    assert known["US9"] == palette.COLOURS["US9"]
+    assert known["A3"] == palette.line_colours(["A0", "A3"])["A3"] == palette.digit_colours(6)[3]
+    assert len(set(known.values())) == 4
+    assert len(set(palette.line_colours([f"UC1 seed {i}" for i in range(8)]).values())) == 8
+    assert len(set(palette.line_colours([f"run {i}" for i in range(12)]).values())) == 12
+    assert palette.line_colours(["BAD"])["BAD"] == palette.CYCLE[0], "only whole names are known"
+    assert len(set(palette.line_colours([f"A{i}" for i in range(16)]).values())) == 16
+
+
+# --------------------------------------------------------------------------- lines
+def lines(n=5000, count=6):
+    rng = np.random.default_rng(0)
+    return np.arange(n), {f"A{i}": np.exp(-np.arange(n) / 900) + rng.random(n) for i in range(count)}
+
+
+def drawn(fig):
+    return [trace for trace in fig.data if trace.hoverinfo != "skip"]
+
+
+def test_a_page_of_twenty_figures_is_small():
+    x, family = lines()
+    fig = figures.line_family(x, family, **UNITS)
+    assert sum(len(trace.x) for trace in fig.data) <= 6000
+    panels = {f"column {c}": {f"line {i}": family["A0"] for i in range(3)} for c in range(6)}
+    grid = figures.panel_grid(x, panels, **UNITS)
+    assert sum(len(trace.x) for trace in grid.data) <= 9000
+    assert 10 * len(pio.to_json(fig)) + 10 * len(pio.to_json(grid)) < 2_000_000
+
+
+def test_a_spike_survives_into_the_figure():
+    x, family = lines()
+    family["A2"][3333] = 77.125
+    fig = figures.line_family(x, family, max_points=100, **UNITS)
+    line = next(trace for trace in fig.data if trace.name == "A2")
+    assert len(line.x) <= 100
+    assert line.y[list(line.x).index(3333)] == 77.125
+
+
+def test_gaps_carry_the_last_value_and_say_so():
+    y = np.array([np.nan, 2.0, np.nan, 4.0, np.nan])
+    fig = figures.line_family(np.arange(5), {"US9": y}, **UNITS)
+    assert (list(fig.data[0].x), list(fig.data[0].y)) == ([1, 2, 3, 4], [2, 2, 4, 4])
+    assert figures.notes(fig) == [figures.CARRIED]
+    assert figures.notes(figures.panel_grid(np.arange(5), {"a": {"US9": y}}, **UNITS)) == [figures.CARRIED]
+    assert figures.notes(figures.line_family(np.arange(5), {"US9": np.arange(5)}, **UNITS)) == []
+
+
+def test_x_range_stores_only_what_it_shows_at_full_detail():
+    x, family = lines()
+    fig = figures.line_family(x, {"A0": family["A0"]}, x_range=(100.5, 750), **UNITS)
+    np.testing.assert_array_equal(fig.data[0].x, np.arange(100, 751))
+    assert fig.layout.xaxis.range == (100.5, 750)
+
+
+def test_log_axes_take_ranges_in_the_data_s_units():
+    x = np.arange(1, 101)
+    fig = figures.line_family(x, {"total": 1.0 / x}, log_x=True, log_y=True, y_range=(0.001, 10), **UNITS)
+    assert (fig.layout.yaxis.type, fig.layout.xaxis.type) == ("log", "log")
+    np.testing.assert_allclose(fig.layout.yaxis.range, (-3, 1))
+    assert fig.layout.yaxis.dtick == 1
+
+
+def test_levels_are_labelled_dashed_lines_that_the_axis_reaches():
+    x = np.arange(1, 101)
+    for log_y, at in ((False, 10), (True, 1)):
+        fig = figures.line_family(x, {"total": 1.0 / x}, levels={"ln 10": 10, "near": 10.001}, log_y=log_y, **UNITS)
+        assert [(shape.y0, shape.line.dash) for shape in fig.layout.shapes] == [(10, "dash"), (10.001, "dash")]
+        labels = {note.text: note for note in fig.layout.annotations}
+        assert labels["ln 10"].y == pytest.approx(at)
+        assert labels["ln 10"].xanchor != labels["near"].xanchor, "labels that would touch stand apart"
+        assert [10, 10] in [list(trace.y) for trace in fig.data], "nothing widens the axis to the level"
+
+
+def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
+    x = np.arange(50)
+    apart = figures.line_family(x, {"BA": x, "UC1": 2 * x}, **UNITS)
+    assert {note.text: note.font.color for note in apart.layout.annotations} == {
+        "<b>BA</b>": palette.COLOURS["BA"],
+        "<b>UC1</b>": palette.COLOURS["UC1"],
+    }
+    assert apart.layout.showlegend is False
+    for family in ({"BA": x, "UC1": x[::-1] + 49}, {"a label too long for a margin": x, "UC1": 2 * x}):
+        fig = figures.line_family(x, family, **UNITS)
+        assert fig.layout.showlegend is True and not fig.layout.annotations
+        assert (fig.layout.legend.orientation, fig.layout.legend.yref, fig.layout.legend.y) == ("h", "container", 0)
+
+
+def test_panels_share_axes_and_legend():
+    x = np.arange(50)
+    panels = {f"column {c}": {"BA": x + c, "UC1": 2.0 * x} for c in range(5)}
+    fig = figures.panel_grid(x, panels, **UNITS)
+    assert [trace.name for trace in fig.data if trace.showlegend] == ["BA", "UC1"]
+    assert {trace.line.color for trace in fig.data if trace.name == "BA"} == {palette.COLOURS["BA"]}
+    assert [note.text for note in fig.layout.annotations] == list(panels)
+    assert {(fig.layout[f"xaxis{i}"].matches, fig.layout[f"yaxis{i}"].matches) for i in range(2, 6)} == {("x", "y")}
+    assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == ["", UNITS["x_title"], UNITS["x_title"]]
+    single = figures.panel_grid(x, panels, columns=1, **UNITS)
+    assert {trace.xaxis for trace in single.data} == {"x", "x2", "x3", "x4", "x5"}
+    assert single.layout.xaxis.domain == (0, 1)
+
+
+def test_tensors_and_lists_are_arrays_too():
+    fig = figures.line_family([1, 2, 3], {"BA": torch.tensor([1.0, 2.0, 3.0], requires_grad=True)}, **UNITS)
+    assert list(fig.data[0].y) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (dict(x_title=""), "x_title"),
+        (dict(y_title="loss"), "y_title = 'loss'"),
+        (dict(y_title=None), "y_title"),
+        (dict(lines={}), "at least one line"),
+        (dict(lines={"A0": [1, 2]}), "'A0' has shape"),
+        (dict(lines={"A0": [1, np.inf, 2]}), "'A0' is infinite at x = 2"),
+        (dict(lines={"A0": [np.nan] * 3}), "'A0' has no value"),
+        (dict(lines={"A0": [1, 0, 2]}, log_y=True), "must be positive"),
+        (dict(log_x=True, x=[0, 1, 2]), "positive"),
+        (dict(x_range=(5, 4)), "range"),
+        (dict(y_range=(0, 1), log_y=True), "range"),
+        (dict(levels={"ln 0": -np.inf}), "'ln 0'"),
+        (dict(levels={"zero": 0.0}, log_y=True), "'zero'"),
+    ],
+)
+def test_line_family_refuses(change, complaint):
+    arguments = dict(x=[1, 2, 3], lines={"A0": [3, 2, 1]}, **UNITS) | change
+    with pytest.raises(ValueError, match=complaint):
+        figures.line_family(**arguments)
+
+
+def test_panel_grid_refuses():
+    with pytest.raises(ValueError, match="columns = 3"):
+        figures.panel_grid([1, 2], {"a": {"BA": [1, 2]}}, columns=3, **UNITS)
+    with pytest.raises(ValueError, match="'a, BA' has shape"):
+        figures.panel_grid([1, 2], {"a": {"BA": [1, 2, 3]}}, **UNITS)
+
+
+# ------------------------------------------------------------------- maps and bars
+MAP = dict(x=["A1", "A0"], y=["base add"], x_title="digit", y_title="head", z_title="attention (share)")
+
+
+def test_heat_map_shows_its_numbers_and_leaves_gaps():
+    trace = figures.heat_map([[0.25, np.nan]], **MAP).data[0]
+    assert trace.z[0][0] == 0.25 and np.isnan(trace.z[0][1])
+    assert trace.texttemplate == "%{z:.2f}"
+    assert (
+        figures.heat_map(np.ones((20, 20)), range(20), range(20), **{k: MAP[k] for k in MAP if "_" in k})
+        .data[0]
+        .texttemplate
+        is None
+    )
+
+
+def test_a_diverging_map_is_symmetric_around_zero():
+    trace = figures.heat_map([[-3.0, 1.0]], **MAP, diverging=True).data[0]
+    assert (trace.zmin, trace.zmax) == (-3, 3)
+
+
+@pytest.mark.parametrize(
+    ("z", "change", "complaint"),
+    [
+        ([[1.0, 2.0, 3.0]], {}, "shape"),
+        ([[1.0, np.inf]], {}, "infinite"),
+        ([[np.nan, np.nan]], {}, "finite value"),
+        ([[1.0, 2.0]], dict(z_title="attention"), "z_title"),
+    ],
+)
+def test_heat_map_refuses(z, change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        figures.heat_map(z, **MAP | change)
+
+
+def test_bars_have_whiskers_to_the_ends_of_their_intervals():
+    fig = figures.bars(
+        ["0", "1"],
+        {"model": [0.9, 0.5], "baseline": [0.1, np.nan]},
+        x_title="cascade length",
+        y_title="accuracy (share)",
+        intervals={"model": ([0.8, 0.3], [0.95, 0.6])},
+        levels={"chance": 0.1},
+    )
+    whiskers = fig.data[0].error_y
+    np.testing.assert_allclose(whiskers.array, [0.05, 0.1])
+    np.testing.assert_allclose(whiskers.arrayminus, [0.1, 0.2])
+    assert fig.data[1].marker.line.color == palette.COLOURS["baseline"]
+    assert fig.layout.showlegend is True
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (dict(y_title="accuracy"), "y_title"),
+        (dict(series={"model": [0.9]}), "2 finite values"),
+        (dict(series={"model": [0.9, np.inf]}), "2 finite values"),
+        (dict(intervals={"model": ([0.95, 0.3], [0.96, 0.6])}), "must hold its values"),
+    ],
+)
+def test_bars_refuse(change, complaint):
+    arguments = dict(names=["0", "1"], series={"model": [0.9, 0.5]}, x_title="length", y_title="accuracy (share)")
+    with pytest.raises(ValueError, match=complaint):
+        figures.bars(**arguments | change)
+
+
+# ------------------------------------------------------------------------- exports
+def test_exports_are_real_files_in_each_format(tmp_path):
+    fig = figures.line_family(*lines(300, 2), **UNITS)
+    before = fig.to_json()
+    heads = dict(svg=b"<svg", pdf=b"%PDF", png=b"\x89PNG")
+    for kind, head in heads.items():
+        path = figures.save(fig, tmp_path / "new" / f"loss.{kind}")
+        assert path.read_bytes().startswith(head)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["loss.pdf", "loss.png", "loss.svg"]
+    root = ElementTree.parse(tmp_path / "new" / "loss.svg").getroot()
+    assert sum("js-line" in (node.get("class") or "") for node in root.iter()) == 2
+    assert {"training step (count)", "loss (nats)", "A0", "A1"} <= {text.strip() for text in root.itertext()}
+    assert fig.to_json() == before, "saving must not change the figure"
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.svg, \.pdf, \.png"):
+        figures.save(go.Figure(), tmp_path / "figure.jpeg")
+
+
+def test_a_missing_browser_is_named_with_its_remedy(tmp_path):
+    script = (
+        "import sys, plotly.graph_objects as go; from addlib import figures\n"
+        "try: figures.save(go.Figure(), sys.argv[1])\n"
+        "except figures.NoBrowserError as error: print(error)\n"
+    )
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    for browser in (tmp_path / "nowhere", broken):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
+            env=dict(
+                PATH="",
+                BROWSER_PATH=str(browser),
+                PYTHONPATH=ROOT,
+                HOME=str(tmp_path),
+            ),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert "apt-get install chromium" in done.stdout, done.stdout + done.stderr
+        assert not (tmp_path / "figure.svg").exists()
+
+
+def test_the_export_browser_ends_with_its_process(tmp_path):
+    script = (
+        "import sys, plotly.graph_objects as go; from addlib import export, figures\n"
+        "figures.save(go.Figure(), sys.argv[1]); figures.save(go.Figure(), sys.argv[1])\n"
+        "print(export._browser.cache_info().misses)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
+        env=dict(
+            PATH=os.environ["PATH"],
+            PYTHONPATH=ROOT,
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
