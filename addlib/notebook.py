@@ -1,0 +1,266 @@
+"""What a notebook needs at its top, and how it shows things: captioned figures and readings filled from the run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib.util
+import json
+import math
+import re
+import string
+import sys
+import textwrap
+from dataclasses import dataclass
+from hashlib import blake2s
+from importlib import metadata
+from xml.etree import ElementTree
+
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.io.base_renderers import MimetypeRenderer
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs_version
+
+from addlib.claims import results_dir
+from addlib.figures import notes
+from addlib.palette import template
+
+__all__ = ["reading", "results_dir", "setup", "show", "show_svg"]
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+
+SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
+
+# Draws when plotly.js is there, whenever a page loads it; follows its container's width; tells the page's theme script.
+DRAW = """
+(() => {
+  const div = document.getElementById("%(id)s"), spec = %(spec)s;
+  let waits = 0, width = 0;
+  const draw = async () => {
+    if (div.data) return;
+    if (!window.Plotly && waits++ < 600) return setTimeout(draw, 50);
+    if (!window.Plotly) return div.append("This figure needs plotly.js, which did not load. " + div.ariaLabel);
+    if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
+    await Plotly.newPlot(div, spec.data, spec.layout, spec.config);
+    width = div.offsetWidth;
+    new ResizeObserver(() => {
+      if (div.offsetWidth && div.offsetWidth !== width) { width = div.offsetWidth; Plotly.Plots.resize(div); }
+    }).observe(div);
+    const button = document.getElementById("%(id)s-svg");
+    if (button) {
+      button.hidden = false;
+      const options = spec.config.toImageButtonOptions;
+      button.onclick = () => Plotly.downloadImage(div, {...options, width, height: %(height)d});
+    }
+    div.dispatchEvent(new CustomEvent("addlib:drawn", {bubbles: true}));
+  };
+  draw();
+})();
+"""
+
+
+def setup(threads: int | None = None) -> None:
+    """Make figures appear in Jupyter, VS Code, Colab, papermill and the book, and print one line on what runs here.
+
+    Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's defaults, so that a bare
+    ``fig.show()`` appears too. Safe to call again.
+
+    Args:
+        threads: CPU threads for torch, at least 1; None leaves torch's own choice.
+    """
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads = {threads}: must be at least 1")
+        torch.set_num_threads(threads)
+    pio.templates["addlib"] = template()
+    pio.templates.default = "addlib"
+    pio.renderers["addlib"] = Renderer()
+    pio.renderers.default = "addlib"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformer_lens"))
+    print(f"addlib {sys.modules['addlib'].__version__} on {device}; {libraries}")
+
+
+def in_colab() -> bool:
+    """Whether this is Google Colab, which shows each output in a sandbox of its own."""
+    if "google.colab" in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec("google.colab") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+# ------------------------------------------------------------------------- figures
+@dataclass(frozen=True)
+class Shown:
+    """Something on display: its representations by MIME type, and a plain text that is the same in every run."""
+
+    text: str
+    bundle: dict[str, object]
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        return self.bundle | {"text/plain": self.text}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Renderer(MimetypeRenderer):
+    """Plotly's way to show a bare figure, the book's way; the page's id comes from the figure's content."""
+
+    def to_mimebundle(self, fig_dict: dict) -> dict[str, object]:
+        """Representations of the figure by MIME type."""
+        digest = blake2s(to_json_plotly(fig_dict).encode(), digest_size=6).hexdigest()
+        div = _plot_div(fig_dict, name=digest, alt="figure without a description")
+        return _bundle(fig_dict, f'<div class="addlib-figure">{div}</div>')
+
+
+def show(fig: go.Figure, *, number: str, caption: str, alt: str, name: str) -> None:
+    """Show a numbered, captioned figure that draws offline wherever the page has plotly.js.
+
+    The caption gains what `figures.notes` says. Above the figure JupyterLab and VS Code, which draw plotly's own
+    format, get number and caption as its title.
+
+    Args:
+        fig: the figure.
+        number: chapter and figure: ``"2.1"``.
+        caption: what to see, in plain text.
+        alt: what the picture shows, for those who cannot see it.
+        name: unique on the page, lower case with hyphens; the anchor is ``fig-<name>``, downloads have that name.
+
+    Raises:
+        ValueError: for a number or name of another form, or an empty text. TypeError: for another kind of figure.
+    """
+    if not isinstance(fig, go.Figure):
+        raise TypeError(f"fig is a {type(fig).__name__}: must be a plotly Figure")
+    caption = " ".join([caption, *notes(fig)])
+    download = f'<button type="button" class="addlib-svg" id="plot-{name}-svg" hidden>Download SVG</button>'
+    page = _figure(_plot_div(fig.to_dict(), name, alt), number, caption, alt, name, download)
+    _display(Shown(f"Figure {number}: {caption}", _bundle(_titled(fig, number, caption).to_dict(), page)))
+
+
+def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> None:
+    """Show a hand-drawn SVG the way `show` shows a plotly figure.
+
+    Raises:
+        ValueError: as `show`, and for text that is not one well-formed ``<svg xmlns="http://www.w3.org/2000/svg">``.
+    """
+    try:
+        root = ElementTree.fromstring(svg).tag
+    except ElementTree.ParseError as error:
+        raise ValueError(f"figure {name!r}: svg is not well formed: {error}") from error
+    if root != SVG_ROOT:
+        raise ValueError(f"figure {name!r}: svg must be one {SVG_ROOT} element, not {root}")
+    drawing = svg[svg.index("<svg") :]  # without an XML declaration, which HTML does not know
+    encoded = base64.b64encode(svg.encode()).decode()
+    download = (
+        f'<a class="addlib-svg" download="{name}.svg" href="data:image/svg+xml;base64,{encoded}">Download SVG</a>'
+    )
+    picture = f'<div role="img" aria-label="{html.escape(alt)}">{drawing}</div>'
+    page = _figure(picture, number, caption, alt, name, download)
+    _display(Shown(f"Figure {number}: {caption}", {"text/html": page}))
+
+
+def _figure(picture: str, number: str, caption: str, alt: str, name: str, download: str) -> str:
+    """The HTML of a captioned figure."""
+    for key, value, form in (
+        ("number", number, r"\d+\.\d+[a-z]?"),
+        ("name", name, r"[a-z0-9]+(-[a-z0-9]+)*"),
+        ("caption", caption.strip(), r"(?s).+"),
+        ("alt", alt.strip(), r"(?s).+"),
+    ):
+        if not re.fullmatch(form, value):
+            raise ValueError(f"figure {name!r}: {key} = {value!r}: must match {form}")
+    return (
+        f'<figure class="addlib-figure" id="fig-{name}" role="group" aria-label="Figure {number}" style="margin:1em 0">'
+        f"{picture}<figcaption><b>Figure {number}.</b> {html.escape(caption)} {download}</figcaption></figure>"
+    )
+
+
+def _plot_div(fig_dict: dict, name: str, alt: str) -> str:
+    """The division that a plotly figure is drawn in, and the script that draws it."""
+    height = int(fig_dict["layout"].get("height") or 380)
+    spec = dict(data=fig_dict["data"], layout=fig_dict["layout"], config=_config(name))
+    script = DRAW % dict(id=f"plot-{name}", spec=to_json_plotly(spec), height=height)
+    library = ""
+    if in_colab():
+        library = f'<script src="https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js" charset="utf-8"></script>'
+    return (
+        f'{library}<div id="plot-{name}" class="plotly-graph-div" role="img" aria-label="{html.escape(alt)}" '
+        f'style="width:100%;height:{height}px"></div><script>{script}</script>'
+    )
+
+
+def _config(name: str) -> dict:
+    return dict(
+        displaylogo=False,
+        showSendToCloud=False,  # plotly.js offers to upload the chart unless told not to
+        modeBarButtonsToRemove=["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+        toImageButtonOptions=dict(format="svg", filename=name),
+    )
+
+
+def _bundle(fig_dict: dict, page: str) -> dict[str, object]:
+    """HTML for the book, and plotly's own format for JupyterLab and VS Code; Colab draws only the first."""
+    if in_colab():
+        return {"text/html": page}
+    config = dict(_config("figure"), responsive=True)
+    spec = dict(data=fig_dict["data"], layout=fig_dict["layout"], config=config)
+    return {PLOTLY_MIME: json.loads(to_json_plotly(spec)), "text/html": page}
+
+
+def _titled(fig: go.Figure, number: str, caption: str) -> go.Figure:
+    """A copy whose title is the figure's caption."""
+    lines = [html.escape(line, quote=False) for line in textwrap.wrap(f"Figure {number}. {caption}", width=95)]
+    own = [fig.layout.title.text] if fig.layout.title.text else []
+    space = 24 + 18 * len(own + lines)
+    titled = go.Figure(fig).update_layout(
+        title=dict(text="<br>".join(own + lines), font_size=13, yanchor="top", y=0.98)
+    )
+    return titled.update_layout(margin_t=space, height=(fig.layout.height or 380) + space)
+
+
+# ------------------------------------------------------------------------ readings
+def reading(text: str, **values: object) -> None:
+    """Show Markdown with the run's numbers filled in, so that text and figure cannot disagree.
+
+    ``reading("The loss falls to {loss:.3f} nats.", loss=run.final_loss)``. Braces of formulas are doubled.
+
+    Raises:
+        ValueError: naming a field without a value, a value without a field, or a value that is None, NaN or infinite.
+    """
+    filled = _Filler().vformat(textwrap.dedent(text).strip(), (), values)
+    _display(Shown(filled, {"text/markdown": filled}))
+
+
+class _Filler(string.Formatter):
+    """`str.format` that refuses what would print a hole."""
+
+    def get_value(self, key: int | str, args: object, kwargs: dict[str, object]) -> object:
+        if key not in kwargs:
+            raise ValueError(f"reading: no value for {{{key}}} (braces of a formula are doubled: {{{{ }}}})")
+        return kwargs[key]
+
+    def get_field(self, field_name: str, args: object, kwargs: dict[str, object]) -> tuple[object, int | str]:
+        value, key = super().get_field(field_name, args, kwargs)
+        number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        if number is None or (isinstance(number, float) and not math.isfinite(number)):
+            raise ValueError(f"reading: {field_name} = {number}: the run gave no number for it")
+        return number, key
+
+    def check_unused_args(self, used_args: set, args: object, kwargs: dict[str, object]) -> None:
+        if unused := sorted(set(kwargs) - used_args):
+            raise ValueError(f"reading: the text has no field for {', '.join(unused)}")
+
+
+def _display(shown: Shown) -> None:
+    """Show in a notebook; print where there is none."""
+    try:
+        from IPython.display import display
+    except ImportError:
+        display = print
+    display(shown)

@@ -1,0 +1,282 @@
+"""Notebook: figures draw wherever they are shown, offline and accessibly; readings never print a hole."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+import torch
+from nbclient import NotebookClient
+from playwright.sync_api import sync_playwright
+from plotly.offline import get_plotlyjs
+
+from addlib import figures, notebook
+from addlib.notebook import PLOTLY_MIME, Shown, reading, setup, show, show_svg
+
+ROOT = str(Path(notebook.__file__).parents[1])
+
+LABELS = dict(number="2.1", caption="Units <first>.", alt='Two lines, "falling".', name="total-loss")
+
+SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What was displayed."""
+    things = []
+    monkeypatch.setattr(notebook, "_display", things.append)
+    return things
+
+
+@pytest.fixture
+def defaults():
+    """Plotly's global settings, put back afterwards."""
+    before = pio.renderers.default, pio.templates.default
+    yield
+    pio.renderers.default, pio.templates.default = before
+
+
+def figure():
+    x = np.arange(3000)
+    y = np.exp(-x / 500)
+    return figures.line_family(x, {"BA": y, "UC1": 2 - y}, x_title="step (count)", y_title="loss (nats)")
+
+
+def page_of(shown):
+    return shown[-1]._repr_mimebundle_()["text/html"]
+
+
+# ----------------------------------------------------------------------------------------------- figures
+def test_a_figure_is_shown_in_every_format_that_something_reads(shown):
+    show(figure(), **LABELS)
+    bundle = shown[0]._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(shown[0]) == "Figure 2.1: Units <first>."
+    assert len(bundle[PLOTLY_MIME]["data"]) == 2
+    assert "Figure 2.1. Units &lt;first&gt;." in bundle[PLOTLY_MIME]["layout"]["title"]["text"]
+    json.dumps(bundle)
+    page = bundle["text/html"]
+    assert '<figure class="addlib-figure" id="fig-total-loss" role="group" aria-label="Figure 2.1"' in page
+    assert '<div id="plot-total-loss" class="plotly-graph-div" role="img"' in page
+    assert 'aria-label="Two lines, &quot;falling&quot;."' in page
+    assert "<figcaption><b>Figure 2.1.</b> Units &lt;first&gt;." in page
+
+
+def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown):
+    show(figure(), **LABELS)
+    show(figure(), **LABELS)
+    page = page_of(shown)
+    assert page == shown[0]._repr_mimebundle_()["text/html"]
+    assert len(page) < 50_000, "the plotly library must not be inside"
+    assert "http" not in page.replace("http://www.w3.org/", "")
+    assert "require" not in page
+
+
+def test_captions_say_that_gaps_were_filled(shown):
+    gaps = figures.line_family([1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step (count)", y_title="loss (nats)")
+    show(gaps, **LABELS)
+    assert repr(shown[0]) == f"Figure 2.1: Units <first>. {figures.CARRIED}"
+    assert figures.CARRIED in page_of(shown)
+
+
+def test_plotly_s_offer_to_upload_the_chart_is_off(shown):
+    show(figure(), **LABELS)
+    assert '"showSendToCloud":false' in page_of(shown)
+    assert shown[0].bundle[PLOTLY_MIME]["config"]["showSendToCloud"] is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(number="2"), dict(number="two"), dict(name="Total Loss"), dict(name=""), dict(caption=" "), dict(alt="")],
+)
+def test_incomplete_labels_are_refused(shown, change):
+    for make in (lambda: show(figure(), **LABELS | change), lambda: show_svg(SVG, **LABELS | change)):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            make()
+    assert not shown
+
+
+def test_other_kinds_of_figure_are_refused():
+    with pytest.raises(TypeError, match="dict"):
+        show({}, **LABELS)
+
+
+def test_colab_gets_html_that_brings_its_own_library(shown, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    show(figure(), **LABELS)
+    assert set(shown[0]._repr_mimebundle_()) == {"text/html", "text/plain"}
+    assert re.search(r'<script src="https://cdn\.plot\.ly/plotly-[\d.]+\.min\.js"', page_of(shown))
+
+
+def test_a_drawing_is_shown_like_a_figure(shown):
+    show_svg(SVG, **LABELS)
+    page = page_of(shown)
+    assert "<?xml" not in page and '<circle r="4"/>' in page
+    assert 'role="img" aria-label="Two lines, &quot;falling&quot;."' in page
+    assert 'download="total-loss.svg"' in page
+
+
+@pytest.mark.parametrize("svg", ["<svg", "<svg/>", "<p/>", "text"])
+def test_what_is_no_drawing_is_refused(svg):
+    with pytest.raises(ValueError, match="total-loss"):
+        show_svg(svg, **LABELS)
+
+
+# ----------------------------------------------------------------------------------------------- in a browser
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        found = shutil.which("chromium") or shutil.which("google-chrome")
+        chromium = playwright.chromium.launch(executable_path=found)
+        yield chromium
+        chromium.close()
+
+
+def opened(browser, tmp_path, body, script='<script defer src="plotly.min.js"></script>', width=800):
+    """A page with that body, and the list of what went wrong on it."""
+    (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    head = f'<!doctype html><html><head><meta charset="utf-8">{script}</head>'
+    listen = "<script>drawn = []; addEventListener('addlib:drawn', e => drawn.push(e.target.id))</script>"
+    (tmp_path / "page.html").write_text(f"{head}<body>{listen}{body}</body></html>", encoding="utf-8")
+    page, wrong = browser.new_page(viewport=dict(width=width, height=700)), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith("file:") else wrong.append(request.url))
+    page.goto((tmp_path / "page.html").as_uri())
+    return page, wrong
+
+
+LATE = """<script>setTimeout(() => {
+  document.head.append(Object.assign(document.createElement("script"), {src: "plotly.min.js"}));
+}, 500)</script>"""
+
+
+@pytest.mark.parametrize("script", ['<script defer src="plotly.min.js"></script>', LATE], ids=["deferred", "late"])
+def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
+    show(figure(), **LABELS)
+    page, wrong = opened(browser, tmp_path, page_of(shown), script)
+    page.wait_for_function("drawn.length === 1", timeout=10_000)
+    assert page.locator("#plot-total-loss .js-line").count() == 2
+    assert all(
+        len(path) > 200
+        for path in page.locator("#plot-total-loss .js-line").evaluate_all("a => a.map(e => e.getAttribute('d'))")
+    )
+    assert page.locator("[data-title*=Share]").count() == 0
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download SVG").press("Enter")
+    assert download.value.suggested_filename == "total-loss.svg"
+    assert download.value.path().read_text().startswith("<svg")
+    assert wrong == []
+    page.close()
+
+
+def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(browser, tmp_path, shown):
+    show(figure(), **LABELS)
+    page, wrong = opened(browser, tmp_path, f"<details><summary>more</summary>{page_of(shown)}</details>", width=390)
+    page.wait_for_function("drawn.length === 1")
+    page.click("summary")
+    plot = "document.querySelector('#plot-total-loss')"
+    fits = f"{plot}.querySelector('.main-svg').getAttribute('width') == {plot}.offsetWidth"
+    page.wait_for_function(fits, timeout=5000)
+    page.set_viewport_size(dict(width=800, height=700))
+    page.wait_for_function(f"{plot}.offsetWidth > 700 && {fits}", timeout=5000)
+    assert wrong == []
+    page.close()
+
+
+def test_a_bare_figure_draws_too(browser, tmp_path):
+    bundle = notebook.Renderer().to_mimebundle(go.Figure(go.Scatter(y=[1, 2, 3])).to_dict())
+    assert bundle == notebook.Renderer().to_mimebundle(go.Figure(go.Scatter(y=[1, 2, 3])).to_dict())
+    page, wrong = opened(browser, tmp_path, bundle["text/html"])
+    page.wait_for_function("drawn.length === 1")
+    assert page.locator(".js-line").count() == 1
+    assert wrong == []
+    page.close()
+
+
+# ----------------------------------------------------------------------------------------------- setup
+def test_setup_registers_renderer_and_template_and_prints_one_line(capsys, defaults):
+    setup()
+    setup()
+    assert (pio.renderers.default, pio.templates.default) == ("addlib", "addlib")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch(r"addlib \S+ on .+; torch \S+, transformer_lens \S+", lines[0])
+
+
+def test_setup_sets_threads_only_when_asked(defaults):
+    before = torch.get_num_threads()
+    setup()
+    assert torch.get_num_threads() == before
+    setup(threads=1)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+    with pytest.raises(ValueError, match="threads = 0"):
+        setup(threads=0)
+
+
+def test_a_kernel_shows_figures_and_readings():
+    cells = [
+        "from addlib.notebook import reading, setup, show; setup()",
+        "import plotly.graph_objects as go; fig = go.Figure(go.Scatter(y=[1, 2])); fig.show()",
+        'show(fig, number="1.1", caption="Two points.", alt="A line.", name="two")',
+        'reading("The loss is {loss:.2f}.", loss=0.123)',
+        "fig",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
+    line, bare, captioned, text, last = [cell.outputs for cell in book.cells]
+    assert [output.output_type for output in line] == ["stream"]
+    assert set(captioned[0].data) == {PLOTLY_MIME, "text/html", "text/plain"}
+    assert captioned[0].data["text/plain"] == "Figure 1.1: Two points."
+    assert text[0].data == {"text/markdown": "The loss is 0.12.", "text/plain": "The loss is 0.12."}
+    for outputs in (bare, last):
+        assert {PLOTLY_MIME, "text/html"} <= set(outputs[0].data)
+
+
+# ----------------------------------------------------------------------------------------------- readings
+def test_a_reading_is_filled_with_the_run_s_numbers(shown):
+    reading("Loss {loss:.3f}, {share:.0%} right, $x^{{2}}$.", loss=np.float32(0.03149), share=torch.tensor(0.921))
+    assert shown[0]._repr_mimebundle_() == dict.fromkeys(
+        ("text/markdown", "text/plain"), "Loss 0.031, 92% right, $x^{2}$."
+    )
+
+
+def test_fields_may_name_an_entry_or_an_attribute(shown):
+    reading("{levels[A5]:.2f} {shape.text}", levels={"A5": 0.6931}, shape=Shown("round", {}))
+    assert repr(shown[0]) == "0.69 round"
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({}, r"no value for \{loss\}"),
+        (dict(loss=None), "loss = None"),
+        (dict(loss=float("nan")), "loss = nan"),
+        (dict(loss=np.float64("inf")), "loss = inf"),
+        (dict(loss=torch.tensor(float("nan"))), "loss = nan"),
+        (dict(loss=0.1, lost=0.2), "no field for lost"),
+    ],
+)
+def test_a_reading_with_a_hole_is_refused(shown, values, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        reading("{loss:.3f}", **values)
+    assert not shown
+
+
+def test_fields_without_a_name_are_refused():
+    with pytest.raises(ValueError, match=r"no value for \{0\}"):
+        reading("{}")
+
+
+def test_without_ipython_things_are_printed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    reading("Loss {loss:.1f}.", loss=0.5)
+    show(figure(), **LABELS)
+    assert capsys.readouterr().out == "Loss 0.5.\nFigure 2.1: Units <first>.\n"
