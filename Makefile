@@ -1,0 +1,50 @@
+# On a fresh machine: python3 (3.11 or newer, with venv), make and git are enough.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Trained weights are kept beside the book; set ADDLIB_CACHE to share them between checkouts.
+export ADDLIB_CACHE ?= $(CURDIR)/weights
+# The kernel of this environment, not one of the same name in the user's home.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help book test bench serve notebooks clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+book: .venv/.installed ## train what is missing, execute every notebook, build _build/html/index.html
+	@$(BIN)/python workflow/browser.py
+	@$(BIN)/python workflow/book.py
+
+test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
+	@$(BIN)/python workflow/browser.py --required
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+bench: .venv/.installed ## training speed, naive loop against fast path; writes benchmarks/results.json
+	@$(BIN)/python benchmarks/train_step.py
+
+serve: ## the built site at http://localhost:8000 (PORT=...)
+	@test -f _build/html/index.html || { echo "There is no site yet: run 'make book' first."; exit 1; }
+	@$(PYTHON) -m http.server --bind localhost --directory _build/html $(or $(PORT),8000)
+
+notebooks: .venv/.installed ## execute at full parameters and store the compared outputs in notebooks/
+	@$(BIN)/python workflow/refresh.py
+
+clean: ## remove the site and all results; trained weights and the environment stay
+	rm -rf _build results .snakemake
+
+# torch comes first and alone, so that nothing else can choose another one.
+.venv/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
+	  echo "No virtual environment could be made (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
