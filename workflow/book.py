@@ -1,0 +1,110 @@
+"""Runs the execution graph on this machine: `make book`.
+
+A chapter that fails does not stop the others. The site is then built all the same, the failed chapter's page says what
+happened, and the last lines printed here say which cell failed. A run that was killed is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from browser import find_browser
+from chapters import ROOT, Results, WorkflowError, chapters, failure_line, shown
+
+STATE = ROOT / ".snakemake"
+
+
+def run(target: str) -> int:
+    """Bring the target (``all`` or ``chapters``) up to date; the exit status."""
+    with _only_run() as lock:
+        environment = _environment()
+        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", str(ROOT)]
+        if any((STATE / "locks").glob("*")):  # left behind by a killed run: no other one is alive, we hold the lock
+            subprocess.run([*snakemake, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False)
+        command = [*snakemake, target, "--cores", "all", "--keep-going", "--rerun-incomplete", "--quiet", "all"]
+        if gpus := _gpus():
+            command += ["--resources", f"gpu={gpus}"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, pass_fds=[lock.fileno()], check=False)
+        if done.returncode and target == "all":
+            _build_incomplete_site(environment)
+    return done.returncode
+
+
+@contextmanager
+def _only_run() -> Iterator[TextIO]:
+    """One run at a time in one checkout. The child gets the lock too: it holds on where only the parent was killed."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / "book.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WorkflowError("another run is going on in this folder; wait for its end") from None
+        yield lock
+
+
+def _environment() -> dict[str, str]:
+    environment = {"ADDLIB_CACHE": str(ROOT / "weights"), **os.environ, "PYTHONUNBUFFERED": "1"}
+    if browser := find_browser():
+        environment["BROWSER_PATH"] = browser
+    return environment
+
+
+def _gpus() -> int:
+    if not shutil.which("nvidia-smi"):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return len(listed.stdout.splitlines())
+
+
+def _build_incomplete_site(environment: dict[str, str]) -> None:
+    """What the graph does last, with whatever chapters there are."""
+    for command in (
+        ["-m", "addlib.claims", "collect"],
+        ["workflow/stage.py"],
+        ["workflow/build.py", "--tolerant"],
+    ):
+        subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False)
+
+
+def problems() -> list[str]:
+    """One line for each chapter or training that is not there, or failed."""
+    results, lines = Results.default(), []
+    for chapter in chapters().values():
+        record = results.record(chapter.name)
+        if record.get("failure"):
+            lines.append(failure_line(chapter.name, record))
+        elif missing := [name for name in chapter.weights if not results.run(name).is_file()]:
+            lines.append(f"{chapter.name} did not run: no trained weights {', '.join(missing)}")
+        elif not results.executed(chapter.name).is_file():
+            lines.append(f"{chapter.name} did not run to its end")
+    return lines
+
+
+def main() -> int:
+    """Command line; the exit status is not 0 where anything is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", nargs="?", default="all", choices=("all", "chapters"))
+    options = parser.parse_args()
+    try:
+        status = run(options.target)
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if status:
+        print("\n".join(["", *problems(), "The book is not complete."]), file=sys.stderr)
+        return status
+    if options.target == "all":
+        print(f"The book is up to date: {shown(ROOT / '_build' / 'html' / 'index.html')}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

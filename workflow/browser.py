@@ -1,0 +1,77 @@
+"""Finds a Chromium for static figures and the browser tests, and installs one where that is possible.
+
+python workflow/browser.py             print its path; without one, say what to install and go on
+python workflow/browser.py --required  the same, but fail without one
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+ADVICE = """\
+No browser found. Install Chromium or Google Chrome so that one of these is on the PATH:
+    {names}
+or set BROWSER_PATH to its program. Debian, Ubuntu: apt-get install chromium; Fedora: dnf install chromium;
+macOS: brew install --cask chromium."""
+
+
+def find_browser() -> str | None:
+    """The browser's program: ``BROWSER_PATH``, else one on the PATH, else the one playwright downloaded, else None."""
+    named = os.environ.get("BROWSER_PATH")
+    if named and Path(named).is_file():
+        return named
+    return next(filter(None, map(shutil.which, NAMES)), None) or _playwright_browser()
+
+
+def _playwright_browser() -> str | None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        program = playwright.chromium.executable_path
+    return program if Path(program).is_file() else None
+
+
+def install_browser() -> str | None:
+    """Try playwright's own download, then Debian's package where the user is root; the browser's program or None."""
+    print("No browser found; trying to install Chromium.", file=sys.stderr, flush=True)
+    attempts = [[[sys.executable, "-m", "playwright", "install", "chromium"]]]
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        attempts.append([["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]])
+    for commands in attempts:
+        if all(_succeeds(command) for command in commands) and (program := find_browser()):
+            return program
+    return None
+
+
+def _succeeds(command: list[str]) -> bool:
+    print("  " + " ".join(command[-3:]), file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Command line; the exit status is 1 where a browser is required and there is none."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--required", action="store_true", help="fail where there is no browser")
+    options = parser.parse_args()
+    if program := find_browser() or install_browser():
+        print(f"Browser: {program}")
+        return 0
+    print(ADVICE.format(names=", ".join(NAMES)), file=sys.stderr)
+    if not options.required:
+        print("Going on without: static exports of figures are skipped.", file=sys.stderr)
+    return int(options.required)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

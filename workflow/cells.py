@@ -1,0 +1,34 @@
+"""What the runner, the staging, the refreshing and the tests need to know about a notebook's cells."""
+
+from __future__ import annotations
+
+from nbformat import NotebookNode
+
+COMPARED = "nbval-check-output"
+"""Tag of the cells whose stored output the regression check compares."""
+
+ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
+
+
+def has_tag(cell: NotebookNode, *tags: str) -> bool:
+    """Whether a cell carries one of the tags."""
+    return not set(tags).isdisjoint(cell.metadata.get("tags", []))
+
+
+def own_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells of the committed notebook, without those that papermill added."""
+    return [cell for cell in notebook.cells if not has_tag(cell, *ADDED_BY_PAPERMILL)]
+
+
+def last_started(notebook: NotebookNode) -> tuple[int, NotebookNode]:
+    """Where a run stopped: the cell's number in the committed notebook, from 1, and the cell."""
+    cells = own_cells(notebook)
+    started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    index = started[-1] if started else 0
+    return index + 1, cells[index]
+
+
+def first_line(source: str) -> str:
+    """The first line that is neither empty nor a comment."""
+    lines = (line.strip() for line in source.splitlines())
+    return next((line for line in lines if line and not line.startswith("#")), "")

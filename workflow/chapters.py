@@ -1,0 +1,124 @@
+"""The chapters of the book, where their files are, and the record that each run leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+NBVAL = ("test", "full")
+
+
+class WorkflowError(Exception):
+    """Something a person must put right; the message says what, and no traceback is needed."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One entry of chapters.yml."""
+
+    name: str
+    title: str
+    weights: list[str] = field(default_factory=list)
+    smoke: dict[str, Any] = field(default_factory=dict)
+    nbval: str = "test"
+
+    @property
+    def notebook(self) -> Path:
+        """The committed notebook."""
+        return ROOT / "notebooks" / f"{self.name}.ipynb"
+
+
+def chapters() -> dict[str, Chapter]:
+    """All chapters by name, in the order of the book.
+
+    Raises:
+        WorkflowError: chapters.yml is not YAML or has an unknown key or value.
+    """
+    path = ROOT / "workflow" / "chapters.yml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise WorkflowError(f"{path.name} is not YAML: {error}") from error
+    found = {}
+    for name, entry in entries.items():
+        try:
+            found[name] = Chapter(name=name, **entry)
+        except TypeError as error:
+            raise WorkflowError(f"{path.name}: {name}: {error}; keys are title, weights, smoke, nbval") from error
+        if found[name].nbval not in NBVAL:
+            raise WorkflowError(
+                f"{path.name}: {name}: nbval = {found[name].nbval!r}: must be one of {', '.join(NBVAL)}"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files that runs leave in one results folder."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls, smoke: bool = False) -> Results:
+        """``ADDLIB_RESULTS``, else ``results``; smoke runs get a folder of their own inside it."""
+        folder = ROOT / os.environ.get("ADDLIB_RESULTS", "results")
+        return cls(folder / "smoke" if smoke else folder)
+
+    def executed(self, chapter: str) -> Path:
+        """The executed notebook: there when the whole chapter ran without an error."""
+        return self.folder / "executed" / f"{chapter}.ipynb"
+
+    def partial(self, chapter: str) -> Path:
+        """What a run has so far; it stays when the run fails or is killed."""
+        return self.folder / "partial" / f"{chapter}.ipynb"
+
+    def log(self, chapter: str) -> Path:
+        """What the chapter printed, and the traceback of a failure."""
+        return self.folder / "logs" / f"{chapter}.log"
+
+    def run(self, name: str) -> Path:
+        """The record of a chapter's or a training's last run."""
+        return self.folder / "runs" / f"{name}.json"
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The last run's record, empty where there was none."""
+        path = self.run(name)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def claims(self, smoke: bool = False) -> list[dict[str, Any]]:
+        """The claims ledger; for a smoke run, whose claims are never collected, the records themselves."""
+        if smoke:
+            files = sorted((self.folder / "claims" / "smoke").glob("*.json"))
+            return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        ledger = self.folder / "claims.json"
+        return json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def failure_line(chapter: str, record: dict[str, Any]) -> str:
+    """One line that says which cell of a chapter failed, and why."""
+    failure = record["failure"]
+    error = failure["error"].strip().splitlines()[0]
+    return f"{chapter} failed in cell {failure['cell']} (`{failure['source']}`): {error}"
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it in the repository's root."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,223 @@
+"""Runs one chapter's notebook through papermill.
+
+    python workflow/execute.py 02_training
+    python workflow/execute.py 02_training -p steps 30000 -p n_digits 10
+    python workflow/execute.py 02_training --smoke
+
+A parameter that the notebook does not declare is refused before anything starts. While the chapter runs, its notebook
+so far lies in ``results/partial/``; when it is done it moves to ``results/executed/``. ``results/runs/<chapter>.json``
+says with which parameters, where, how long and how it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+import nbformat
+import papermill
+from filelock import FileLock, Timeout
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from cells import first_line, last_started
+from chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown, write_whole
+from parameters import check_parameters, value_of
+
+PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def execute(chapter: Chapter, parameters: Mapping[str, Any], results: Results, smoke: bool = False) -> dict[str, Any]:
+    """Run the chapter and return the record of the run, which is also written to ``runs/``.
+
+    Raises:
+        WorkflowError: the notebook or a parameter is not there.
+    """
+    if not chapter.notebook.is_file():
+        raise WorkflowError(f"{chapter.name}: there is no {shown(chapter.notebook)}")
+    check_parameters(chapter, parameters)
+    _set_environment(results, smoke)
+    with _lock(results, chapter.name):
+        _remove_old_claims(results, chapter.name)
+        record = {
+            "chapter": chapter.name,
+            "status": "running",
+            "parameters": dict(parameters),
+            "smoke": smoke,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "revision": _revision(),
+            "versions": {package: metadata.version(package) for package in PACKAGES},
+        }
+        _write_record(results, record)
+        begun = time.perf_counter()
+        failure = _run(chapter, parameters, results)
+        record |= {
+            "status": "failed" if failure else "done",
+            "failure": failure,
+            "seconds": round(time.perf_counter() - begun, 1),
+            "peak_memory_mib": _peak_memory_mib(),
+            "device": _device(parameters),
+        }
+        _write_record(results, record)
+    return record
+
+
+def _run(chapter: Chapter, parameters: Mapping[str, Any], results: Results) -> dict[str, Any] | None:
+    """Execute into the partial notebook and move it to the executed ones; what failed, or None."""
+    partial, executed, log = (place(chapter.name) for place in (results.partial, results.executed, results.log))
+    for path in (partial, executed, log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            papermill.execute_notebook(
+                chapter.notebook,
+                partial,
+                parameters,
+                kernel_name="python3",
+                cwd=chapter.notebook.parent,
+                progress_bar={
+                    "desc": chapter.name,
+                    "mininterval": 0.5 if sys.stderr.isatty() else 10,
+                    "file": sys.stderr,
+                },
+                stdout_file=file,
+                stderr_file=_Both(file, sys.stderr),
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )
+        except PapermillExecutionError as error:
+            file.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
+            return _failure(partial, f"{error.ename}: {error.evalue}")
+        except DeadKernelError:
+            return _failure(partial, "the kernel died; most often the machine was out of memory")
+    partial.replace(executed)
+    return None
+
+
+def _failure(partial: Path, error: str) -> dict[str, Any]:
+    number, cell = last_started(nbformat.read(partial, as_version=4))
+    return {"cell": number, "source": first_line(cell.source), "error": ANSI.sub("", error)}
+
+
+class _Both:
+    """Writes to a log and to the terminal, so that a training's progress is seen."""
+
+    def __init__(self, *files: TextIO) -> None:
+        self.files = files
+
+    def write(self, text: str) -> None:
+        for file in self.files:
+            file.write(text)
+
+    def flush(self) -> None:
+        for file in self.files:
+            file.flush()
+
+
+def _set_environment(results: Results, smoke: bool) -> None:
+    """What the kernel needs to know; it inherits this process's environment."""
+    os.environ["ADDLIB_RESULTS"] = str(results.folder.resolve())
+    os.environ["ADDLIB_SMOKE"] = "1" if smoke else ""
+    os.environ.setdefault("ADDLIB_CACHE", str(ROOT / "weights"))
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's python3 kernel, not one in the user's home
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel prints a debugger's warning
+
+
+@contextmanager
+def _lock(results: Results, chapter: str) -> Iterator[None]:
+    """One run of a chapter at a time in one results folder; a killed run's lock is free at once."""
+    lock = FileLock(results.partial(chapter).with_suffix(".lock"))
+    results.partial(chapter).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{chapter}: another process is running it; waiting for that one to end.", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_old_claims(results: Results, chapter: str) -> None:
+    """Claims of an earlier run, which may have had other ids, must not stand beside those of this one."""
+    for path in (results.folder / "claims").rglob("*.json"):
+        if f'"chapter": "{chapter}"' in path.read_text(encoding="utf-8"):
+            path.unlink()
+
+
+def _write_record(results: Results, record: Mapping[str, Any]) -> None:
+    write_whole(results.run(record["chapter"]), json.dumps(record, indent=1) + "\n")
+
+
+def _revision() -> str:
+    """What git calls the checkout; empty outside one."""
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def _device(parameters: Mapping[str, Any]) -> str:
+    """The GPU's name where the chapter could use one, else "cpu". Importing torch takes seconds: not without need."""
+    if parameters.get("device", "auto") == "cpu" or not shutil.which("nvidia-smi"):
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def _peak_memory_mib() -> int:
+    """Largest resident size of the kernel."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def main() -> int:
+    """Command line; the exit status is 1 for a failed cell, 2 for a request that was refused."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapter", help="name of the notebook, without its ending")
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a run of seconds: chapters.yml's smoke parameters")
+    parser.add_argument("--results", type=Path, help="folder for what the run leaves (default: results)")
+    options = parser.parse_args()
+    try:
+        known = chapters()
+        if options.chapter not in known:
+            raise WorkflowError(f"there is no chapter {options.chapter!r}; chapters: {', '.join(known)}")
+        chapter = known[options.chapter]
+        parameters = chapter.smoke if options.smoke else {}
+        parameters = parameters | {name: value_of(text) for name, text in options.parameter}
+        results = Results(options.results.resolve()) if options.results else Results.default(options.smoke)
+        record = execute(chapter, parameters, results, options.smoke)
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if record["status"] == "failed":
+        print(failure_line(chapter.name, record), file=sys.stderr)
+        print(f"  partial notebook: {shown(results.partial(chapter.name))}", file=sys.stderr)
+        print(f"  log: {shown(results.log(chapter.name))}", file=sys.stderr)
+        return 1
+    print(f"{chapter.name}: {record['seconds']:.0f} s, {record['peak_memory_mib']} MiB, {record['device']}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
