@@ -142,6 +142,7 @@ def test_an_unknown_chapter_is_refused_with_the_list_of_chapters(book: Book) -> 
         ("of every random draw, 0 or more", (0, float("inf"))),
         ("learning rate, 1e-6 to 0.1", (1e-6, 0.1)),
         ("share of cells, at most 0.5", (float("-inf"), 0.5)),
+        ("learning rate, above 0", (5e-324, float("inf"))),
         ('"auto", "cpu" or "cuda"', (float("-inf"), float("inf"))),
     ],
 )

@@ -19,7 +19,13 @@ from chapters import Chapter, WorkflowError
 
 NUMBER = r"(-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)"
 
-RANGES = (rf"{NUMBER} to {NUMBER}", rf"at least {NUMBER}()", rf"{NUMBER}() or more", rf"()at most {NUMBER}")
+RANGES = (
+    rf"{NUMBER} to {NUMBER}",
+    rf"at least {NUMBER}()",
+    rf"{NUMBER}() or more",
+    rf"above {NUMBER}()",
+    rf"()at most {NUMBER}",
+)
 
 
 def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
@@ -45,11 +51,13 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
 
 
 def declared_range(comment: str) -> tuple[float, float]:
-    """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``0 or more``, ``at most 1``."""
+    """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``0 or more``, ``above 0``."""
     for pattern in RANGES:
         if found := re.search(pattern, comment):
-            low, high = (float(end.replace(",", "")) if end else None for end in found.groups())
-            return -math.inf if low is None else low, math.inf if high is None else high
+            low, high = found.groups()
+            low = float(low.replace(",", "")) if low else -math.inf
+            high = float(high.replace(",", "")) if high else math.inf
+            return math.nextafter(low, math.inf) if pattern.startswith("above") else low, high
     return -math.inf, math.inf
 
 
