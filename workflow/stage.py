@@ -66,11 +66,13 @@ def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without papermill's own notes and timings."""
+    """The notebook without papermill's own notes and timings, and without progress bars."""
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, ERROR_NOTE)]
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
 
 
