@@ -134,9 +134,7 @@ def _set_environment(results: Results, smoke: bool) -> None:
     os.environ["ADDLIB_RESULTS"] = str(results.folder.resolve())
     os.environ["ADDLIB_SMOKE"] = "1" if smoke else ""
     if smoke:
-        os.environ.setdefault(
-            "OMP_NUM_THREADS", "1"
-        )  # threads only wait for each other on tiny matrices
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads only wait for each other on tiny matrices
     os.environ.setdefault("ADDLIB_CACHE", str(ROOT / "weights"))
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's python3 kernel, not one in the user's home
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel prints a debugger's warning
