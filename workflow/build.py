@@ -21,7 +21,9 @@ SITE = ROOT / "_build" / "html"
 
 SOURCES = (".md", ".ipynb")
 
-NOISE = re.compile(r"warning|error", re.IGNORECASE)
+COMPLAINT = re.compile(r"\b(WARNING|ERROR|CRITICAL|SEVERE|[A-Z]\w*Error)\b")
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def build(stage: Path, site: Path, tolerant: bool = False) -> int:
@@ -37,7 +39,7 @@ def build(stage: Path, site: Path, tolerant: bool = False) -> int:
         command += ["--keep-going", *([] if tolerant else ["-W", "-n"])]
         done = subprocess.run(
             command,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # our own extensions
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -46,8 +48,9 @@ def build(stage: Path, site: Path, tolerant: bool = False) -> int:
         )
         built = Path(folder) / "_build" / "html"
         if done.returncode or not (built / "index.html").is_file():
-            lines = [line for line in done.stdout.splitlines() if NOISE.search(line)] or done.stdout.splitlines()[-20:]
-            raise WorkflowError("\n".join(["the site was not built:", *lines]))
+            lines = ANSI.sub("", done.stdout).splitlines()
+            complaints = [line for line in lines if COMPLAINT.search(line)]
+            raise WorkflowError("\n".join(["the site was not built:", *(complaints or lines[-20:])]))
         if not tolerant:
             (built / ".complete").touch()  # the graph's last output: an incomplete book is built again
         old = Path(folder) / "old"

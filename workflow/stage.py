@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import site_scripts
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+import site_scripts
 from cells import has_tag, last_started
 from chapters import ROOT, Chapter, Results, chapters, shown
 
 STAGE = ROOT / "_build" / "stage"
 
-VERDICTS = ("holds", "fails", "inconclusive")
+VERDICTS = {
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "inconclusive": ("is inconclusive", "are inconclusive"),
+}
+"""Each verdict with its singular and plural form."""
 
 ERROR_NOTE = "papermill-error-cell-tag"
 
@@ -118,21 +123,30 @@ def claim_target(claim: str) -> str:
 
 
 def add_ledger(target: Path, records: list[dict[str, Any]], smoke: bool) -> None:
-    """Append the table of all claims to the claims page."""
+    """Append the table of all claims to the claims page, and write the sentence that the first page includes."""
+    sentence = target / "book" / "_generated" / "claims_sentence.md"
+    sentence.parent.mkdir()
+    sentence.write_text(f"[The claims](claims.md) so far: {score(records)}\n" if records else "", encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()
     page.write_text(f"{text}\n\n{ledger(records, smoke)}\n", encoding="utf-8")
+
+
+def score(records: list[dict[str, Any]]) -> str:
+    """How many claims there are, and how many of each verdict: ``9 measured; 8 hold, 1 fails, 0 are inconclusive.``"""
+    counts = Counter(record["verdict"] for record in records)
+    parts = [f"{counts[verdict]} {one if counts[verdict] == 1 else many}" for verdict, (one, many) in VERDICTS.items()]
+    return f"{len(records)} measured; {', '.join(parts)}."
 
 
 def ledger(records: list[dict[str, Any]], smoke: bool) -> str:
     """The claims as a Markdown table, with the score above it."""
     if not records:
         return "```{warning}\nNo claim has been measured yet. `make book` measures them.\n```"
-    counts = Counter(record["verdict"] for record in records)
     revisions = sorted({record["revision"] for record in records})
     devices = sorted({record["device"] for record in records})
     lines = [
-        f"{len(records)} claims: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS) + ".",
+        score(records),
         f"Measured on {', '.join(devices)}; revision {', '.join(revisions)}.",
         "",
         "| claim | statement | threshold | value | interval | seeds | verdict |",
