@@ -1,40 +1,16 @@
-"""What several test files share: runs of all chapters with smoke parameters, and the site built from them."""
+"""Runs of all chapters with smoke parameters, and the site built from them: made once, used by several test files."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from chapters import ROOT, Results, chapters
+from runs import SmokeRuns, run_script
 
 SMOKE = ROOT / "_build" / "smoke"
-
-
-class SmokeRuns(NamedTuple):
-    """The runs of all chapters with smoke parameters: their files, and each chapter's finished process."""
-
-    results: Results
-    processes: Mapping[str, subprocess.CompletedProcess[str]]
-
-
-def run_script(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python script or module in the repository's root, with what it prints in one text."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from subprocess import CompletedProcess
 import nbformat
 import pytest
 import yaml
-from conftest import SmokeRuns, run_script
 
 from cells import COMPARED, has_tag
 from chapters import ROOT, Chapter, chapters
+from runs import SmokeRuns, run_script
 
 CHAPTERS = chapters()
 

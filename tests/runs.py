@@ -1,0 +1,32 @@
+"""Runs of the workflow's scripts that several test files share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from chapters import ROOT, Results
+
+
+class SmokeRuns(NamedTuple):
+    """The runs of all chapters with smoke parameters: their files, and each chapter's finished process."""
+
+    results: Results
+    processes: Mapping[str, subprocess.CompletedProcess[str]]
+
+
+def run_script(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python script or module in the repository's root, with what it prints in one text."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
