@@ -27,7 +27,7 @@
   document.addEventListener("addlib:drawn", (event) => recolour(event.target));
   new MutationObserver(recolourAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   document.addEventListener("DOMContentLoaded", () => {
-    if (document.querySelector("[id^='plot-']")) load("plotly.min.js");
+    if (document.querySelector(".addlib-figure [id^='plot-']")) load("plotly.min.js");
     if (document.querySelector("[id^='circuits-vis']")) load("circuitsvis.js");
   });
 })();
