@@ -98,7 +98,7 @@ def _run(chapter: Chapter, parameters: Mapping[str, Any], results: Results) -> d
                 },
                 stdout_file=file,
                 stderr_file=_Both(file, sys.stderr),
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             file.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
@@ -138,6 +138,7 @@ def _set_environment(results: Results, smoke: bool) -> None:
     os.environ.setdefault("ADDLIB_CACHE", str(ROOT / "weights"))
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's python3 kernel, not one in the user's home
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel prints a debugger's warning
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, about bars for notebooks
 
 
 @contextmanager
