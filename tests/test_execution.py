@@ -52,7 +52,8 @@ class Book:
             (root / "addlib" / f"{module}.py").touch()
         self.write("addlib/claims.py", CLAIMS)
         self.write("workflow/site_scripts.py", "def write(target):\n    pass\n")
-        self.write("_config.yml", 'title: Book\nexecute:\n  execute_notebooks: "off"\n')
+        config = 'title: Book\nonly_build_toc_files: true\nexecute:\n  execute_notebooks: "off"\n'
+        self.write("_config.yml", config)
         self.write("book/index.md", "# Book\n")
         self.write("book/claims.md", "# Claims\n")
         self.write("workflow/chapters.yml", "")

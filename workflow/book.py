@@ -33,7 +33,7 @@ def run(target: str) -> int:
         if gpus := _gpus():
             command += ["--resources", f"gpu={gpus}"]
         done = subprocess.run(command, cwd=ROOT, env=environment, pass_fds=[lock.fileno()], check=False)
-        if done.returncode and target == "all":
+        if done.returncode and target == "all" and problems():
             _build_incomplete_site(environment)
     return done.returncode
 
@@ -99,7 +99,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if status:
-        print("\n".join(["", *problems(), "The book is not complete."]), file=sys.stderr)
+        lines = problems() or ["All chapters ran, but what comes after them failed; the reason stands above."]
+        print("\n".join(["", *lines, "The book is not complete."]), file=sys.stderr)
         return status
     if options.target == "all":
         print(f"The book is up to date: {shown(ROOT / '_build' / 'html' / 'index.html')}")
