@@ -92,7 +92,7 @@ def _browser() -> tuple:
 
     try:
         browser = asyncio.run_coroutine_threadsafe(start(), loop).result(START_TIMEOUT)
-    except (ChromeNotFoundError, BrowserFailedError, OSError, NoAnswer) as error:
+    except (ChromeNotFoundError, BrowserFailedError, NoAnswer) as error:
         loop.call_soon_threadsafe(loop.stop)
         raise NoBrowserError(f"{REMEDY} (reported: {error or type(error).__name__})") from error
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_labels_choose_their_colours():
     assert len(set(known.values())) == 4
     assert len(set(palette.line_colours([f"UC1 seed {i}" for i in range(8)]).values())) == 8
     assert len(set(palette.line_colours([f"run {i}" for i in range(12)]).values())) == 12
-    assert palette.line_colours(["BAD"])["BAD"] == palette.CYCLE[0], "only whole names are known"
+    assert palette.line_colours(["UC10"])["UC10"] == palette.CYCLE[0], "only whole names are known"
     assert len(set(palette.line_colours([f"A{i}" for i in range(16)]).values())) == 16
 
 
@@ -382,7 +383,8 @@ def test_a_missing_browser_is_named_with_its_remedy(tmp_path):
     broken = tmp_path / "chromium"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    for browser in (tmp_path / "nowhere", broken):
+    (tmp_path / "text").write_text("no program")
+    for browser in (tmp_path / "nowhere", broken, tmp_path / "text"):
         done = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
             env=dict(
@@ -405,14 +407,13 @@ def test_the_export_browser_ends_with_its_process(tmp_path):
         "figures.save(go.Figure(), sys.argv[1]); figures.save(go.Figure(), sys.argv[1])\n"
         "print(export._browser.cache_info().misses)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
-        env=dict(
-            PATH=os.environ["PATH"],
-            PYTHONPATH=ROOT,
-        ),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+    with TemporaryDirectory() as folder:  # the browser's sockets lie here: pytest's longer path would not do
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
+            env=dict(PATH=os.environ["PATH"], PYTHONPATH=ROOT, TMPDIR=folder, HOME=str(tmp_path)),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+        assert not list(Path(folder).iterdir()), "the browser left its folder behind"
