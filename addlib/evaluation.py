@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from addlib.fastpath import FastForward, covers
 from addlib.history import answer_nll
-from addlib.model import ModelConfig, answer_logits
+from addlib.model import ModelConfig, answer_logits, weights
 from addlib.task import Questions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def answer(model: TransformerBridge, config: ModelConfig, questions: Questions, 
     if len(questions) == 0 or batch_size < 1:
         raise ValueError(f"{len(questions)} questions with batch_size = {batch_size}: both must be at least 1")
     task = questions.task
-    forward = FastForward(model, config, task) if covers(config) else lambda tokens: answer_logits(model, task, tokens)
+    forward = FastForward(weights(model), config, task) if covers(config) else partial(answer_logits, model, task)
     device = next(model.parameters()).device
     digits, nll = [], []
     for tokens, true in zip(questions.tokens.split(batch_size), questions.answer.split(batch_size), strict=True):

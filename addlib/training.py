@@ -9,6 +9,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from addlib import __version__
 from addlib.checkpoints import RunFolder, cache_dir
-from addlib.fastpath import FastForward, covers
+from addlib.fastpath import FastForward, aligned_weights, covers
 from addlib.history import History, answer_nll
 from addlib.model import ModelConfig, answer_logits, build_model, choose_device, device_name, weights
 from addlib.sampling import training_questions
@@ -26,7 +27,7 @@ from addlib.task import AdditionTask
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
 
 
@@ -95,12 +96,12 @@ class Trainer:
     def __init__(self, config: TrainConfig, device: str = "auto") -> None:
         self.config, self.device, self.step = config, choose_device(device), 0
         self.model = build_model(config.model, config.task, config.seed, str(self.device))
-        self.weights = weights(self.model)
-        self.forward = (
-            FastForward(self.model, config.model, config.task)
-            if covers(config.model)
-            else lambda tokens: answer_logits(self.model, config.task, tokens)
-        )
+        if covers(config.model):
+            self.weights = aligned_weights(self.model)
+            self.forward = FastForward(self.weights, config.model, config.task)
+        else:
+            self.weights = weights(self.model)
+            self.forward = partial(answer_logits, self.model, config.task)
         self.optimizer = torch.optim.AdamW(
             self.weights.values(),
             lr=config.lr,
@@ -232,7 +233,7 @@ def _train(config: TrainConfig, device: str, progress: bool) -> None:
         trainer.restore(folder.read("resume.safetensors"))
         print(f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True)
     else:
-        folder.write(_snapshot_file(0), trainer.weights)
+        folder.write(_snapshot_file(0), weights(trainer.model))
     first, started = trainer.step, time.perf_counter()
     terminal = sys.stderr.isatty()
     bar = tqdm(
@@ -251,9 +252,9 @@ def _train(config: TrainConfig, device: str, progress: bool) -> None:
                 bar.set_postfix_str(f"loss {trainer.history.loss[trainer.step - 1].item():.4f}", refresh=False)
             bar.update()
             if trainer.step % config.snapshot_every == 0 and trainer.step < config.steps:
-                folder.write(_snapshot_file(trainer.step), trainer.weights)
+                folder.write(_snapshot_file(trainer.step), weights(trainer.model))
                 folder.write("resume.safetensors", trainer.state())
-    folder.write(_snapshot_file(config.steps), trainer.weights)
+    folder.write(_snapshot_file(config.steps), weights(trainer.model))
     folder.write("history.safetensors", trainer.history.tensors())
     folder.write_record(
         {

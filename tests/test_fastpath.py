@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from addlib.fastpath import FastForward, Rows
+from addlib.fastpath import FastForward, Rows, aligned_weights
 from addlib.history import answer_nll
 from addlib.model import ModelConfig, answer_logits, build_model, choose_device, weights
 from addlib.sampling import training_questions
@@ -34,7 +34,7 @@ def test_logits_and_gradients_equal_the_librarys(n_digits, n_heads, attn_only, a
     config = ModelConfig(n_heads=n_heads, width=64, attn_only=attn_only)
     model = shaken(build_model(config, task, seed=1), seed=2)
     questions = training_questions(task, 32, 4, torch.Generator().manual_seed(3))
-    fast = FastForward(model, config, task)
+    fast = FastForward(weights(model), config, task)
     library = answer_logits(model, task, questions.tokens)
     assert torch.allclose(fast(questions.tokens), library, atol=1e-5, rtol=1e-5)
     expected = loss_and_gradients(model, lambda tokens: answer_logits(model, task, tokens), questions)
@@ -43,26 +43,57 @@ def test_logits_and_gradients_equal_the_librarys(n_digits, n_heads, attn_only, a
         assert torch.allclose(measured[name], expected[name], atol=1e-5, rtol=1e-5), name
 
 
+@pytest.mark.parametrize("attn_only", [False, True])
+def test_aligned_weights_are_the_models_own(attn_only):
+    task, config = AdditionTask(2), ModelConfig(width=30, attn_only=attn_only)
+    model = shaken(build_model(config, task, seed=1), seed=2)
+    questions = training_questions(task, 32, 4, torch.Generator().manual_seed(3))
+    expected = loss_and_gradients(model, lambda tokens: answer_logits(model, task, tokens), questions)
+    before = answer_logits(model, task, questions.tokens)
+    aligned = aligned_weights(model)
+    assert torch.equal(answer_logits(model, task, questions.tokens), before)
+    optimizer = torch.optim.AdamW(aligned.values(), lr=0.01, weight_decay=0.1)
+    optimizer.zero_grad()
+    fast = FastForward(aligned, config, task)
+    answer_nll(fast(questions.tokens), questions.answer).mean().backward()
+    for name, p in weights(model).items():
+        inner = tuple(slice(side) for side in p.shape)
+        assert all(side % 16 == 0 for side in aligned[name].shape) or ".mlp." not in name
+        assert torch.allclose(aligned[name].grad[inner], expected[name], atol=1e-5, rtol=1e-5), name
+        assert aligned[name].grad.count_nonzero() == aligned[name].grad[inner].count_nonzero()
+    optimizer.step()
+    for name, p in weights(model).items():  # the step moved the model, and the zeros stayed
+        inner = tuple(slice(side) for side in p.shape)
+        assert torch.equal(aligned[name][inner], p)
+        assert aligned[name].count_nonzero() == p.count_nonzero()
+    assert torch.allclose(fast(questions.tokens), answer_logits(model, task, questions.tokens), atol=1e-5)
+    assert not torch.allclose(fast(questions.tokens), before, atol=1e-3)
+
+
 @pytest.mark.parametrize("base", [2, 16])
 def test_other_bases(base):
     task, config = AdditionTask(3, base), ModelConfig(width=48)
     model = shaken(build_model(config, task, seed=1), seed=2)
     tokens = training_questions(task, 16, 0, torch.Generator().manual_seed(3)).tokens
-    assert torch.allclose(FastForward(model, config, task)(tokens), answer_logits(model, task, tokens), atol=1e-5)
+    assert torch.allclose(
+        FastForward(weights(model), config, task)(tokens), answer_logits(model, task, tokens), atol=1e-5
+    )
 
 
 def test_full_size_model_equals_the_librarys():
     task, config = AdditionTask(), ModelConfig()
     model = build_model(config, task, seed=1)
     tokens = training_questions(task, 16, 0, torch.Generator().manual_seed(3)).tokens
-    assert torch.allclose(FastForward(model, config, task)(tokens), answer_logits(model, task, tokens), atol=1e-5)
+    assert torch.allclose(
+        FastForward(weights(model), config, task)(tokens), answer_logits(model, task, tokens), atol=1e-5
+    )
 
 
 def test_every_weight_matters_to_the_short_forward():
     """The comparison above can fail: shaking any one weight changes the logits beyond its tolerance."""
     task, config = AdditionTask(2), ModelConfig(width=48)
     model = shaken(build_model(config, task, seed=1), seed=2)
-    fast = FastForward(model, config, task)
+    fast = FastForward(weights(model), config, task)
     tokens = training_questions(task, 16, 4, torch.Generator().manual_seed(3)).tokens
     before = fast(tokens)
     for name, p in weights(model).items():
@@ -91,7 +122,7 @@ def test_rows_are_the_token_positions_that_occur():
 def test_two_layers_are_refused():
     task, config = AdditionTask(2), ModelConfig(n_layers=2, width=48)
     with pytest.raises(ValueError, match="n_layers = 2: the short forward covers one-layer models only"):
-        FastForward(build_model(config, task, seed=1), config, task)
+        FastForward({}, config, task)
 
 
 def test_initial_weights_follow_from_the_seed_alone():
