@@ -32,16 +32,20 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
-# Draws when plotly.js is there, whenever a page loads it; follows its container's width; tells the page's theme script.
+# Draws when plotly.js is there, whenever a page loads it, figures in view first, and follows its container's width. On the
+# book's site a theme script (book/_assets/theme.js) loads plotly.js and chooses the colour of the text.
 DRAW = """
 (() => {
   const div = document.getElementById("%(id)s"), spec = %(spec)s;
-  let waits = 0, width = 0;
+  let waits = 0, width = 0, queued = false;
+  const inView = () => div.getBoundingClientRect().top < 1.5 * innerHeight && div.getBoundingClientRect().bottom > 0;
   const draw = async () => {
     if (div.data) return;
     if (!window.Plotly && waits++ < 600) return setTimeout(draw, 50);
     if (!window.Plotly) return div.append("This figure needs plotly.js, which did not load. " + div.ariaLabel);
+    if (!queued && !inView()) return (queued = true), (window.requestIdleCallback ?? setTimeout)(draw);
     if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
+    window.addlibPaint?.(spec.layout);
     await Plotly.newPlot(div, spec.data, spec.layout, spec.config);
     width = div.offsetWidth;
     new ResizeObserver(() => {
@@ -53,8 +57,8 @@ DRAW = """
       const options = spec.config.toImageButtonOptions;
       button.onclick = () => Plotly.downloadImage(div, {...options, width, height: %(height)d});
     }
-    div.dispatchEvent(new CustomEvent("addlib:drawn", {bubbles: true}));
   };
+  window.addlibLoad?.("plotly.min.js");
   draw();
 })();
 """

@@ -3,31 +3,44 @@
   "use strict";
   const here = document.currentScript.src.replace(/theme\.js.*$/, "");
   const inks = { light: "#55595f", dark: "#b4b8be" };
-  const theme = () => (document.documentElement.dataset.theme === "dark" ? "dark" : "light");
+  const ink = () => inks[document.documentElement.dataset.theme === "dark" ? "dark" : "light"];
 
-  const load = (file) => {
+  const loaded = new Set();
+  window.addlibLoad = (file) => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
     const script = document.createElement("script");
     script.src = here + file;
     document.head.append(script);
   };
 
-  // Axis titles, ticks and annotations take the theme's ink; lines and bars keep their colours, chosen for both themes.
-  const recolour = (div) => {
-    if (!div.layout) return;
-    const ink = inks[theme()];
-    const change = { "font.color": ink };
-    for (const key of Object.keys(div._fullLayout)) {
-      if (/^[xy]axis\d*$/.test(key)) Object.assign(change, { [`${key}.tickfont.color`]: ink, [`${key}.title.font.color`]: ink });
+  // Text, axis titles and ticks take the theme's ink; lines and bars keep their colours, chosen for both themes.
+  const inkOf = (layout) => {
+    const change = { "font.color": ink() };
+    for (const key of Object.keys(layout)) {
+      if (!/^[xy]axis\d*$/.test(key)) continue;
+      change[`${key}.tickfont.color`] = ink();
+      change[`${key}.title.font.color`] = ink();
     }
-    window.Plotly.relayout(div, change);
+    return change;
   };
 
-  const recolourAll = () => document.querySelectorAll(".addlib-figure .js-plotly-plot").forEach(recolour);
+  // Called before a figure is drawn: writes the same change into a layout that plotly has not seen yet.
+  window.addlibPaint = (layout) => {
+    for (const [path, value] of Object.entries(inkOf(layout))) {
+      const steps = path.split(".");
+      const last = steps.pop();
+      steps.reduce((node, step) => (node[step] ??= {}), layout)[last] = value;
+    }
+  };
 
-  document.addEventListener("addlib:drawn", (event) => recolour(event.target));
+  const recolourAll = () =>
+    document.querySelectorAll(".addlib-figure .js-plotly-plot").forEach((div) => {
+      if (div._fullLayout) window.Plotly.relayout(div, inkOf(div._fullLayout));
+    });
+
   new MutationObserver(recolourAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   document.addEventListener("DOMContentLoaded", () => {
-    if (document.querySelector(".addlib-figure [id^='plot-']")) load("plotly.min.js");
-    if (document.querySelector("[id^='circuits-vis']")) load("circuitsvis.js");
+    if (document.querySelector("[id^='circuits-vis']")) window.addlibLoad("circuitsvis.js");
   });
 })();
