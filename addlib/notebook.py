@@ -32,8 +32,8 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
-# Draws when plotly.js is there, whenever a page loads it, figures in view first, and follows its container's width. On the
-# book's site a theme script (book/_assets/theme.js) loads plotly.js and chooses the colour of the text.
+# Draws when plotly.js is there, whenever a page loads it, figures in view first, and follows its container's width.
+# On the book's site a theme script (book/_assets/theme.js) loads plotly.js and chooses the colour of the text.
 DRAW = """
 (() => {
   const div = document.getElementById("%(id)s"), spec = %(spec)s;

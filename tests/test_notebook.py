@@ -142,8 +142,7 @@ def opened(browser, tmp_path, body, script='<script defer src="plotly.min.js"></
     """A page with that body, and the list of what went wrong on it."""
     (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     head = f'<!doctype html><html><head><meta charset="utf-8">{script}</head>'
-    listen = "<script>drawn = []; addEventListener('addlib:drawn', e => drawn.push(e.target.id))</script>"
-    (tmp_path / "page.html").write_text(f"{head}<body>{listen}{body}</body></html>", encoding="utf-8")
+    (tmp_path / "page.html").write_text(f"{head}<body>{body}</body></html>", encoding="utf-8")
     page, wrong = browser.new_page(viewport=dict(width=width, height=700)), []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -151,6 +150,8 @@ def opened(browser, tmp_path, body, script='<script defer src="plotly.min.js"></
     page.goto((tmp_path / "page.html").as_uri())
     return page, wrong
 
+
+DRAWN = "document.querySelector('.js-plotly-plot .js-line')"
 
 LATE = """<script>setTimeout(() => {
   document.head.append(Object.assign(document.createElement("script"), {src: "plotly.min.js"}));
@@ -161,7 +162,7 @@ LATE = """<script>setTimeout(() => {
 def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
     show(figure(), **LABELS)
     page, wrong = opened(browser, tmp_path, page_of(shown), script)
-    page.wait_for_function("drawn.length === 1", timeout=10_000)
+    page.wait_for_function(DRAWN, timeout=10_000)
     assert page.locator("#plot-total-loss .js-line").count() == 2
     assert all(
         len(path) > 200
@@ -179,7 +180,7 @@ def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
 def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(browser, tmp_path, shown):
     show(figure(), **LABELS)
     page, wrong = opened(browser, tmp_path, f"<details><summary>more</summary>{page_of(shown)}</details>", width=390)
-    page.wait_for_function("drawn.length === 1")
+    page.wait_for_function(DRAWN)
     page.click("summary")
     plot = "document.querySelector('#plot-total-loss')"
     fits = f"{plot}.querySelector('.main-svg').getAttribute('width') == {plot}.offsetWidth"
@@ -194,7 +195,7 @@ def test_a_bare_figure_draws_too(browser, tmp_path):
     bundle = notebook.Renderer().to_mimebundle(go.Figure(go.Scatter(y=[1, 2, 3])).to_dict())
     assert bundle == notebook.Renderer().to_mimebundle(go.Figure(go.Scatter(y=[1, 2, 3])).to_dict())
     page, wrong = opened(browser, tmp_path, bundle["text/html"])
-    page.wait_for_function("drawn.length === 1")
+    page.wait_for_function(DRAWN)
     assert page.locator(".js-line").count() == 1
     assert wrong == []
     page.close()
