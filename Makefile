@@ -30,6 +30,7 @@ test: .venv/.installed ## lint, unit tests, notebook regression, the rendered si
 
 bench: .venv/.installed ## training speed, naive loop against fast path; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py
+	@$(BIN)/python benchmarks/precision.py
 
 serve: ## the built site at http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "There is no site yet: run 'make book' first."; exit 1; }

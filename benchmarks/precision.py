@@ -1,0 +1,52 @@
+"""What bf16 autocast costs: final loss and time of the same small training in both precisions.
+
+python benchmarks/precision.py             # adds to benchmarks/results.json and prints a table
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from statistics import median
+
+from train_step import RESULTS
+
+from addlib.model import ModelConfig
+from addlib.task import AdditionTask
+from addlib.training import TrainConfig, load_or_train
+
+SMALL = TrainConfig(task=AdditionTask(3), model=ModelConfig(width=128), steps=1500, lr=5e-4, snapshot_every=1500)
+
+SEEDS = (1, 2, 3)
+
+
+def main() -> None:
+    """Train each seed in both precisions, in a folder that is thrown away, so that nothing comes from the cache."""
+    losses: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    times: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ADDLIB_CACHE"] = folder
+        for seed in SEEDS:
+            for precision in losses:
+                run = load_or_train(replace(SMALL, seed=seed, precision=precision))
+                losses[precision].append(run.history.loss[-100:].mean().item())
+                times[precision].append(run.record["seconds"])
+    row = {
+        "steps": SMALL.steps,
+        "seeds": len(SEEDS),
+        "device": run.record["device"],
+        **{f"{precision}_loss": round(median(values), 5) for precision, values in losses.items()},
+        **{f"{precision}_s": round(median(values), 1) for precision, values in times.items()},
+    }
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**results, "precision": row}, indent=1) + "\n")
+    for precision in losses:
+        print(
+            f"{precision}: final loss {row[f'{precision}_loss']:.5f} nats, {row[f'{precision}_s']} s ({row['device']})"
+        )
+
+
+if __name__ == "__main__":
+    main()
