@@ -102,7 +102,9 @@ class FastForward:
     def __call__(self, tokens: Int[Tensor, "batch n_ctx"]) -> Float[Tensor, "batch n_answer d_vocab"]:
         """Logits that predict the answer digits, by column (``[:, 0]`` is for A0)."""
         row = self.rows.first + tokens[:, :-1]  # (batch, read positions)
-        resid_pre = self.weights["embed.weight"][self.rows.token] + self.weights["pos_embed.weight"][self.rows.position]
+        # F.embedding, not indexing: the gradient of indexing adds up in any order when there are several threads.
+        resid_pre = F.embedding(self.rows.token, self.weights["embed.weight"])
+        resid_pre = resid_pre + F.embedding(self.rows.position, self.weights["pos_embed.weight"])
         resid = self._attend(row, resid_pre)
         if not self.config.attn_only:
             hidden = self._linear("blocks.0.mlp.in", self._layer_norm("blocks.0.ln2", resid)).relu_()

@@ -27,7 +27,7 @@ from addlib.task import AdditionTask
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
 
 

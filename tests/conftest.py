@@ -1,4 +1,4 @@
-"""Runs of all chapters with smoke parameters, and the site built from them: made once, used by several test files."""
+"""What several test files use and is made once: a browser, smoke runs of all chapters, the site built from them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,35 @@ import shutil
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+from browser import find_browser
 from chapters import ROOT, Results, chapters
 from runs import SmokeRuns, run_script
 
 SMOKE = ROOT / "_build" / "smoke"
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the smoke runs stay in one of several workers, so that the chapters are executed once."""
+    for item in items:
+        if "smoke_runs" in getattr(item, "fixturenames", ()) or item.path.parent.name == "site":
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests; playwright runs no second one beside it."""
+    program = find_browser()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

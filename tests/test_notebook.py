@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,6 @@ import plotly.io as pio
 import pytest
 import torch
 from nbclient import NotebookClient
-from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
 from addlib import figures, notebook
@@ -129,15 +127,6 @@ def test_what_is_no_drawing_is_refused(svg):
 
 
 # ----------------------------------------------------------------------------------------------- in a browser
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        found = shutil.which("chromium") or shutil.which("google-chrome")
-        chromium = playwright.chromium.launch(executable_path=found)
-        yield chromium
-        chromium.close()
-
-
 def opened(browser, tmp_path, body, script='<script defer src="plotly.min.js"></script>', width=800):
     """A page with that body, and the list of what went wrong on it."""
     (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")

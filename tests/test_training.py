@@ -94,6 +94,23 @@ def test_bf16_stays_close_to_fp32_and_is_another_run(cache):
     assert torch.allclose(full.history.loss, half.history.loss, atol=0.05)
 
 
+def test_full_size_steps_on_two_threads_always_give_the_same_weights():
+    """Only then can a resumed run end where an uninterrupted one does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ends = []
+        for _ in range(4):
+            trainer = Trainer(TrainConfig(), "cpu")
+            for _ in range(6):
+                trainer.train_step()
+            ends.append({name: p.detach().clone() for name, p in trainer.weights.items()})
+    finally:
+        torch.set_num_threads(threads)
+    for name, first in ends[0].items():
+        assert all(torch.equal(first, other[name]) for other in ends[1:]), name
+
+
 TRAIN = """
 import os, sys
 from dataclasses import replace

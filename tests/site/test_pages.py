@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 from checks import DESKTOP, FAULTS, PHONE, browser_faults, file_faults, served, wait_until_drawn
-from playwright.sync_api import Browser, sync_playwright
-
-from browser import find_browser
-
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run"),
-]
+from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +25,6 @@ def pages(site) -> list[Path]:
     found = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
     assert {"index.html", "01_setup.html", "claims.html", "glossary.html"} <= {path.name for path in found}
     return found
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")
