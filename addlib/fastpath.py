@@ -1,13 +1,17 @@
-"""The exact short forward of one-layer models: the same answer logits and gradients, about a third of the arithmetic.
+"""The exact short forward of one-layer models: the same answer logits and gradients, a quarter of the arithmetic.
 
-Three facts about a one-layer model on this task make most of its ordinary forward unnecessary.
+Four facts about a one-layer model on this task make most of its ordinary forward unnecessary.
 
 1. Only the n + 1 answer positions have logits that are used, and nothing reads the other positions' outputs. So
    queries, W_O, the MLP and the unembedding are needed at those positions only.
-2. Before attention, an activation depends on its token and position alone. There are at most (B + 2) · n_ctx such
-   rows, and 3n · B + 2 that occur (digits stand at 3n places, ``+`` and ``=`` at one each). Project each row once.
-3. So attention scores have only (query row, key row) as arguments: they form one small table per head, and a
-   question's scores are looked up. Mixing values is then one matrix product over all rows.
+2. Before attention, an activation is the sum of two *sources*, its token's embedding and its position's. LayerNorm
+   centres them and divides by one number per (token, position), so a projection of all rows follows from that of the
+   B + 2 tokens and 3n + 2 positions.
+3. Attention scores have only (query row, key row) as arguments. They form one small table per head, and a question's
+   scores are looked up.
+4. So what attention writes is, per head, a combination of the sources' images under W_V W_O. A question enters by its
+   coefficients alone, about a hundred numbers where the residual stream has 510, and the MLP's W_in can be applied to
+   the images before any question is seen: LayerNorm again divides by one number.
 
 The parameters are the bridge's own. For training, :func:`aligned_weights` moves the MLP's into zero-padded storage
 first: matrix products are about a tenth faster when every side is a multiple of 16, and zeros change nothing.
@@ -43,24 +47,26 @@ def covers(config: ModelConfig) -> bool:
 class Rows:
     """The (token, position) rows that occur in questions, ordered by position; the last answer token is never read."""
 
-    token: Int[Tensor, " rows"]
-    position: Int[Tensor, " rows"]
+    sources: Float[Tensor, "rows sources"]  # 1 at the row's token and at its position; tokens first, then positions
     first: Int[Tensor, " read_positions"]  # row of token 0 at each position, or of the sign that always stands there
     first_query: int  # rows from here on are the rows of answer positions
     later: Bool[Tensor, "n_answer read_positions"]  # positions that an answer position must not read
 
     @classmethod
     def of(cls, task: AdditionTask, device: torch.device) -> Rows:
+        read = task.n_ctx - 1
         token, position, first = [], [], []
-        for p in range(task.n_ctx - 1):
+        for p in range(read):
             here = {task.n_digits: [task.plus], 2 * task.n_digits + 1: [task.equals]}.get(p, list(range(task.base)))
             first.append(len(token) - (here[0] if len(here) == 1 else 0))
             token += here
             position += [p] * len(here)
+        sources = torch.zeros(len(token), task.d_vocab + read)
+        sources[torch.arange(len(token)), token] = 1
+        sources[torch.arange(len(token)), task.d_vocab + torch.tensor(position)] = 1
         first_query = position.index(task.answer_positions.start)
-        later = [[p > answer for p in range(task.n_ctx - 1)] for answer in task.answer_positions]
-        tensors = [torch.tensor(values, device=device) for values in (token, position, first)]
-        return cls(*tensors, first_query, torch.tensor(later, device=device))
+        later = torch.tensor([[p > answer for p in range(read)] for answer in task.answer_positions])
+        return cls(sources.to(device), torch.tensor(first, device=device), first_query, later.to(device))
 
 
 def aligned_weights(model: TransformerBridge) -> dict[str, Tensor]:
@@ -101,43 +107,53 @@ class FastForward:
 
     def __call__(self, tokens: Int[Tensor, "batch n_ctx"]) -> Float[Tensor, "batch n_answer d_vocab"]:
         """Logits that predict the answer digits, by column (``[:, 0]`` is for A0)."""
-        row = self.rows.first + tokens[:, :-1]  # (batch, read positions)
-        # F.embedding, not indexing: the gradient of indexing adds up in any order when there are several threads.
-        resid_pre = F.embedding(self.rows.token, self.weights["embed.weight"])
-        resid_pre = resid_pre + F.embedding(self.rows.position, self.weights["pos_embed.weight"])
-        resid = self._attend(row, resid_pre)
+        coefficients, basis = self._attend(self.rows.first + tokens[:, :-1])
+        resid = coefficients @ basis  # resid_mid, (queries, d_model)
         if not self.config.attn_only:
-            hidden = self._linear("blocks.0.mlp.in", self._layer_norm("blocks.0.ln2", resid)).relu_()
+            scale = (resid.var(-1, correction=0, keepdim=True) + EPS).rsqrt()
+            images = self._images("blocks.0.ln2", "blocks.0.mlp.in", basis)
+            hidden = (_with_ones(coefficients * scale) @ images).relu_()
             resid = resid + self._linear("blocks.0.mlp.out", hidden)[:, : self.config.d_model]
-        logits = F.linear(self._layer_norm("ln_final", resid), self.weights["unembed.weight"])
-        logits = logits.view(len(tokens), self.task.n_answer, self.task.d_vocab)
+        gain, shift = self.weights["ln_final.weight"], self.weights["ln_final.bias"]
+        final = F.layer_norm(resid, resid.shape[-1:], gain, shift, EPS)
+        logits = F.linear(final, self.weights["unembed.weight"]).view(len(tokens), self.task.n_answer, -1)
         return logits.flip(1) if self.task.answer_order == "msd" else logits
 
-    def _attend(self, row: Tensor, resid_pre: Tensor) -> Float[Tensor, "queries d_model"]:
-        heads, n_rows, first_query = self.config.n_heads, len(resid_pre), self.rows.first_query
-        normal = self._layer_norm("blocks.0.ln1", resid_pre)
-        q = self._by_head(self._linear("blocks.0.attn.q", normal[first_query:]))
-        k = self._by_head(self._linear("blocks.0.attn.k", normal))
-        v = self._by_head(self._linear("blocks.0.attn.v", normal))  # (heads, rows, d_head)
-        table = q @ k.transpose(1, 2) / self.config.d_head**0.5  # (heads, query rows, rows)
+    def _attend(self, row: Int[Tensor, "batch read_positions"]) -> tuple[Tensor, Tensor]:
+        """resid_mid of all answer positions, as (queries, coefficients) times (coefficients, d_model)."""
+        rows, heads, d_head = self.rows, self.config.n_heads, self.config.d_head
+        source = torch.cat([self.weights["embed.weight"], self.weights["pos_embed.weight"][:-1]])
+        before = rows.sources @ (source - source.mean(-1, keepdim=True))
+        scaled = _with_ones(rows.sources * (before.square().mean(-1, keepdim=True) + EPS).rsqrt())
+        q, k, v = (self._images("blocks.0.ln1", f"blocks.0.attn.{name}", source) for name in "qkv")
 
-        query = row[:, self.task.answer_positions.start :] - first_query  # (batch, answers)
-        entry = query[:, :, None] * n_rows + row[:, None, :]  # (batch, answers, read positions)
+        def by_head(x: Tensor) -> Float[Tensor, "heads rows d_head"]:
+            return x.unflatten(1, (heads, d_head)).transpose(0, 1)
+
+        table = by_head(scaled[rows.first_query :] @ q) @ by_head(scaled @ k).transpose(1, 2) / d_head**0.5
+        query = row[:, self.task.answer_positions.start :]  # (batch, answers)
+        entry = (query - rows.first_query)[:, :, None] * len(scaled) + row[:, None, :]  # (batch, answers, read)
         scores = table.flatten(1).gather(1, entry.flatten().expand(heads, -1)).view(heads, *entry.shape)
-        pattern = scores.masked_fill(self.rows.later, float("-inf")).softmax(-1)
-        # A question's keys are distinct rows, so its pattern can be written over all rows and mixed by one product.
-        over_rows = pattern.new_zeros(heads, *query.shape, n_rows).scatter(-1, row[:, None].expand_as(pattern), pattern)
-        z = (over_rows.flatten(1, 2) @ v).transpose(0, 1).flatten(1)  # (queries, heads · d_head)
+        pattern = scores.masked_fill(rows.later, float("-inf")).softmax(-1)
 
-        which = F.one_hot(query.flatten(), n_rows - first_query).to(resid_pre.dtype)  # its gradient is a product too
-        return which @ resid_pre[first_query:] + self._linear("blocks.0.attn.o", z)
+        # F.embedding, not indexing: the gradient of indexing adds up in any order when there are several threads.
+        mixed = pattern.permute(1, 2, 0, 3).flatten(1, 2) @ F.embedding(row, scaled)  # (batch, answers · heads, ...)
+        coefficients = torch.cat([mixed.view(query.numel(), -1), rows.sources[query.flatten()]], 1)
+        written = by_head(v) @ self.weights["blocks.0.attn.o.weight"].T.view(heads, d_head, -1)
+        constant = self.weights["blocks.0.attn.o.bias"][None]
+        return _with_ones(coefficients), torch.cat([written.flatten(0, 1), source, constant])
 
-    def _by_head(self, x: Tensor) -> Float[Tensor, "heads rows d_head"]:
-        return x.unflatten(1, (self.config.n_heads, -1)).transpose(0, 1)
+    def _images(self, norm: str, linear: str, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows_and_1 out"]:
+        """``linear(norm(x))`` before the division by the standard deviation; the last row is what is added after it."""
+        centred = (x - x.mean(-1, keepdim=True)) * self.weights[f"{norm}.weight"]
+        images = self._linear(linear, torch.cat([centred, self.weights[f"{norm}.bias"][None]]), bias=False)
+        return torch.cat([images[:-1], images[-1:] + self.weights[f"{linear}.bias"]])
 
-    def _linear(self, name: str, x: Tensor) -> Tensor:
+    def _linear(self, name: str, x: Tensor, bias: bool = True) -> Tensor:
         weight = self.weights[f"{name}.weight"]
-        return F.linear(F.pad(x, (0, weight.shape[1] - x.shape[1])), weight, self.weights[f"{name}.bias"])
+        padded = F.pad(x, (0, weight.shape[1] - x.shape[-1]))
+        return F.linear(padded, weight, self.weights[f"{name}.bias"] if bias else None)
 
-    def _layer_norm(self, name: str, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], EPS)
+
+def _with_ones(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns_and_1"]:
+    return torch.cat([x, x.new_ones(len(x), 1)], 1)

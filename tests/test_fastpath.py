@@ -33,7 +33,8 @@ def test_logits_and_gradients_equal_the_librarys(n_digits, n_heads, attn_only, a
     task = AdditionTask(n_digits, answer_order=answer_order)
     config = ModelConfig(n_heads=n_heads, width=64, attn_only=attn_only)
     model = shaken(build_model(config, task, seed=1), seed=2)
-    questions = training_questions(task, 32, 4, torch.Generator().manual_seed(3))
+    # A neuron within rounding of its kink has two right gradients; with this seed there is none.
+    questions = training_questions(task, 32, 4, torch.Generator().manual_seed(4))
     fast = FastForward(weights(model), config, task)
     library = answer_logits(model, task, questions.tokens)
     assert torch.allclose(fast(questions.tokens), library, atol=1e-5, rtol=1e-5)
@@ -111,12 +112,14 @@ def test_every_weight_matters_to_the_short_forward():
 def test_rows_are_the_token_positions_that_occur():
     task = AdditionTask()
     rows = Rows.of(task, torch.device("cpu"))
-    assert len(rows.token) == 3 * 5 * 10 + 2
-    assert rows.position[rows.first_query] == task.answer_positions.start
+    token, position = rows.sources[:, : task.d_vocab].argmax(1), rows.sources[:, task.d_vocab :].argmax(1)
+    assert len(rows.sources) == 3 * 5 * 10 + 2
+    assert (rows.sources.sum(1) == 2).all() and (rows.sources[:, : task.d_vocab].sum(1) == 1).all()
+    assert position[rows.first_query] == task.answer_positions.start
     tokens = training_questions(task, 64, 4, torch.Generator().manual_seed(3)).tokens[:, :-1]
     index = rows.first + tokens
-    assert torch.equal(rows.token[index], tokens)
-    assert torch.equal(rows.position[index], torch.arange(task.n_ctx - 1).expand_as(tokens))
+    assert torch.equal(token[index], tokens)
+    assert torch.equal(position[index], torch.arange(task.n_ctx - 1).expand_as(tokens))
 
 
 def test_two_layers_are_refused():
