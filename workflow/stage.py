@@ -161,17 +161,23 @@ def ledger(records: list[dict[str, Any]], smoke: bool) -> str:
 
 def _row(record: dict[str, Any]) -> str:
     link = f"#{record['target']}" if "target" in record else f"../notebooks/{record['chapter']}.ipynb"
-    interval = " to ".join(f"{end:.3g}" for end in record["ci"]) if record["ci"] else "–"
+    interval = " to ".join(map(_number, record["ci"])) if record["ci"] else "–"
     fields = [
         f"[{record['id']}]({link})",
         record["statement"],
-        record["threshold"],
-        f"{record['value']:.3g}",
+        record["threshold"].replace("<=", "≤").replace(">=", "≥"),
+        _number(record["value"]),
         interval,
         str(record["n_seeds"]),
         f"**{record['verdict']}**",
     ]
     return "| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |"
+
+
+def _number(value: float) -> str:
+    """Three digits, as people write them: 0.0158, or 2.4 × 10 to the -6th."""
+    mantissa, e, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa} × 10<sup>{int(exponent)}</sup>".replace("-", "−") if e else mantissa.replace("-", "−")
 
 
 def main() -> None:
