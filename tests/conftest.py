@@ -21,10 +21,22 @@ FLAGS = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the smoke runs stay in one of several workers, so that the chapters are executed once."""
-    for item in items:
-        if "smoke_runs" in getattr(item, "fixturenames", ()) or item.path.parent.name == "site":
-            item.add_marker(pytest.mark.xdist_group("smoke"))
+    """Keep the two long parts in a worker each, where there are several, and begin with them.
+
+    One executes the notebooks at full size (and trains, on a fresh machine), the other lives on the smoke runs.
+    """
+
+    def part(item: pytest.Item) -> str:
+        if item.get_closest_marker("full_size"):
+            return "full size"
+        smoke = "smoke_runs" in getattr(item, "fixturenames", ()) or item.path.parent.name == "site"
+        return "smoke" if smoke else ""
+
+    parts = {item: part(item) for item in items}
+    for item, name in parts.items():
+        if name:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: ("full size", "smoke", "").index(parts[item]))
 
 
 @pytest.fixture(scope="session")

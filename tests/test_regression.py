@@ -34,6 +34,7 @@ def nbval(chapter: Chapter, results: Path, cell_timeout: int = 3600, **environme
     )
 
 
+@pytest.mark.full_size
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", COMPARED_HERE)
 def test_stored_outputs_are_what_a_new_run_gives(name: str, tmp_path: Path) -> None:
