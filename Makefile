@@ -26,7 +26,7 @@ book: .venv/.installed ## train what is missing, execute every notebook, build _
 test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
 	@$(BIN)/python workflow/browser.py --required
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/.installed ## training speed, naive loop against fast path; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py

@@ -1,7 +1,8 @@
-"""The built site in a real browser with no network: every page, both themes, desktop and phone."""
+"""The chapters with smoke parameters, and the site built from them in a real browser with no network."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,30 @@ from pathlib import Path
 import pytest
 from checks import DESKTOP, FAULTS, PHONE, browser_faults, file_faults, served, wait_until_drawn
 from playwright.sync_api import Browser
+
+from chapters import chapters
+from runs import SmokeRuns, run_script
+
+CHAPTERS = chapters()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_runs_with_smoke_parameters(name: str, smoke_runs: SmokeRuns) -> None:
+    done = smoke_runs.processes[name]
+    assert done.returncode == 0, done.stdout
+    record = smoke_runs.results.record(name)
+    assert record["smoke"]
+    assert record["parameters"] == CHAPTERS[name].smoke
+
+
+def test_smoke_runs_leave_no_claims_in_the_ledger(smoke_runs: SmokeRuns) -> None:
+    """Their values mean nothing: the records say so, and lie where nothing collects them."""
+    done = run_script("-m", "addlib.claims", "collect", "--results", smoke_runs.results.folder)
+    assert done.returncode == 0, done.stdout
+    assert json.loads((smoke_runs.results.folder / "claims.json").read_text(encoding="utf-8")) == []
+    records = smoke_runs.results.claims(smoke=True)
+    assert records
+    assert all(record["smoke"] for record in records)
 
 
 @pytest.fixture(scope="session")

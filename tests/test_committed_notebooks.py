@@ -1,0 +1,69 @@
+"""The form of the committed notebooks: executed, compared, small, set up alike, and listed."""
+
+from __future__ import annotations
+
+import json
+
+import nbformat
+import pytest
+import yaml
+
+from cells import COMPARED, has_tag
+from chapters import ROOT, chapters
+
+CHAPTERS = chapters()
+
+MAX_BYTES = 200_000
+
+
+@pytest.fixture(scope="module", params=CHAPTERS)
+def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
+    return nbformat.read(CHAPTERS[request.param].notebook, as_version=4)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_every_code_cell_was_executed(notebook: nbformat.NotebookNode) -> None:
+    """nbval skips a cell whose stored count is null, and then compares nothing."""
+    never = [cell.source for cell in code_cells(notebook) if cell.execution_count is None]
+    assert not never
+
+
+def test_outputs_are_stored_in_compared_cells_only(notebook: nbformat.NotebookNode) -> None:
+    compared = [cell for cell in code_cells(notebook) if has_tag(cell, COMPARED)]
+    assert len(compared) >= 2
+    assert not [cell.source for cell in compared if not cell.outputs], "compared cells without an output"
+    others = [cell for cell in code_cells(notebook) if not has_tag(cell, COMPARED)]
+    assert not [cell.source for cell in others if cell.outputs], "outputs that nothing compares"
+
+
+def test_stored_outputs_are_small_texts(notebook: nbformat.NotebookNode) -> None:
+    """No pictures, no figures' JSON, no progress bars, no errors."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                assert output.name == "stdout", cell.source
+            else:
+                assert output.output_type in ("display_data", "execute_result"), cell.source
+                assert set(output.data) <= {"text/plain", "text/markdown"}, cell.source
+
+
+def test_setup_cells_are_the_same_everywhere() -> None:
+    notebooks = [nbformat.read(chapter.notebook, as_version=4) for chapter in CHAPTERS.values()]
+    cells = [[cell for cell in code_cells(notebook) if has_tag(cell, "setup")] for notebook in notebooks]
+    assert [len(found) for found in cells] == [1] * len(CHAPTERS)
+    assert len({(found[0].source, tuple(found[0].metadata.tags)) for found in cells}) == 1
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_committed_notebooks_are_small(name: str) -> None:
+    assert CHAPTERS[name].notebook.stat().st_size < MAX_BYTES
+
+
+def test_every_notebook_is_a_chapter_of_the_book() -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    listed = [word for word in json.dumps(toc).split('"') if word.startswith("notebooks/")]
+    assert listed == [f"notebooks/{name}" for name in CHAPTERS]
+    assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(CHAPTERS)
