@@ -10,6 +10,7 @@ exists. A chapter that failed, was interrupted or never ran gets a page that say
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -165,7 +166,9 @@ def _row(record: dict[str, Any]) -> str:
     fields = [
         f"[{record['id']}]({link})",
         record["statement"],
-        record["threshold"].replace("<=", "≤").replace(">=", "≥"),
+        re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: _number(float(n[0])), record["threshold"])
+        .replace("<=", "≤")
+        .replace(">=", "≥"),
         _number(record["value"]),
         interval,
         str(record["n_seeds"]),
@@ -175,9 +178,13 @@ def _row(record: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, as people write them: 0.0158, or 2.4 × 10 to the -6th."""
-    mantissa, e, exponent = f"{value:.3g}".partition("e")
-    return f"{mantissa} × 10<sup>{int(exponent)}</sup>".replace("-", "−") if e else mantissa.replace("-", "−")
+    """Three digits, as people write them: 0.0158, 2,000, or 2.4 × 10 to the -6th."""
+    rounded = float(f"{value:.3g}")
+    if rounded == 0 or 1e-3 <= abs(rounded) < 1e6:
+        return f"{rounded:,.10g}".replace("-", "−")
+    mantissa, _, exponent = f"{rounded:.2e}".partition("e")
+    power = f"10<sup>{int(exponent)}</sup>"
+    return (power if float(mantissa) == 1 else f"{float(mantissa):g} × {power}").replace("-", "−")
 
 
 def main() -> None:
