@@ -1,4 +1,4 @@
-"""The exact short forward of one-layer models: the same answer logits and gradients, a quarter of the arithmetic.
+"""The exact short forward of one-layer models: the same answer logits and gradients, a fifth of the arithmetic.
 
 Four facts about a one-layer model on this task make most of its ordinary forward unnecessary.
 
