@@ -18,7 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from addlib.files import write_whole
+
 FORMAT = "addlib-1"
+
+REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then run again"
 
 
 class CheckpointError(RuntimeError):
@@ -33,30 +37,6 @@ def cache_dir() -> Path:
 def key_of(description: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that identify a description (plain JSON values), independent of the order of keys."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all; a failed write leaves nothing behind.
-
-    Raises:
-        OSError: the disk is full or the folder can't be written; the message names the file and its size.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; free some space or "
-            "set ADDLIB_CACHE to a folder on another disk, then run again",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -115,7 +95,7 @@ class RunFolder:
 
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         marks = {"format": FORMAT, "key": self.key, "sha256": _digest(on_cpu)}
-        write_atomically(self.path / file, save(on_cpu, metadata=marks))
+        write_whole(self.path / file, save(on_cpu, metadata=marks), REMEDY)
 
     def read(self, file: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """All tensors of ``file``, on the CPU, after every check has passed.
@@ -158,7 +138,7 @@ class RunFolder:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Mark the run as finished, with its description and a record of how it was made."""
         text = json.dumps({"key": self.key, "description": self.description, **record}, indent=1)
-        write_atomically(self.path / "run.json", text.encode())
+        write_whole(self.path / "run.json", text.encode(), REMEDY)
 
     def record(self) -> dict[str, Any] | None:
         """The record of a finished run, or None if it has not finished.

@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from addlib.files import write_whole
 from addlib.thresholds import VERDICTS, AtLeast, AtMost, Between, Threshold, finite, parse_threshold, verdict
 
 if TYPE_CHECKING:
@@ -240,14 +241,8 @@ def _is_number(value: object) -> bool:
 
 
 def _write(path: Path, content: object) -> None:
-    """Write JSON so that the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, text.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 from concurrent.futures import TimeoutError as NoAnswer
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from threading import Thread
 
 import plotly.graph_objects as go
 
+from addlib.files import write_whole
 from addlib.palette import themed
 
 FORMATS = ("svg", "pdf", "png")
@@ -63,13 +63,7 @@ def save(
     options = dict(format=kind, width=width, height=height or drawn.layout.height or 380, scale=scale)
     loop, browser = _browser()
     image = asyncio.run_coroutine_threadsafe(browser.calc_fig(drawn, opts=options), loop).result(DRAW_TIMEOUT)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(image)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, image)
     return path
 
 

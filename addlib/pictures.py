@@ -27,8 +27,8 @@ def sum_picture(questions: Questions, index: int = 0) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="ui-monospace, monospace" '
         f'font-size="22" text-anchor="middle" fill="currentColor" style="width:100%;max-width:{width}px;height:auto">'
     ]
-    for row, (name, size) in enumerate([("carry in", 14), ("first", 14), ("second", 14), ("sum", 14), ("", 14)]):
-        parts.append(_text(LEFT - 14, row, name, size, "end"))
+    for row, name in enumerate(["carry in", "first", "second", "sum"]):
+        parts.append(_text(LEFT - 14, row, name, 14, "end"))
     for column in range(n + 1):
         x = LEFT + (n - column) * CELL + CELL / 2
         carry, digit = questions.carry[index, column].item(), questions.answer[index, column].item()

@@ -48,7 +48,17 @@ class Book:
         shutil.copytree(ROOT / "workflow", root / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
         for folder in ("addlib", "book", "notebooks"):
             (root / folder).mkdir()
-        for module in ("__init__", "task", "sampling", "model", "fastpath", "history", "training", "checkpoints"):
+        for module in (
+            "__init__",
+            "task",
+            "sampling",
+            "model",
+            "fastpath",
+            "history",
+            "training",
+            "checkpoints",
+            "files",
+        ):
             (root / "addlib" / f"{module}.py").touch()
         self.write("addlib/claims.py", CLAIMS)
         self.write("workflow/site_scripts.py", "def write(target):\n    pass\n")

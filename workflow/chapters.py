@@ -101,17 +101,6 @@ class Results:
         return json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def failure_line(chapter: str, record: dict[str, Any]) -> str:
     """One line that says which cell of a chapter failed, and why."""
     failure = record["failure"]

@@ -17,7 +17,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -33,8 +32,10 @@ from filelock import FileLock, Timeout
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from addlib.claims import revision
+from addlib.files import write_whole
 from cells import first_line, last_started
-from chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown, write_whole
+from chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown
 from parameters import check_parameters, value_of
 
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
@@ -60,7 +61,7 @@ def execute(chapter: Chapter, parameters: Mapping[str, Any], results: Results, s
             "parameters": dict(parameters),
             "smoke": smoke,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "revision": _revision(),
+            "revision": revision(),
             "versions": {package: metadata.version(package) for package in PACKAGES},
         }
         _write_record(results, record)
@@ -165,15 +166,7 @@ def _remove_old_claims(results: Results, chapter: str) -> None:
 
 
 def _write_record(results: Results, record: Mapping[str, Any]) -> None:
-    write_whole(results.run(record["chapter"]), json.dumps(record, indent=1) + "\n")
-
-
-def _revision() -> str:
-    """What git calls the checkout; empty outside one."""
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
+    write_whole(results.run(record["chapter"]), (json.dumps(record, indent=1) + "\n").encode())
 
 
 def _device(parameters: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ import nbformat
 from nbformat import NotebookNode
 
 import book
+from addlib.files import write_whole
 from cells import COMPARED, has_tag, own_cells
-from chapters import Results, WorkflowError, chapters, shown, write_whole
+from chapters import Results, WorkflowError, chapters, shown
 
 
 def refreshed(executed: NotebookNode) -> NotebookNode:
@@ -47,7 +48,7 @@ def main() -> int:
         text = nbformat.writes(refreshed(nbformat.read(results.executed(chapter.name), as_version=4))) + "\n"
         changed = text != chapter.notebook.read_text(encoding="utf-8")
         if changed:
-            write_whole(chapter.notebook, text)
+            write_whole(chapter.notebook, text.encode())
         print(f"{shown(chapter.notebook)}: {'changed' if changed else 'as before'}")
     return 0
 
