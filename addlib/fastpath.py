@@ -107,43 +107,61 @@ class FastForward:
 
     def __call__(self, tokens: Int[Tensor, "batch n_ctx"]) -> Float[Tensor, "batch n_answer d_vocab"]:
         """Logits that predict the answer digits, by column (``[:, 0]`` is for A0)."""
-        coefficients, basis = self._attend(self.rows.first + tokens[:, :-1])
-        resid = coefficients @ basis  # resid_mid, (queries, d_model)
-        if not self.config.attn_only:
-            scale = (resid.var(-1, correction=0, keepdim=True) + EPS).rsqrt()
-            images = self._images("blocks.0.ln2", "blocks.0.mlp.in", basis)
-            hidden = (_with_ones(coefficients * scale) @ images).relu_()
-            resid = resid + self._linear("blocks.0.mlp.out", hidden)[:, : self.config.d_model]
+        resid = self.resid_post(tokens)
         gain, shift = self.weights["ln_final.weight"], self.weights["ln_final.bias"]
         final = F.layer_norm(resid, resid.shape[-1:], gain, shift, EPS)
-        logits = F.linear(final, self.weights["unembed.weight"]).view(len(tokens), self.task.n_answer, -1)
-        return logits.flip(1) if self.task.answer_order == "msd" else logits
+        return self.by_column(F.linear(final, self.weights["unembed.weight"]))
 
-    def _attend(self, row: Int[Tensor, "batch read_positions"]) -> tuple[Tensor, Tensor]:
-        """resid_mid of all answer positions, as (queries, coefficients) times (coefficients, d_model)."""
+    def resid_post(self, tokens: Int[Tensor, "batch n_ctx"]) -> Float[Tensor, "queries d_model"]:
+        """The residual stream after the layer at all answer positions, in reading order."""
+        table, scaled, basis = self.tables()
+        coefficients = self.coefficients(tokens, table, scaled)
+        resid = coefficients @ basis  # resid_mid
+        if not self.config.attn_only:
+            scale = (resid.var(-1, correction=0, keepdim=True) + EPS).rsqrt()
+            hidden = (with_ones(coefficients * scale) @ self.images("blocks.0.ln2", "blocks.0.mlp.in", basis)).relu_()
+            resid = resid + self._linear("blocks.0.mlp.out", hidden)[:, : self.config.d_model]
+        return resid
+
+    def by_column(self, values: Float[Tensor, "queries k"]) -> Float[Tensor, "batch n_answer k"]:
+        """Values of all answer positions in reading order, sorted by the answer column they predict."""
+        values = values.unflatten(0, (-1, self.task.n_answer))
+        return values.flip(1) if self.task.answer_order == "msd" else values
+
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What depends on the weights alone.
+
+        Returns:
+            The scores of every pair of query row and key row, (heads, query rows, rows); each row's sources after
+            LayerNorm and a 1, (rows, sources + 1); the vectors that make up resid_mid, (coefficients, d_model).
+        """
         rows, heads, d_head = self.rows, self.config.n_heads, self.config.d_head
         source = torch.cat([self.weights["embed.weight"], self.weights["pos_embed.weight"][:-1]])
         before = rows.sources @ (source - source.mean(-1, keepdim=True))
-        scaled = _with_ones(rows.sources * (before.square().mean(-1, keepdim=True) + EPS).rsqrt())
-        q, k, v = (self._images("blocks.0.ln1", f"blocks.0.attn.{name}", source) for name in "qkv")
+        scaled = with_ones(rows.sources * (before.square().mean(-1, keepdim=True) + EPS).rsqrt())
+        q, k, v = (self.images("blocks.0.ln1", f"blocks.0.attn.{name}", source) for name in "qkv")
 
         def by_head(x: Tensor) -> Float[Tensor, "heads rows d_head"]:
             return x.unflatten(1, (heads, d_head)).transpose(0, 1)
 
         table = by_head(scaled[rows.first_query :] @ q) @ by_head(scaled @ k).transpose(1, 2) / d_head**0.5
+        written = by_head(v) @ self.weights["blocks.0.attn.o.weight"].T.view(heads, d_head, -1)
+        basis = torch.cat([written.flatten(0, 1), source, self.weights["blocks.0.attn.o.bias"][None]])
+        return table, scaled, basis
+
+    def coefficients(self, tokens: Tensor, table: Tensor, scaled: Tensor) -> Float[Tensor, "queries coefficients"]:
+        """The coefficients that make each question's resid_mid out of the basis of :meth:`tables`."""
+        rows, heads = self.rows, self.config.n_heads
+        row = rows.first + tokens[:, :-1]  # (batch, read)
         query = row[:, self.task.answer_positions.start :]  # (batch, answers)
         entry = (query - rows.first_query)[:, :, None] * len(scaled) + row[:, None, :]  # (batch, answers, read)
         scores = table.flatten(1).gather(1, entry.flatten().expand(heads, -1)).view(heads, *entry.shape)
         pattern = scores.masked_fill(rows.later, float("-inf")).softmax(-1)
-
         # F.embedding, not indexing: the gradient of indexing adds up in any order when there are several threads.
         mixed = pattern.permute(1, 2, 0, 3).flatten(1, 2) @ F.embedding(row, scaled)  # (batch, answers · heads, ...)
-        coefficients = torch.cat([mixed.view(query.numel(), -1), rows.sources[query.flatten()]], 1)
-        written = by_head(v) @ self.weights["blocks.0.attn.o.weight"].T.view(heads, d_head, -1)
-        constant = self.weights["blocks.0.attn.o.bias"][None]
-        return _with_ones(coefficients), torch.cat([written.flatten(0, 1), source, constant])
+        return with_ones(torch.cat([mixed.view(query.numel(), -1), rows.sources[query.flatten()]], 1))
 
-    def _images(self, norm: str, linear: str, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows_and_1 out"]:
+    def images(self, norm: str, linear: str, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows_and_1 out"]:
         """``linear(norm(x))`` before the division by the standard deviation; the last row is what is added after it."""
         centred = (x - x.mean(-1, keepdim=True)) * self.weights[f"{norm}.weight"]
         images = self._linear(linear, torch.cat([centred, self.weights[f"{norm}.bias"][None]]), bias=False)
@@ -155,5 +173,6 @@ class FastForward:
         return F.linear(padded, weight, self.weights[f"{name}.bias"] if bias else None)
 
 
-def _with_ones(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns_and_1"]:
+def with_ones(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns_and_1"]:
+    """The rows with a 1 at their ends."""
     return torch.cat([x, x.new_ones(len(x), 1)], 1)

@@ -1,0 +1,111 @@
+"""Ablation: nothing ablated changes nothing, what no answer reads changes none, and a hook replaces what it names."""
+
+import pytest
+import torch
+
+from addlib.ablation import Ablation, activations, hooks
+from addlib.model import ModelConfig, answer_logits, build_model, weights
+from addlib.sampling import uniform_questions
+from addlib.task import AdditionTask
+
+TASK = AdditionTask(3)
+
+
+@pytest.fixture
+def model():
+    model = build_model(ModelConfig(width=24), TASK, seed=1)
+    with torch.no_grad():
+        for p in weights(model).values():
+            p.mul_(2)
+    return model
+
+
+def questions(seed, count=40):
+    return uniform_questions(TASK, count, torch.Generator().manual_seed(seed))
+
+
+def ablated(model, ablations, asked, reference=None, seed=0):
+    with model.hooks(fwd_hooks=hooks(model, ablations, reference, seed)):
+        return answer_logits(model, TASK, asked.tokens)
+
+
+def test_ablating_nothing_changes_nothing(model):
+    asked = questions(1)
+    before = answer_logits(model, TASK, asked.tokens)
+    assert torch.equal(ablated(model, [], asked), before)
+    assert torch.equal(ablated(model, [Ablation(head=0, positions=[], method="zero")], asked), before)
+    # The mean over one question, put into that question.
+    one = questions(1, 1)
+    own = ablated(model, [Ablation("z", head) for head in range(3)], one, reference=one)
+    assert torch.allclose(own, answer_logits(model, TASK, one.tokens), atol=1e-6)
+
+
+def test_outputs_at_question_positions_reach_no_answer_in_one_layer(model):
+    asked, other = questions(1), questions(2)
+    before = answer_logits(model, TASK, asked.tokens)
+    early = range(TASK.answer_positions.start)
+    for method in ("zero", "mean", "resample"):
+        both = [Ablation(name, positions=early, method=method) for name in ("attn_out", "mlp_out")]
+        assert torch.equal(ablated(model, both, asked, reference=other), before), method
+    late = [Ablation("mlp_out", positions=TASK.answer_positions, method="zero")]
+    assert not torch.allclose(ablated(model, late, asked), before, atol=1e-3)
+
+
+def test_two_layers_do_read_them():
+    model = build_model(ModelConfig(n_layers=2, width=24), TASK, seed=1)
+    asked = questions(1)
+    early = [Ablation("mlp_out", positions=range(TASK.answer_positions.start), method="zero")]
+    assert not torch.allclose(ablated(model, early, asked), answer_logits(model, TASK, asked.tokens), atol=1e-4)
+
+
+@pytest.mark.parametrize("component", ["z", "v"])
+@pytest.mark.parametrize("method", ["zero", "mean", "resample"])
+def test_the_named_head_at_the_named_positions_is_replaced_and_nothing_else(model, component, method):
+    asked, reference = questions(1), questions(2, 17)
+    name = f"blocks.0.attn.hook_{component}"
+    before, pool = activations(model, name, asked), activations(model, name, reference)
+    one = Ablation(component, head=1, positions=[4, 7], method=method)
+    with model.hooks(fwd_hooks=hooks(model, [one], reference, seed=3)):
+        after = activations(model, name, asked)
+    changed = torch.zeros(before.shape[1:3], dtype=torch.bool)
+    changed[[4, 7], 1] = True
+    assert torch.equal(after[:, ~changed], before[:, ~changed])
+    new = after[:, [4, 7], 1]
+    if method == "zero":
+        assert not new.any()
+    elif method == "mean":
+        assert torch.allclose(new, pool[:, [4, 7], 1].mean(0).expand_as(new), atol=1e-6)
+    else:  # whole rows of the pool: both positions come from the same question
+        rows = (new[:, None] == pool[None, :, [4, 7], 1]).flatten(2).all(2)
+        assert rows.any(1).all()
+        assert rows.any(0).sum() > 5
+
+
+def test_v_of_a_head_at_all_positions_is_its_z(model):
+    asked = questions(1)
+    by_v = ablated(model, [Ablation("v", head=2, method="zero")], asked)
+    by_z = ablated(model, [Ablation("z", head=2, method="zero")], asked)
+    assert torch.allclose(by_v, by_z, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(component="q"), r"component = 'q': must be one of z, v, attn_out, mlp_out"),
+        (dict(component="z"), "head = None: component 'z' needs a head"),
+        (dict(component="mlp_out", head=1), "head = 1: component 'mlp_out' has no heads"),
+        (dict(head=0, method="noise"), "method = 'noise'"),
+        (dict(head=3, method="zero"), "head = 3: this model has heads 0 to 2"),
+        (dict(head=0, layer=1, method="zero"), "layer = 1: this model has layers 0 to 0"),
+        (dict(head=0, positions=[12], method="zero"), "position = 12: this model has positions 0 to 11"),
+        (dict(head=0), "reference = None: method 'mean' needs reference questions"),
+    ],
+)
+def test_bad_ablations_are_refused_by_name(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        hooks(model, [Ablation(**arguments)])
+
+
+def test_an_empty_reference_set_is_refused(model):
+    with pytest.raises(ValueError, match="reference = 0: method 'mean' needs reference questions"):
+        hooks(model, [Ablation(head=0)], questions(1, 0))

@@ -1,0 +1,59 @@
+"""The folded readout against the exact short forward: same answers, same mean loss, on a model that was trained."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from addlib import evaluation
+from addlib.evaluation import answer
+from addlib.fastpath import FastForward
+from addlib.model import ModelConfig, weights
+from addlib.readout import FastReadout
+from addlib.sampling import uniform_questions
+from addlib.task import AdditionTask
+from addlib.training import TrainConfig, load_or_train
+
+CONFIG = TrainConfig(AdditionTask(3), ModelConfig(width=240), steps=400, lr=1e-3, snapshot_every=400)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A half-trained model for each order of writing: many right answers, many close calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADDLIB_CACHE", str(tmp_path_factory.mktemp("weights")))
+        return {
+            order: load_or_train(replace(CONFIG, task=AdditionTask(3, answer_order=order)), "cpu", progress=False)
+            for order in ("msd", "lsd")
+        }
+
+
+@pytest.mark.parametrize("answer_order", ["msd", "lsd"])
+def test_many_answers_are_the_exact_forwards(runs, answer_order, monkeypatch):
+    run = runs[answer_order]
+    questions = uniform_questions(run.config.task, 20_000, torch.Generator().manual_seed(1))
+    many = answer(run.model, run.config.model, questions)
+    monkeypatch.setattr(evaluation, "READOUT_FROM", 10**9)
+    exact = answer(run.model, run.config.model, questions)
+    assert 0.2 < exact.right.float().mean() < 0.99
+    assert torch.equal(many.digits, exact.digits)
+    assert not torch.equal(many.nll, exact.nll)  # it did take the other way
+    assert many.nll.mean().item() == pytest.approx(exact.nll.mean().item(), rel=1e-3)
+
+
+def test_the_estimated_divisor_is_close_and_unsafe_questions_are_those_with_a_small_lead(runs):
+    run = runs["msd"]
+    forward = FastForward(weights(run.model), run.config.model, run.config.task)
+    sample, tokens = (
+        uniform_questions(run.config.task, 2000, torch.Generator().manual_seed(seed)).tokens for seed in (2, 3)
+    )
+    readout = FastReadout(forward, sample)
+    with torch.no_grad():
+        exact, estimated = forward(tokens), readout(tokens)
+    ratio = (estimated - readout.shift).norm(dim=-1) / (exact - readout.shift).norm(dim=-1)
+    assert (ratio - 1).abs().max() < 0.02
+    assert torch.allclose(
+        (estimated - readout.shift) / ratio[..., None], exact - readout.shift, atol=1e-3
+    )  # the directions are exact
+    top = exact.sort(-1).values
+    assert torch.equal(readout.unsafe(exact), ((top[..., -1] - top[..., -2]) < readout.safe_lead).any(1))
