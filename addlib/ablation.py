@@ -1,8 +1,9 @@
 """Take something out of a model and see what breaks: interventions on heads, positions and the MLP.
 
 An ablation replaces an activation by zeros, by its mean over a reference set of questions (position by position), or by
-that of another question of the set. The reference set matters: the mean over questions without carries says "no carry",
-and a carry head that is replaced by it goes on telling the truth about them. So there is no default set.
+that of another question of the set: a random one, or a chosen one for each question. The reference set matters: the
+mean over questions without carries says "no carry", and a carry head that is replaced by it goes on telling the truth
+about them. So there is no default set.
 
 Everything runs through TransformerLens's hooks, at any hook point that holds (batch, position, …) activations.
 """
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from addlib.evaluation import Hook
 from addlib.task import Questions
 
 if TYPE_CHECKING:
@@ -30,9 +32,7 @@ COMPONENTS = {
 }
 """Hook points within a layer; the first two have a head axis."""
 
-METHODS = ("zero", "mean", "resample")
-
-Hook = tuple[str, Callable[..., Tensor]]
+METHODS = ("zero", "mean", "resample", "swap")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Ablation:
         head: the head, for z and v; None for the others.
         layer: counted from 0.
         positions: token positions; None means all.
-        method: ``"zero"``, ``"mean"`` or ``"resample"``.
+        method: ``"zero"``, ``"mean"``, ``"resample"`` (a random reference question for each question) or ``"swap"``
+            (question i gets the activation of reference question i).
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -74,11 +75,15 @@ class Ablation:
 def hooks(
     model: TransformerBridge, ablations: Iterable[Ablation], reference: Questions | None = None, seed: int = 0
 ) -> list[Hook]:
-    """Hooks that carry out the ablations together: ``with model.hooks(fwd_hooks=hooks(...)): ...``.
+    """Hooks that carry out the ablations together: ``answer(model, config, questions, hooks=hooks(...))``.
+
+    ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make the hooks anew for each
+    set of questions.
 
     Args:
-        reference: questions that means and replacements come from; needed unless all ablations are ``"zero"``.
-        seed: of the draws of ``"resample"``; each use of the hooks starts with the same ones.
+        reference: questions that means and replacements come from; needed unless all ablations are ``"zero"``. For
+            ``"swap"`` as many as there are questions.
+        seed: of the draws of ``"resample"``.
 
     Raises:
         ValueError: a layer, head or position that the model lacks, or a reference set that is empty or missing.
@@ -104,15 +109,21 @@ def _replacement(
     else:
         values = activations(model, one.hook_name, reference)
     where = (slice(None), torch.tensor(positions, dtype=torch.int64)) + (() if one.head is None else (one.head,))
-    generator = torch.Generator().manual_seed(seed)
+    generator, done = torch.Generator().manual_seed(seed), 0
 
     def hook(value: Tensor, **_: object) -> Tensor:
+        nonlocal done
         if one.method == "zero":
             new = value.new_zeros(())
         elif one.method == "mean":
             new = values.mean(0, keepdim=True).expand_as(value)[where]
-        else:
+        elif one.method == "resample":
             new = values[torch.randint(len(values), (len(value),), generator=generator)][where]
+        else:
+            if done + len(value) > len(values):
+                raise ValueError(f"swap: {done + len(value)} questions, but only {len(values)} reference questions")
+            new = values[done : done + len(value)][where]
+            done += len(value)
         value = value.clone()
         value[where] = new.to(value)
         return value

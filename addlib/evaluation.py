@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ from addlib.task import Questions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+Hook = tuple[str, Callable[..., Tensor]]
+"""A TransformerLens forward hook: the hook point's name, and a function of its activation."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,19 @@ READOUT_FROM = 20_000
 
 @torch.no_grad()
 def answer(
-    model: TransformerBridge, config: ModelConfig, questions: Questions, batch_size: int = 512, progress: bool = False
+    model: TransformerBridge,
+    config: ModelConfig,
+    questions: Questions,
+    batch_size: int = 512,
+    hooks: Sequence[Hook] = (),
+    progress: bool = False,
 ) -> Answers:
     """The model's answers to ``questions``, ``batch_size`` at a time; memory for activations is bounded by that.
 
     One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on it is reserved for the digits
     that are not a clear case: see :mod:`addlib.readout`. Answers are the same, mean losses to 1 in 1,000.
+
+    With TransformerLens ``hooks`` (of :mod:`addlib.ablation`, or your own) the library's own forward runs with them.
 
     Raises:
         ValueError: no questions, or a batch size below 1.
@@ -62,7 +73,8 @@ def answer(
     if len(questions) == 0 or batch_size < 1:
         raise ValueError(f"{len(questions)} questions with batch_size = {batch_size}: both must be at least 1")
     task, device = questions.task, next(model.parameters()).device
-    forward = FastForward(weights(model), config, task) if covers(config) else partial(answer_logits, model, task)
+    short = covers(config) and not hooks
+    forward = FastForward(weights(model), config, task) if short else partial(answer_logits, model, task)
     digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
     nll = torch.empty(len(questions), task.n_answer)
 
@@ -79,12 +91,31 @@ def answer(
         return torch.cat(again) if again else which[:0]
 
     everything = torch.arange(len(questions))
-    if covers(config) and not config.attn_only and len(questions) >= READOUT_FROM:
+    if short and not config.attn_only and len(questions) >= READOUT_FROM:
         sample = Questions(task, questions.x[:1024], questions.y[:1024]).tokens
         readout = FastReadout(forward, sample.to(device))
         everything = run(readout, everything, readout.unsafe)
-    run(forward, everything, None)
+    with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
+        run(forward, everything, None)
     return Answers(questions, digits, nll)
+
+
+def bootstrap_interval(
+    values: Float[Tensor, " sample"], confidence: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean (Efron 1979): how far it moves when the sample is drawn again.
+
+    Raises:
+        ValueError: an empty sample, or a confidence outside (0, 1).
+    """
+    if len(values) == 0 or not 0 < confidence < 1:
+        raise ValueError(f"{len(values)} values at confidence = {confidence!r}: must be at least 1, and in (0, 1)")
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.stack(
+        [values[torch.randint(len(values), (len(values),), generator=generator)].double().mean() for _ in range(draws)]
+    )
+    low, high = means.quantile(torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64))
+    return float(low), float(high)
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -40,6 +40,7 @@ class TrainConfig:
         steps, batch_size: optimiser steps, and questions in each; every step draws new questions.
         lr, weight_decay, beta1, beta2: AdamW.
         warmup_steps: the learning rate rises linearly over these steps.
+        final_lr_share: from there on it moves linearly to this share of ``lr`` at the last step; 1 keeps it constant.
         enrich_every, enrich_share: each ``enrich_every``-th batch has this share of its cells turned into sums of
             B - 1; ``enrich_every = 0`` never does.
         snapshot_every: steps between saved weights, from which an interrupted run resumes.
@@ -59,6 +60,7 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.98
     warmup_steps: int = 10
+    final_lr_share: float = 1.0
     enrich_every: int = 5
     enrich_share: float = 0.2
     snapshot_every: int = 500
@@ -72,6 +74,7 @@ class TrainConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} = {value!r}: must be a whole number of at least {least}")
         ranges = {"lr": (0, 1), "weight_decay": (0, 10), "beta1": (0, 1), "beta2": (0, 1), "enrich_share": (0, 1)}
+        ranges["final_lr_share"] = (0, 1)
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             open_low, open_high = name == "lr", name.startswith("beta")
@@ -81,6 +84,11 @@ class TrainConfig:
                 raise ValueError(f"{name} = {value!r}: must be in {interval}")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision = {self.precision!r}: must be 'fp32' or 'bf16'")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0: a linear warm-up, then a straight line to the final share."""
+        done = step / max(1, self.steps - 1)
+        return self.lr * min(1.0, (step + 1) / self.warmup_steps) * (1 - (1 - self.final_lr_share) * done)
 
     @property
     def folder(self) -> RunFolder:
@@ -127,7 +135,7 @@ class Trainer:
         self.optimizer.zero_grad()
         nll.mean().backward()
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
-        lr = config.lr * min(1.0, (self.step + 1) / config.warmup_steps)
+        lr = config.lr_at(self.step)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
         self.history.record(self.step, nll.detach(), questions, grad_norm, lr)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from addlib.ablation import Ablation, activations, hooks
+from addlib.evaluation import answer
 from addlib.model import ModelConfig, answer_logits, build_model, weights
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask
@@ -79,6 +80,23 @@ def test_the_named_head_at_the_named_positions_is_replaced_and_nothing_else(mode
         rows = (new[:, None] == pool[None, :, [4, 7], 1]).flatten(2).all(2)
         assert rows.any(1).all()
         assert rows.any(0).sum() > 5
+
+
+def test_swap_gives_each_question_the_activation_of_its_own_source(model):
+    asked, source = questions(1), questions(2)
+    late = list(TASK.answer_positions)
+    swaps = [Ablation("attn_out", positions=late, method="swap"), Ablation("mlp_out", positions=late, method="swap")]
+    before = answer(model, ModelConfig(width=24), asked)
+    into_itself = answer(model, ModelConfig(width=24), asked, batch_size=7, hooks=hooks(model, swaps, asked))
+    assert torch.allclose(into_itself.nll, before.nll, atol=1e-5)
+    one = Ablation("z", head=2, positions=late, method="swap")
+    z, given = (activations(model, one.hook_name, q) for q in (asked, source))
+    with model.hooks(fwd_hooks=hooks(model, [one], source)):
+        after = activations(model, one.hook_name, asked, batch_size=11)
+    assert torch.equal(after[:, late, 2], given[:, late, 2])
+    assert torch.equal(after[:, late, :2], z[:, late, :2])
+    with pytest.raises(ValueError, match="swap: 40 questions, but only 39 reference questions"):
+        answer(model, ModelConfig(width=24), asked, hooks=hooks(model, [one], questions(2, 39)))
 
 
 def test_v_of_a_head_at_all_positions_is_its_z(model):

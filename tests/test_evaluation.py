@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from addlib.evaluation import answer, wilson_interval
+from addlib.evaluation import answer, bootstrap_interval, wilson_interval
 from addlib.model import ModelConfig, build_model
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask
@@ -46,3 +46,14 @@ def test_wilson_interval_known_answers():
         wilson_interval(11, 10)
     with pytest.raises(ValueError, match="confidence = 1"):
         wilson_interval(1, 2, confidence=1)
+
+
+def test_bootstrap_interval_agrees_with_the_normal_one_where_that_holds():
+    values = torch.randn(2000, generator=torch.Generator().manual_seed(3)) * 2 + 5
+    low, high = bootstrap_interval(values)
+    half = 1.96 * values.std().item() / 2000**0.5
+    assert (low, high) == pytest.approx((values.mean().item() - half, values.mean().item() + half), abs=0.15 * half)
+    assert bootstrap_interval(values) == (low, high)
+    assert bootstrap_interval(torch.ones(5)) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="0 values"):
+        bootstrap_interval(torch.empty(0))

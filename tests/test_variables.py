@@ -1,0 +1,72 @@
+"""The variables of an answer digit, against sums of whole numbers."""
+
+import itertools
+
+import pytest
+import torch
+
+from addlib.sampling import uniform_questions
+from addlib.task import AdditionTask, Questions
+from addlib.variables import (
+    base_sum,
+    carry_below,
+    carry_ignored,
+    cascade_ignored,
+    digit_of_key,
+    key,
+    tri_state,
+    with_pair_of,
+)
+
+
+def every_question(task):
+    values = range(task.base**task.n_digits)
+    return Questions.of(task, list(itertools.product(values, values)))
+
+
+@pytest.mark.parametrize(("n_digits", "base"), [(1, 2), (2, 4), (3, 3), (2, 10)])
+def test_the_key_determines_every_answer_digit(n_digits, base):
+    questions = every_question(AdditionTask(n_digits, base))
+    assert torch.equal(digit_of_key(key(questions), base), questions.answer)
+    assert key(questions).min() >= 0
+    assert key(questions).max() < 6 * base
+    assert torch.equal(key(questions) % (3 * base), key(questions, below=False))
+
+
+def test_variables_of_one_sum_by_hand():
+    questions = Questions.of(AdditionTask(3), [(247, 655)])  # 7 + 5 carries, 4 + 5 = 9 hands it on, 2 + 6 + 1 = 9
+    assert base_sum(questions).tolist() == [[2, 9, 8, 0]]
+    assert tri_state(questions).tolist() == [[0, 1, 2, 0]]
+    assert carry_below(questions).tolist() == [[0, 0, 1, 1]]
+    assert carry_ignored(questions).tolist() == [[2, 9, 8, 0]]
+    assert cascade_ignored(questions).tolist() == [[2, 0, 8, 0]]
+    assert questions.answer.tolist() == [[2, 0, 9, 0]]
+
+
+def test_without_undetermined_pairs_looking_one_pair_down_is_exact():
+    questions = uniform_questions(AdditionTask(5), 3000, torch.Generator().manual_seed(0))
+    plain = ~questions.ms9.any(1)
+    assert torch.equal(cascade_ignored(questions)[plain], questions.answer[plain])
+    assert torch.equal(
+        carry_ignored(questions)[questions.question_class == 0], questions.answer[questions.question_class == 0]
+    )
+
+
+def test_with_pair_of_adds_the_mixed_numbers():
+    task = AdditionTask(3)
+    base, source = (uniform_questions(task, 50, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    for offset in (0, -1, -2):
+        digits = with_pair_of(base, source, offset)
+        for i in range(50):
+            for k in range(4):
+                column = k + offset
+                x, y = (int(task.value(side[i : i + 1])) for side in (base.x, base.y))
+                if 0 <= column < 3:
+                    x += (int(source.x[i, column]) - int(base.x[i, column])) * 10**column
+                    y += (int(source.y[i, column]) - int(base.y[i, column])) * 10**column
+                assert digits[i, k] == (x + y) // 10**k % 10
+        assert torch.equal(with_pair_of(base, base, offset), base.answer)
+    with pytest.raises(ValueError, match="offset = 1"):
+        with_pair_of(base, source, 1)
+    with pytest.raises(ValueError, match="50 base and 3 source"):
+        with_pair_of(base, uniform_questions(task, 3, torch.Generator()), 0)
