@@ -147,3 +147,19 @@ def activations(
         _, cache = model.run_with_cache(tokens.to(device), names_filter=hook_name)
         parts.append(cache[hook_name].cpu())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def answer_activations(
+    model: TransformerBridge, hook_names: Sequence[str], questions: Questions, batch_size: int = 512
+) -> dict[str, Float[Tensor, "batch n_answer ..."]]:
+    """Activations at the answer positions, on the CPU, by answer column (``[:, 0]`` is where A0 is computed)."""
+    task, device = questions.task, next(model.parameters()).device
+    late = slice(task.answer_positions.start, task.answer_positions.stop)
+    parts: dict[str, list[Tensor]] = {name: [] for name in hook_names}
+    for tokens in questions.tokens.split(batch_size):
+        _, cache = model.run_with_cache(tokens.to(device), names_filter=list(hook_names))
+        for name, values in parts.items():
+            values.append(cache[name][:, late].cpu())
+    whole = {name: torch.cat(values) for name, values in parts.items()}
+    return {name: values.flip(1) if task.answer_order == "msd" else values for name, values in whole.items()}

@@ -29,6 +29,7 @@ COLOURS: dict[str, str] = {
     "MS9": "#7a6440",
     "base add": "#0d68c8",  # the head roles wear the colour of the sub-task they serve
     "carry": "#cc8400",
+    "far carry": "#3fa19c",
     "cascade": "#a8308a",
     "total": "#c8202a",
     "baseline": NEUTRAL,

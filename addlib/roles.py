@@ -77,6 +77,18 @@ def stairs(pairs: Float[Tensor, "*batch n_answer n_digits"]) -> Float[Tensor, "*
     return torch.stack([pairs.diagonal(-down, -2, -1).mean(-1) for down in range(n)], -1)
 
 
+def addresses(pattern: Float[Tensor, "n_answer n_ctx"], task: AdditionTask) -> list[int | None]:
+    """Offset of the pair that one head looks at for each answer column; None where no pair has half its attention.
+
+    Args:
+        pattern: the head's mean attention at the answer positions, by column.
+    """
+    share, column = pair_attention(pattern, task).max(-1)
+    found = zip(share.tolist(), column.tolist(), strict=True)
+    offsets = [best - k if most >= LEAST_SHARE else None for k, (most, best) in enumerate(found)]
+    return [None if offset is None or offset > 0 else offset for offset in offsets]
+
+
 def find_roles(model: TransformerBridge, questions: Questions, layer: int = 0) -> list[Role]:
     """The role of each head of a layer, ordered from the smallest offset up: far carry, carry, base add.
 

@@ -11,6 +11,8 @@ is 0. The units digit has no pair below: its tri-state is 0. Below the units the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
@@ -64,8 +66,10 @@ def cascade_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
     return (base_sum(questions) + (tri_state(questions) == 1)) % questions.task.base
 
 
-def with_pair_of(base: Questions, source: Questions, offset: int) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits as if, for each digit A_k, the pair in column k + ``offset`` came from the source question.
+def with_pair_of(
+    base: Questions, source: Questions, offsets: int | Sequence[int | None]
+) -> Int[Tensor, "batch n_answer"]:
+    """Answer digits as if, for each digit A_k, the pair in column k + offset came from the source question.
 
     Only that one pair is exchanged, anew for each digit; all others are the base question's. Digits without such a pair
     keep their true value. What a model must answer if one of its heads brings in just this pair, and brings in that of
@@ -73,20 +77,21 @@ def with_pair_of(base: Questions, source: Questions, offset: int) -> Int[Tensor,
 
     Args:
         base, source: as many questions of the same task.
-        offset: from -n to 0; 0 is the digit's own pair, -1 the next one down.
+        offsets: from -n to 0; 0 is the digit's own pair, -1 the next one down. One for all digits, or one for each
+            answer column, where None exchanges nothing.
 
     Raises:
-        ValueError: for questions that don't match, or another offset.
+        ValueError: for questions that don't match, or other offsets.
     """
     task, n = base.task, base.task.n_digits
     if source.task != task or len(source) != len(base):
         raise ValueError(f"{len(base)} base and {len(source)} source questions: must be as many, of the same task")
-    if not -n <= offset <= 0:
-        raise ValueError(f"offset = {offset}: must be from {-n} to 0")
+    each = [offsets] * task.n_answer if isinstance(offsets, int) else list(offsets)
+    if len(each) != task.n_answer or not all(offset is None or -n <= offset <= 0 for offset in each):
+        raise ValueError(f"offsets = {offsets}: must be {task.n_answer} numbers from {-n} to 0")
     digits = base.answer.clone()
-    for k in range(task.n_answer):
-        column = k + offset
-        if 0 <= column < n:
+    for k, offset in enumerate(each):
+        if offset is not None and 0 <= (column := k + offset) < n:
             x, y = base.x.clone(), base.y.clone()
             x[:, column], y[:, column] = source.x[:, column], source.y[:, column]
             digits[:, k] = task.answer(x, y)[:, k]

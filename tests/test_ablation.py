@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from addlib.ablation import Ablation, activations, hooks
+from addlib.ablation import Ablation, activations, answer_activations, hooks
 from addlib.evaluation import answer
 from addlib.model import ModelConfig, answer_logits, build_model, weights
 from addlib.sampling import uniform_questions
@@ -97,6 +97,15 @@ def test_swap_gives_each_question_the_activation_of_its_own_source(model):
     assert torch.equal(after[:, late, :2], z[:, late, :2])
     with pytest.raises(ValueError, match="swap: 40 questions, but only 39 reference questions"):
         answer(model, ModelConfig(width=24), asked, hooks=hooks(model, [one], questions(2, 39)))
+
+
+def test_answer_activations_come_by_column(model):
+    asked, names = questions(1), ["blocks.0.hook_resid_mid", "blocks.0.attn.hook_z"]
+    found = answer_activations(model, names, asked, batch_size=7)
+    for name in names:
+        whole = activations(model, name, asked)
+        for column, position in zip(TASK.answer_columns, TASK.answer_positions, strict=True):
+            assert torch.equal(found[name][:, column], whole[:, position])
 
 
 def test_v_of_a_head_at_all_positions_is_its_z(model):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from addlib.model import ModelConfig, build_model, weights
-from addlib.roles import answer_patterns, find_roles, pair_attention, stairs
+from addlib.roles import addresses, answer_patterns, find_roles, pair_attention, stairs
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask
 
@@ -33,6 +33,14 @@ def test_a_planted_staircase_is_found_at_its_offset(n_digits, down):
     assert shares[down] == pytest.approx(0.8)
     assert shares.sum() == pytest.approx(0.8)
     assert pairs[down, 0] == pytest.approx(0.8)  # A_down looks at the units pair
+
+
+def test_addresses_are_the_planted_ones_digit_by_digit():
+    task = AdditionTask(5)
+    pattern = staircase(task, -1, 0.8)
+    pattern[5] = staircase(task, -2, 0.8)[5]
+    pattern[3] = staircase(task, -1, 0.4)[3]  # too little attention to be an address
+    assert addresses(pattern, task) == [None, -1, -1, None, -1, -2]
 
 
 def test_patterns_are_the_librarys_at_the_answer_positions():

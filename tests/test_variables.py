@@ -66,7 +66,10 @@ def test_with_pair_of_adds_the_mixed_numbers():
                     y += (int(source.y[i, column]) - int(base.y[i, column])) * 10**column
                 assert digits[i, k] == (x + y) // 10**k % 10
         assert torch.equal(with_pair_of(base, base, offset), base.answer)
-    with pytest.raises(ValueError, match="offset = 1"):
+    mixed = with_pair_of(base, source, [0, None, -2, -1])
+    single = {offset: with_pair_of(base, source, offset) for offset in (0, -1, -2)}
+    assert torch.equal(mixed, torch.stack([single[0][:, 0], base.answer[:, 1], single[-2][:, 2], single[-1][:, 3]], 1))
+    with pytest.raises(ValueError, match=r"offsets = 1: must be 4 numbers from -3 to 0"):
         with_pair_of(base, source, 1)
     with pytest.raises(ValueError, match="50 base and 3 source"):
         with_pair_of(base, uniform_questions(task, 3, torch.Generator()), 0)

@@ -1,0 +1,101 @@
+"""The staircase picture, drawn from measured attention: the pair that each head looks at for each answer digit."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from addlib.palette import line_colours, tinted
+from addlib.task import AdditionTask
+
+CELL, BAR, GAP = 74, 9, 12  # width of a column, height of a head's bar, room around the bars, in SVG units
+LEFT, TOP = 84, 46  # room for the row names and for the column names
+
+
+def staircase_picture(
+    pairs: Float[Tensor, "heads n_answer n_digits"], labels: Sequence[str], task: AdditionTask
+) -> str:
+    """The heads' attention as bars in a grid: a row for each answer digit, a column for each pair.
+
+    A bar that fills its cell is all of a head's attention; what goes to no pair is in the last column. Rows stand in
+    the order in which the model writes, pairs in reading order, so that "one column down with each token" is a
+    staircase. A cell that has at least half of a head's attention is outlined in the head's colour: its stairs.
+
+    Args:
+        pairs: share of attention on each pair, by answer column and pair column (`addlib.roles.pair_attention`).
+        labels: names of the heads, all different; they choose the colours (`addlib.palette.line_colours`).
+
+    Returns:
+        The text of one SVG element; text takes the page's own colour.
+
+    Raises:
+        ValueError: shapes that do not fit, labels that are not distinct, or values that are no shares.
+    """
+    n, heads = task.n_digits, len(labels)
+    if tuple(pairs.shape) != (heads, task.n_answer, n) or len(set(labels)) != heads or not heads:
+        raise ValueError(
+            f"pairs has shape {tuple(pairs.shape)}, labels {list(labels)} make {(heads, task.n_answer, n)}; "
+            "labels must be distinct"
+        )
+    if not ((pairs >= 0) & (pairs.sum(-1, keepdim=True) <= 1 + 1e-4)).all():
+        raise ValueError("pairs holds values that are no shares of one head's attention")
+    colours, row_height = line_colours(list(labels)), heads * BAR + GAP
+    width, height = LEFT + (n + 1) * CELL + 6, TOP + task.n_answer * row_height + 34
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="14" text-anchor="middle" '
+        f'font-family="ui-monospace, monospace" fill="currentColor" '
+        f'style="width:100%;max-width:{round(1.2 * width)}px;height:auto">'
+    ]
+    for place, name in enumerate([f"D{j} D&#8242;{j}" for j in reversed(range(n))] + ["elsewhere"]):
+        parts.append(_text(LEFT + (place + 0.5) * CELL, TOP - 14, name, 13 if place == n else 14))
+    for row, k in enumerate(task.answer_columns):
+        top = TOP + row * row_height
+        parts.append(_text(LEFT - 12, top + row_height / 2 + 5, f"makes A{k}", anchor="end"))
+        for place, j in enumerate([*reversed(range(n)), None]):
+            x = LEFT + place * CELL
+            parts.append(_box(x + 1, top + 1, CELL - 2, row_height - 2, "cell", 'fill="currentColor" opacity="0.06"'))
+            for h, label in enumerate(labels):
+                share = float(pairs[h, k, j] if j is not None else 1 - pairs[h, k].sum())
+                parts.append(_bar(x, top + GAP / 2 + h * BAR, min(max(share, 0), 1), label, k, j, colours[label]))
+            half = [colours[label] for h, label in enumerate(labels) if j is not None and pairs[h, k, j] >= 0.5]
+            parts += _frames(half, x, top, row_height)
+    for h, label in enumerate(labels):
+        x = LEFT + h * (width - LEFT) / heads
+        parts.append(_box(x, height - 21, 14, 12, "key", f'fill="{colours[label]}"'))
+        parts.append(_text(x + 20, height - 10, html.escape(label), anchor="start"))
+    return "".join(parts) + "</svg>"
+
+
+def _bar(x: float, y: float, share: float, label: str, k: int, j: int | None, colour: str) -> str:
+    """One head's share in one cell; its opacity grows with it too, so that a trace stays faint."""
+    where = "elsewhere" if j is None else f"pair {j}"
+    title = f"<title>{html.escape(label)}, making A{k}: {share:.1%} on {where}</title>"
+    look = f'fill="{tinted(colour, round(0.35 + 0.65 * share, 3))}"'
+    return _box(x + 4, y + 1, round(share * (CELL - 8), 2), BAR - 2, "share", look, title)
+
+
+def _frames(colours: Sequence[str], x: float, top: float, high: float) -> list[str]:
+    """A frame in each colour around one cell, each inside the one before."""
+    return [
+        _box(
+            x + 2 + 3 * i,
+            top + 2 + 3 * i,
+            CELL - 4 - 6 * i,
+            high - 4 - 6 * i,
+            "step",
+            f'fill="none" stroke="{colour}" stroke-width="2" rx="4"',
+        )
+        for i, colour in enumerate(colours)
+    ]
+
+
+def _box(x: float, y: float, width: float, height: float, kind: str, look: str, inside: str = "") -> str:
+    place = f'class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
+    return f"<rect {place} {look}>{inside}</rect>" if inside else f"<rect {place} {look}/>"
+
+
+def _text(x: float, y: float, text: str, size: int = 14, anchor: str = "middle") -> str:
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}">{text}</text>'

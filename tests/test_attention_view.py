@@ -1,0 +1,95 @@
+"""Attention views: the numbers are in the file, nothing else is needed to draw them, bad input is refused."""
+
+import re
+
+import pytest
+import torch
+
+from addlib import attention_view
+from addlib.attention_view import AttentionView, save_attention, show_attention
+
+TOKENS = ["D0=3", "+", "D'0=</script>", "="]
+
+
+def view(heading="3+4=07", heads=("carry", "base add")):
+    pattern = torch.tril(torch.ones(len(TOKENS), len(TOKENS)))
+    pattern = (pattern / pattern.sum(-1, keepdim=True)).repeat(len(heads), 1, 1)
+    pattern[1, 3] = torch.tensor([0.1234, 0.5, 0.0, 0.3766])
+    return AttentionView(heading, TOKENS, heads, pattern)
+
+
+def drawn_in(browser, path):
+    """Opens the file; returns the requests it made, the errors it raised, and the canvases of each view."""
+    asked, errors = [], []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelectorAll('canvas').length > 0", timeout=10_000)
+    canvases = page.evaluate(
+        "[...document.querySelectorAll('[id^=circuits-vis]')].map(v => v.querySelectorAll('canvas').length)"
+    )
+    text = page.inner_text("body")
+    page.close()
+    return asked, errors, canvases, text
+
+
+def test_a_saved_view_holds_its_numbers_and_draws_without_a_network(tmp_path, browser):
+    path = save_attention(tmp_path / "new" / "view.html", [view(), view("4+3=07")], title="Two questions")
+    page = path.read_text(encoding="utf-8")
+    assert "[0.1234, 0.5, 0.0, 0.3766]" in page
+    assert not re.search(
+        r"""(src|href)\s*=\s*["']?(https?:)?//|\bimport\s*[({"']|unpkg|sourceMappingURL""", page[:5000]
+    )
+    assert "unpkg" not in page and "sourceMappingURL" not in page
+    asked, errors, canvases, text = drawn_in(browser, path)
+    assert asked == [path.as_uri()]
+    assert errors == []
+    assert canvases == [3, 3]  # a small map for each head, and a large one
+    assert {"3+4=07", "4+3=07", "base add", "carry"} <= set(re.split(r"\n+", text))
+
+
+def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
+    figures = []
+    monkeypatch.setattr(attention_view, "_display", lambda shown: figures.append(shown.bundle["text/html"]))
+    told = dict(number="5.1", name="views", caption="Where heads look.", alt="Maps of attention.")
+    monkeypatch.setenv("ADDLIB_RESULTS", "results")
+    show_attention([view()], **told)
+    monkeypatch.delenv("ADDLIB_RESULTS")
+    show_attention([view()], **told)
+    on_page, alone = figures
+    assert len(on_page) < 20_000 and len(alone) > 1_000_000
+    assert (on_page.count("</script"), alone.count("</script")) == (1, 2), "a token or the script ends its element"
+    for page in figures:
+        assert 'id="circuits-vis-views-0"' in page
+        assert 'id="fig-views"' in page and 'role="img" aria-label="Maps of attention."' in page
+
+
+@pytest.mark.parametrize(
+    ("pattern", "complaint"),
+    [
+        (torch.zeros(2, 3, 4), "shape"),
+        (torch.zeros(0, 4, 4), "shape"),
+        (torch.full((2, 4, 4), -0.1), "outside"),
+        (torch.full((2, 4, 4), 1.1), "outside"),
+        (torch.full((2, 4, 4), torch.nan), "NaN"),
+    ],
+)
+def test_what_is_no_pattern_is_refused(pattern, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        AttentionView("q", TOKENS, ["carry", "base add"], pattern)
+
+
+def test_other_endings_and_empty_lists_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.html"):
+        save_attention(tmp_path / "view.txt", [view()])
+    with pytest.raises(ValueError, match="at least one view"):
+        save_attention(tmp_path / "view.html", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(attention_view.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install circuitsvis"):
+        save_attention(tmp_path / "view.html", [view()])

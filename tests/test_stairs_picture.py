@@ -1,0 +1,75 @@
+"""The staircase picture draws what it is given: planted attention, bar by bar."""
+
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from addlib.palette import COLOURS, tinted
+from addlib.stairs_picture import CELL, staircase_picture
+from addlib.task import AdditionTask
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def planted(task, offset, share):
+    """Attention on the pair at that offset, for each answer column that has one."""
+    pairs = torch.zeros(task.n_answer, task.n_digits)
+    for k in range(task.n_answer):
+        if 0 <= k + offset < task.n_digits:
+            pairs[k, k + offset] = share
+    return pairs
+
+
+def bars(svg):
+    """Title of each bar → the part of its cell that it fills, and its colour."""
+    root = ElementTree.fromstring(svg)
+    rects = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "share"]
+    return {rect[0].text: (float(rect.get("width")) / (CELL - 8), rect.get("fill")) for rect in rects}
+
+
+@pytest.mark.parametrize("n_digits", [2, 5, 15])
+def test_planted_stairs_are_drawn_where_they_are(n_digits):
+    task = AdditionTask(n_digits)
+    svg = staircase_picture(torch.stack([planted(task, -1, 0.9), planted(task, 0, 0.6)]), ["carry", "base add"], task)
+    found = bars(svg)
+    assert len(found) == 2 * task.n_answer * (n_digits + 1)
+    for k in range(task.n_answer):
+        for label, j, share in (("carry", k - 1, 0.9), ("base add", k, 0.6)):
+            if 0 <= j < n_digits:
+                width, colour = found[f"{label}, making A{k}: {share:.1%} on pair {j}"]
+                assert width == pytest.approx(share, abs=1e-3)
+                assert colour == tinted(COLOURS[label], round(0.35 + 0.65 * share, 3))
+    root = ElementTree.fromstring(svg)
+    steps = [rect.get("stroke") for rect in root.iter(f"{SVG}rect") if rect.get("class") == "step"]
+    assert sorted(steps) == sorted([COLOURS["carry"]] * n_digits + [COLOURS["base add"]] * n_digits)
+
+
+def test_what_goes_to_no_pair_is_drawn_elsewhere():
+    task = AdditionTask(2)
+    found = bars(staircase_picture(planted(task, 0, 0.75)[None], ["base add"], task))
+    assert found["base add, making A0: 25.0% on elsewhere"][0] == pytest.approx(0.25, abs=1e-3)
+    assert found["base add, making A2: 100.0% on elsewhere"][0] == pytest.approx(1)
+
+
+def test_rows_stand_in_the_order_of_writing():
+    for order, names in (("msd", ["A2", "A1", "A0"]), ("lsd", ["A0", "A1", "A2"])):
+        task = AdditionTask(2, answer_order=order)
+        svg = staircase_picture(planted(task, 0, 1.0)[None], ["base add"], task)
+        texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+        assert [text.removeprefix("makes ") for text in texts if text.startswith("makes ")] == names
+        assert texts[:3] == ["D1 D′1", "D0 D′0", "elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "labels", "complaint"),
+    [
+        (torch.zeros(1, 2, 2), ["carry"], "shape"),
+        (torch.zeros(2, 3, 2), ["carry", "carry"], "distinct"),
+        (torch.full((1, 3, 2), 0.6), ["carry"], "shares"),
+        (torch.full((1, 3, 2), torch.nan), ["carry"], "shares"),
+    ],
+)
+def test_what_is_no_attention_is_refused(pairs, labels, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        staircase_picture(pairs, labels, AdditionTask(2))
