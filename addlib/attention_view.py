@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from addlib.files import write_whole
-from addlib.notebook import Shown, _display, _figure
+from addlib.notebook import Shown, display_shown, figure_page
 from addlib.palette import line_colours
 
 COLOUR = "#0d68c8"
@@ -121,8 +121,8 @@ def show_attention(views: Sequence[AttentionView], *, number: str, name: str, ca
     script = "" if "ADDLIB_RESULTS" in os.environ else _script_tag()
     picture = f'<div role="group" aria-label="{html.escape(alt)}">{_views(views, name)}</div>'
     spoken = f'<span role="img" aria-label="{html.escape(alt)}"></span>'
-    page = _figure(spoken + script + picture, number, caption, alt, name, "")
-    _display(Shown(f"Figure {number}: {caption}", {"text/html": page}))
+    page = figure_page(spoken + script + picture, number, caption, alt, name, "")
+    display_shown(Shown(f"Figure {number}: {caption}", {"text/html": page}))
 
 
 def save_attention(path: str | Path, views: Sequence[AttentionView], title: str = "Attention") -> Path:

@@ -143,8 +143,8 @@ def show(fig: go.Figure, *, number: str, caption: str, alt: str, name: str) -> N
         raise TypeError(f"fig is a {type(fig).__name__}: must be a plotly Figure")
     caption = " ".join([caption, *notes(fig)])
     download = f'<button type="button" class="addlib-svg" id="plot-{name}-svg" hidden>Download SVG</button>'
-    page = _figure(_plot_div(fig.to_dict(), name, alt), number, caption, alt, name, download)
-    _display(Shown(f"Figure {number}: {caption}", _bundle(_titled(fig, number, caption).to_dict(), page)))
+    page = figure_page(_plot_div(fig.to_dict(), name, alt), number, caption, alt, name, download)
+    display_shown(Shown(f"Figure {number}: {caption}", _bundle(_titled(fig, number, caption).to_dict(), page)))
 
 
 def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> None:
@@ -165,11 +165,11 @@ def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> Non
         f'<a class="addlib-svg" download="{name}.svg" href="data:image/svg+xml;base64,{encoded}">Download SVG</a>'
     )
     picture = f'<div role="img" aria-label="{html.escape(alt)}">{drawing}</div>'
-    page = _figure(picture, number, caption, alt, name, download)
-    _display(Shown(f"Figure {number}: {caption}", {"text/html": page}))
+    page = figure_page(picture, number, caption, alt, name, download)
+    display_shown(Shown(f"Figure {number}: {caption}", {"text/html": page}))
 
 
-def _figure(picture: str, number: str, caption: str, alt: str, name: str, download: str) -> str:
+def figure_page(picture: str, number: str, caption: str, alt: str, name: str, download: str) -> str:
     """The HTML of a captioned figure."""
     for key, value, form in (
         ("number", number, r"\d+\.\d+[a-z]?"),
@@ -238,7 +238,7 @@ def reading(text: str, **values: object) -> None:
         ValueError: naming a field without a value, a value without a field, or a value that is None, NaN or infinite.
     """
     filled = _Filler().vformat(textwrap.dedent(text).strip(), (), values)
-    _display(Shown(filled, {"text/markdown": filled}))
+    display_shown(Shown(filled, {"text/markdown": filled}))
 
 
 class _Filler(string.Formatter):
@@ -261,7 +261,7 @@ class _Filler(string.Formatter):
             raise ValueError(f"reading: the text has no field for {', '.join(unused)}")
 
 
-def _display(shown: Shown) -> None:
+def display_shown(shown: Shown) -> None:
     """Show in a notebook; print where there is none."""
     try:
         from IPython.display import display

@@ -91,3 +91,18 @@ def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
             verdict = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
             rows.append([name, claim["threshold"], low, middle, high, verdict])
     return pd.DataFrame(rows, columns=["claim", "threshold", "lowest", "median", "highest", "seeds"])
+
+
+def steady(table: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
+    """A chapter's thresholds and verdicts, without verdicts that differ from seed to seed.
+
+    Made for output cells that a regression run compares: what hangs on the seed may hang on the machine as well.
+
+    Args:
+        table: of :func:`addlib.claims.table`. record: the record "seeds".
+    """
+    verdicts = table[["threshold", "verdict"]].copy()
+    for name in verdicts.index:
+        if len(set(record["claims"].get(name, {"verdicts": []})["verdicts"])) > 1:
+            verdicts.loc[name, "verdict"] = "differs between seeds"
+    return verdicts

@@ -52,7 +52,7 @@ def test_a_saved_view_holds_its_numbers_and_draws_without_a_network(tmp_path, br
 
 def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
     figures = []
-    monkeypatch.setattr(attention_view, "_display", lambda shown: figures.append(shown.bundle["text/html"]))
+    monkeypatch.setattr(attention_view, "display_shown", lambda shown: figures.append(shown.bundle["text/html"]))
     told = dict(number="5.1", name="views", caption="Where heads look.", alt="Maps of attention.")
     monkeypatch.setenv("ADDLIB_RESULTS", "results")
     show_attention([view()], **told)

@@ -29,7 +29,7 @@ SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" he
 def shown(monkeypatch):
     """What was displayed."""
     things = []
-    monkeypatch.setattr(notebook, "_display", things.append)
+    monkeypatch.setattr(notebook, "display_shown", things.append)
     return things
 
 

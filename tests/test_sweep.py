@@ -90,6 +90,14 @@ def test_a_records_table_counts_verdicts(monkeypatch, tmp_path):
     assert table.to_numpy().tolist() == [["07.a", ">= 0.9", "0.2", "0.91", "0.95", "2 holds, 1 fails"]]
 
 
+def test_verdicts_that_hang_on_the_seed_are_not_compared():
+    table = pd.DataFrame({"threshold": [">= 1"] * 3, "value": "1", "verdict": "holds"}, index=["a", "b", "c"])
+    record = {"claims": {"a": {"verdicts": ["holds", "holds"]}, "b": {"verdicts": ["holds", "fails"]}}}
+    shown = records.steady(table, record)
+    assert shown["verdict"].tolist() == ["holds", "differs between seeds", "holds"]
+    assert list(shown) == ["threshold", "verdict"]
+
+
 @pytest.mark.parametrize("name", ["seeds", "variants", "two_layers"])
 def test_every_record_says_how_it_was_made(name):
     record = records.read(name)

@@ -49,6 +49,7 @@
     const style = getComputedStyle(text);
     const ink = rgb(text.closest("svg") ? style.fill : style.color);
     if (ink.length < 3 || text.closest(".modebar, .hoverlayer")) return;
+    if (text.closest(".heatmap-label")) return; // plotly picks black or white by the cell below, which is no element
     const [a, b] = [light(ink), light(ground(text))].sort((x, y) => y - x);
     if ((a + 0.05) / (b + 0.05) < 3) faults.push(`'${text.textContent.trim().slice(0, 30)}' is hard to read in the ${theme} theme`);
   });
