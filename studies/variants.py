@@ -5,7 +5,7 @@
 
 Half the width of the book's model at a higher learning rate, so that one CPU thread trains most of them in minutes. The
 variant ``reduced`` differs from the book's model in nothing else; what it shares with ``full`` is what the smaller size
-can stand for.
+can stand for. The two-layer model is the one of two_layers.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from two_layers import RECIPE
 
 from addlib import records
 from addlib.ablation import Ablation, hooks
@@ -33,7 +34,7 @@ VARIANTS = {
     "2 heads": replace(REDUCED, model=ModelConfig(n_heads=2, width=256)),
     "4 heads": replace(REDUCED, model=ModelConfig(n_heads=4, width=256)),
     "more enrichment": replace(REDUCED, enrich_every=2),
-    "two layers": replace(REDUCED, model=ModelConfig(n_layers=2, width=256)),
+    "two layers": RECIPE,
     "10 digits": replace(REDUCED, task=AdditionTask(10)),
     "15 digits": replace(REDUCED, task=AdditionTask(15)),
     "30,000 steps": replace(REDUCED, steps=30_000),
