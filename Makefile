@@ -31,8 +31,9 @@ test: .venv/.installed ## lint, unit tests, notebook regression, the rendered si
 sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=workflow/sweeps/seeds.yml), resumable
 	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) $(if $(RECORD),--record)
 
-bench: .venv/.installed ## training speed, naive loop against fast path; writes benchmarks/results.json
+bench: .venv/.installed ## speed of training and answering beside plain ways; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py
+	@$(BIN)/python benchmarks/answers.py
 	@$(BIN)/python benchmarks/precision.py
 
 serve: ## the built site at http://localhost:8000 (PORT=...)

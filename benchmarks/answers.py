@@ -1,0 +1,70 @@
+"""Answers per second: the library's forward, the exact short one, and the one for very many questions, side by side.
+
+    python benchmarks/answers.py               # adds to benchmarks/results.json and prints a table
+
+The book's trained model is needed, since it matters how many of its answers are close calls; it is trained if missing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from statistics import median
+
+import torch
+from train_step import RESULTS
+
+from addlib import evaluation
+from addlib.evaluation import answer
+from addlib.model import answer_logits, device_name
+from addlib.sampling import uniform_questions
+from addlib.task import Questions
+from addlib.training import load_or_train
+
+REPEATS, LIBRARY, EXACT, MANY = 5, 1_000, 4_000, 50_000
+
+
+def main() -> None:
+    """Alternate blocks of the three ways on the same questions; medians of the time for a million answers."""
+    run = load_or_train()
+    model, config, task = run.model, run.config.model, run.config.task
+    questions = uniform_questions(task, MANY, torch.Generator().manual_seed(1))
+
+    def first(count: int) -> Questions:
+        return Questions(task, questions.x[:count], questions.y[:count])
+
+    @torch.no_grad()
+    def library() -> None:
+        for tokens in first(LIBRARY).tokens.split(512):
+            answer_logits(model, task, tokens.to(next(model.parameters()).device)).argmax(-1)
+
+    assert EXACT < evaluation.READOUT_FROM <= MANY
+    ways = {
+        "library": (library, LIBRARY),
+        "exact": (partial(answer, model, config, first(EXACT)), EXACT),
+        "many": (partial(answer, model, config, questions), MANY),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(REPEATS + 1):  # the first one warms up
+        for name, (call, count) in ways.items():
+            begun = time.perf_counter()
+            call()
+            if repeat:
+                times[name].append((time.perf_counter() - begun) / count * 1e6)
+    row = {f"{name}_s_per_million": round(median(values), 1) for name, values in times.items()}
+    row |= {
+        "ratio_to_library": round(median(a / b for a, b in zip(times["library"], times["many"], strict=True)), 2),
+        "repeats": REPEATS,
+        "threads": torch.get_num_threads(),
+        "device": device_name(next(model.parameters()).device),
+    }
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**results, "answers": row}, indent=1) + "\n")
+    for name in ways:
+        print(f"a million answers, {name}: {row[f'{name}_s_per_million']} s ({row['device']})")
+    print(f"ratio to the library: {row['ratio_to_library']}")
+
+
+if __name__ == "__main__":
+    main()
