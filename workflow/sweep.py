@@ -89,14 +89,18 @@ def table(grid: Path) -> pd.DataFrame:
         for path in sorted((folder / "claims").glob("*.json")):
             claim = json.loads(path.read_text(encoding="utf-8"))
             wanted = ("id", "chapter", "statement", "metric", "threshold", "value", "verdict", "revision", "device")
-            rows.append({"cell": cell, **entry["parameters"], **{name: claim[name] for name in wanted}})
+            values = {name: claim[name] for name in wanted} | {"claim_seed": claim["seed"]}
+            rows.append({"cell": cell, **entry["parameters"], **values})
     return pd.DataFrame(rows)
 
 
 def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
-    """The table by claim: its threshold, and the value and the verdict of each seed."""
+    """The table by claim: its threshold, and the value and the verdict of each seed.
+
+    A claim about a record has a seed of its own, whatever the cell's; it is left out.
+    """
     found = {}
-    for claim, group in rows.groupby("id"):
+    for claim, group in rows[rows["claim_seed"] == rows["seed"]].groupby("id"):
         first = group.iloc[0]
         found[claim] = {
             "chapter": first["chapter"],
