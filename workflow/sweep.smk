@@ -10,6 +10,7 @@ CELLS = config["cells"]
 
 rule all:
     input:
+        expand(f"{RESULTS}/{{cell}}/.done", cell=CELLS),
         f"{RESULTS}/claims.csv",
 
 

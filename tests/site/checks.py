@@ -100,7 +100,7 @@ def browser_faults(browser: Browser, url: str, theme: str = "light", viewport: d
 def wait_until_drawn(page: Page, timeout: float = 60_000) -> None:
     """Wait for figures and formulas; a page that never gets there is left to the checks, which then name what lacks."""
     every = "[...document.querySelectorAll({})].every((node) => node.querySelector({}))".format
-    plots = every('".addlib-figure [id^=plot-]:not(button)"', '".cartesianlayer .trace"')
+    plots = every('".addlib-figure [id^=plot-]:not(button)"', '".cartesianlayer :is(.trace, .hm image)"')
     formulas = every('".math"', '"mjx-container"')
     done = f"() => {plots} && {formulas}"
     try:
