@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from addlib.activations import activations
 from addlib.evaluation import Hook
 from addlib.task import Questions
 
@@ -108,6 +108,8 @@ def _replacement(
         raise ValueError(f"reference = {count}: method {one.method!r} needs reference questions")
     else:
         values = activations(model, one.hook_name, reference)
+        if one.method == "mean":
+            values = values.mean(0, keepdim=True)
     where = (slice(None), torch.tensor(positions, dtype=torch.int64)) + (() if one.head is None else (one.head,))
     generator, done = torch.Generator().manual_seed(seed), 0
 
@@ -116,7 +118,7 @@ def _replacement(
         if one.method == "zero":
             new = value.new_zeros(())
         elif one.method == "mean":
-            new = values.mean(0, keepdim=True).expand_as(value)[where]
+            new = values.expand_as(value)[where]
         elif one.method == "resample":
             new = values[torch.randint(len(values), (len(value),), generator=generator)][where]
         else:
@@ -134,32 +136,3 @@ def _replacement(
 def _check(name: str, value: int, count: int) -> None:
     if not 0 <= value < count:
         raise ValueError(f"{name} = {value!r}: this model has {name}s 0 to {count - 1}")
-
-
-@torch.no_grad()
-def activations(
-    model: TransformerBridge, hook_name: str, questions: Questions, batch_size: int = 512
-) -> Float[Tensor, "batch n_ctx ..."]:
-    """Activations at a hook point, on the CPU."""
-    device = next(model.parameters()).device
-    parts = []
-    for tokens in questions.tokens.split(batch_size):
-        _, cache = model.run_with_cache(tokens.to(device), names_filter=hook_name)
-        parts.append(cache[hook_name].cpu())
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def answer_activations(
-    model: TransformerBridge, hook_names: Sequence[str], questions: Questions, batch_size: int = 512
-) -> dict[str, Float[Tensor, "batch n_answer ..."]]:
-    """Activations at the answer positions, on the CPU, by answer column (``[:, 0]`` is where A0 is computed)."""
-    task, device = questions.task, next(model.parameters()).device
-    late = slice(task.answer_positions.start, task.answer_positions.stop)
-    parts: dict[str, list[Tensor]] = {name: [] for name in hook_names}
-    for tokens in questions.tokens.split(batch_size):
-        _, cache = model.run_with_cache(tokens.to(device), names_filter=list(hook_names))
-        for name, values in parts.items():
-            values.append(cache[name][:, late].cpu())
-    whole = {name: torch.cat(values) for name, values in parts.items()}
-    return {name: values.flip(1) if task.answer_order == "msd" else values for name, values in whole.items()}

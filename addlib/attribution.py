@@ -89,7 +89,7 @@ def attribute(twin: TransformerBridge, questions: Questions, wrong: Int[Tensor, 
     labels = [name for name in labels if not name.endswith("attn_out")] + ["attention bias", "unembedding bias"]
     logits = answer_logits(twin, questions.task, questions.tokens.to(twin.W_U.device)).cpu()
     difference = (logits.gather(-1, questions.answer[..., None]) - logits.gather(-1, wrong[..., None]))[..., 0]
-    return Attribution(labels, _by_column(questions, parts.cpu()), difference)
+    return Attribution(labels, questions.task.by_column(parts.cpu(), -1), difference)
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def attribute_neurons(
     active = cache[names[0]][:, start:stop] / cache[names[1]][:, start:stop]  # (batch, n_answer, d_mlp)
     written = (twin.blocks[layer].mlp.W_out @ twin.W_U).T  # (d_vocab, d_mlp)
     parts = active * (written[right] - written[other])
-    return _by_column(questions, parts.movedim(-1, 0).cpu())
+    return questions.task.by_column(parts.movedim(-1, 0).cpu(), -1)
 
 
 def _in_reading_order(questions: Questions, wrong: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
@@ -117,8 +117,3 @@ def _in_reading_order(questions: Questions, wrong: Tensor) -> tuple[Tensor, Tens
     where = questions.task.answer_positions
     order = questions.task.answer_columns
     return questions.answer[:, order], wrong[:, order], (where.start, where.stop)
-
-
-def _by_column(questions: Questions, values: Tensor) -> Tensor:
-    """Values of the answer positions, last axis, sorted by answer column."""
-    return values.flip(-1) if questions.task.answer_order == "msd" else values

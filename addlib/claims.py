@@ -112,7 +112,7 @@ class Claim:
             seed=None if seed is None else int(seed),
             smoke=smoke,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions={name: _version(name) for name in ("torch", "transformer_lens", "numpy")},
+            versions=versions(),
         )
         if flaws := _flaws(record):
             raise ValueError(f"claim {self.id}: {'; '.join(flaws)}")
@@ -192,6 +192,11 @@ def revision() -> str:
     except (OSError, subprocess.CalledProcessError):
         return f"addlib {_version('addlib')}"
     return found.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that numbers may depend on."""
+    return {name: _version(name) for name in ("torch", "transformer_lens", "numpy")}
 
 
 def _version(package: str) -> str:

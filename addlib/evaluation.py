@@ -79,13 +79,13 @@ def answer(
     many = len(questions) >= READOUT_FROM
     if many and short and not config.attn_only:
         spread = torch.arange(1024) * len(questions) // 1024  # questions may come sorted by kind
-        forward = FastReadout(forward, Questions(task, questions.x[spread], questions.y[spread]).tokens.to(device))
+        forward = FastReadout(forward, questions[spread].tokens.to(device))
     digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
     nll = torch.empty(len(questions), task.n_answer)
     batches = torch.arange(len(questions)).split(batch_size)
     with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
         for index in tqdm(batches, unit="batch", mininterval=10.0, disable=not (progress and many)):
-            part = Questions(task, questions.x[index], questions.y[index])
+            part = questions[index]
             logits = forward(part.tokens.to(device))
             digits[index] = logits.argmax(-1).cpu()
             nll[index] = answer_nll(logits, part.answer.to(device)).float().cpu()

@@ -125,8 +125,7 @@ class FastForward:
 
     def by_column(self, values: Float[Tensor, "queries k"]) -> Float[Tensor, "batch n_answer k"]:
         """Values of all answer positions in reading order, sorted by the answer column they predict."""
-        values = values.unflatten(0, (-1, self.task.n_answer))
-        return values.flip(1) if self.task.answer_order == "msd" else values
+        return self.task.by_column(values.unflatten(0, (-1, self.task.n_answer)))
 
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """What depends on the weights alone.

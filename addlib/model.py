@@ -124,4 +124,4 @@ def answer_logits(
 ) -> Float[Tensor, "batch n_answer d_vocab"]:
     """Logits that predict the answer digits, by column (``[:, 0]`` is for A0), from the library's own forward."""
     logits = model(tokens)[:, task.answer_positions.start : task.answer_positions.stop]
-    return logits.flip(1) if task.answer_order == "msd" else logits
+    return task.by_column(logits)

@@ -12,20 +12,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from addlib.claims import revision
+from addlib.claims import revision, versions
 from addlib.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VERSIONS = ("torch", "transformer_lens", "numpy")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def write(name: str, made_by: str, content: Mapping[str, Any]) -> Path:
         "date": datetime.now(UTC).date().isoformat(),
         "device": hardware(),
         "revision": revision(),
-        "versions": {package: metadata.version(package) for package in VERSIONS},
+        "versions": versions(),
     }
     path = Path(str(resources.files("addlib") / "data" / f"{name}.json"))
     path.parent.mkdir(exist_ok=True)

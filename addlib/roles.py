@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from addlib.activations import answer_activations
 from addlib.task import AdditionTask, Questions
 
 if TYPE_CHECKING:
@@ -44,19 +45,12 @@ class Role:
         return NAMES.get(self.offset, f"offset {self.offset:+d}")
 
 
-@torch.no_grad()
 def answer_patterns(
     model: TransformerBridge, questions: Questions, layer: int = 0, batch_size: int = 512
 ) -> Float[Tensor, "batch heads n_answer n_ctx"]:
     """Attention patterns at the answer positions, by answer column (``[:, :, 0]`` is where A0 is computed)."""
-    task, name = questions.task, f"blocks.{layer}.attn.hook_pattern"
-    rows = slice(task.answer_positions.start, task.answer_positions.stop)
-    parts = []
-    for tokens in questions.tokens.split(batch_size):
-        _, cache = model.run_with_cache(tokens.to(next(model.parameters()).device), names_filter=name)
-        pattern = cache[name][:, :, rows].cpu()
-        parts.append(pattern.flip(2) if task.answer_order == "msd" else pattern)
-    return torch.cat(parts)
+    name = f"blocks.{layer}.attn.hook_pattern"
+    return answer_activations(model, [name], questions, batch_size)[name]
 
 
 def pair_attention(

@@ -112,7 +112,5 @@ def _use_carry(task: AdditionTask, count: int, generator: torch.Generator) -> Qu
     kept: list[Questions] = []
     while sum(map(len, kept)) < count:
         draw = uniform_questions(task, 1024, generator)
-        keep = draw.question_class == BUCKETS.index("UC1")
-        kept.append(Questions(task, draw.x[keep], draw.y[keep]))
-    questions = joined(kept)
-    return Questions(task, questions.x[:count], questions.y[:count])
+        kept.append(draw[draw.question_class == BUCKETS.index("UC1")])
+    return joined(kept)[:count]

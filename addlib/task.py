@@ -165,6 +165,10 @@ class AdditionTask:
             answer.flip(1) if self.answer_order == "msd" else answer,
         )
 
+    def by_column(self, values: Tensor, dim: int = 1) -> Tensor:
+        """Values along the answer positions in reading order, ``dim`` being their axis, sorted by answer column."""
+        return values.flip(dim) if self.answer_order == "msd" else values
+
     def question(self, x: int, y: int) -> Int[Tensor, "1 n_ctx"]:
         """Tokens of one question given as whole numbers, e.g. ``task.question(47, 85)``."""
         return self.encode(self.digits(torch.tensor([x])), self.digits(torch.tensor([y])))
@@ -205,6 +209,10 @@ class Questions:
         """Questions from pairs of whole numbers; ValueError names an operand that has too many digits."""
         x, y = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
         return cls(task, task.digits(x), task.digits(y))
+
+    def __getitem__(self, which: Tensor | slice) -> Questions:
+        """Some of the questions, by a slice, their numbers, or a mask."""
+        return Questions(self.task, self.x[which], self.y[which])
 
     @cached_property
     def carry(self) -> Bool[Tensor, "batch n_answer"]:

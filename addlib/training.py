@@ -73,8 +73,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} = {value!r}: must be a whole number of at least {least}")
-        ranges = {"lr": (0, 1), "weight_decay": (0, 10), "beta1": (0, 1), "beta2": (0, 1), "enrich_share": (0, 1)}
-        ranges["final_lr_share"] = (0, 1)
+        ranges = {"lr": (0, 1), "weight_decay": (0, 10), "beta1": (0, 1), "beta2": (0, 1)}
+        ranges |= {"enrich_share": (0, 1), "final_lr_share": (0, 1)}
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             open_low, open_high = name == "lr", name.startswith("beta")

@@ -19,7 +19,6 @@ from addlib import evaluation
 from addlib.evaluation import answer
 from addlib.model import answer_logits, device_name
 from addlib.sampling import uniform_questions
-from addlib.task import Questions
 from addlib.training import load_or_train
 
 REPEATS, LIBRARY, EXACT, MANY = 5, 1_000, 4_000, 50_000
@@ -31,18 +30,15 @@ def main() -> None:
     model, config, task = run.model, run.config.model, run.config.task
     questions = uniform_questions(task, MANY, torch.Generator().manual_seed(1))
 
-    def first(count: int) -> Questions:
-        return Questions(task, questions.x[:count], questions.y[:count])
-
     @torch.no_grad()
     def library() -> None:
-        for tokens in first(LIBRARY).tokens.split(512):
+        for tokens in questions[:LIBRARY].tokens.split(512):
             answer_logits(model, task, tokens.to(next(model.parameters()).device)).argmax(-1)
 
     assert EXACT < evaluation.READOUT_FROM <= MANY
     ways = {
         "library": (library, LIBRARY),
-        "exact": (partial(answer, model, config, first(EXACT)), EXACT),
+        "exact": (partial(answer, model, config, questions[:EXACT]), EXACT),
         "many": (partial(answer, model, config, questions), MANY),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from addlib.ablation import Ablation, activations, answer_activations, hooks
+from addlib.ablation import Ablation, hooks
+from addlib.activations import activations, answer_activations
 from addlib.evaluation import answer
 from addlib.model import ModelConfig, answer_logits, build_model, weights
 from addlib.sampling import uniform_questions

@@ -60,6 +60,8 @@ def test_recorded_metrics_equal_a_plain_recomputation():
                 measured = history.bucket_loss[step, column, code].item()
                 assert measured == pytest.approx(sum(cases) / len(cases), rel=1e-5) if cases else measured != measured
     assert history.bucket_loss[:5].isnan().any()  # US9 at the units column never happens
+    falling = replace(SMALL, steps=101, lr=1e-3, warmup_steps=10, final_lr_share=0.1)
+    assert [falling.lr_at(step) for step in (0, 50, 100)] == pytest.approx([1e-4, 5.5e-4, 1e-4])
     assert history.lr[:5].tolist() == pytest.approx([SMALL.lr * (i + 1) / 10 for i in range(5)])
 
 
