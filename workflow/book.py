@@ -24,18 +24,23 @@ STATE = ROOT / ".snakemake"
 
 def run(target: str) -> int:
     """Bring the target (``all`` or ``chapters``) up to date; the exit status."""
+    status = snakemake("workflow/Snakefile", target)
+    if status and target == "all" and problems():
+        _build_incomplete_site(_environment())
+    return status
+
+
+def snakemake(snakefile: str, target: str, *options: str) -> int:
+    """Run a graph on this machine, alone in this checkout; what fails does not stop the rest. The exit status."""
     with _only_run() as lock:
         environment = _environment()
-        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", str(ROOT)]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--directory", str(ROOT), *options]
         if any((STATE / "locks").glob("*")):  # left behind by a killed run: no other one is alive, we hold the lock
-            subprocess.run([*snakemake, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False)
-        command = [*snakemake, target, "--cores", "all", "--keep-going", "--rerun-incomplete", "--quiet", "all"]
+            subprocess.run([*command, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False)
+        command += ["--cores", "all", "--keep-going", "--rerun-incomplete", "--quiet", "all"]
         if gpus := _gpus():
             command += ["--resources", f"gpu={gpus}"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, pass_fds=[lock.fileno()], check=False)
-        if done.returncode and target == "all" and problems():
-            _build_incomplete_site(environment)
-    return done.returncode
+        return subprocess.run([*command, "--", target], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]).returncode
 
 
 @contextmanager

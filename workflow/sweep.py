@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+import book
 from addlib import records
-from chapters import ROOT, Results, WorkflowError, chapters, failure_line, shown
+from chapters import Results, WorkflowError, chapters, failure_line, shown
 from parameters import check_parameters
 
 KEYS = {"cells", "record"}
@@ -68,17 +67,14 @@ def run(grid: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "cells.json"
     config.write_text(json.dumps({"results": shown(folder), "cells": cells, "grid": shown(grid.resolve())}, indent=1))
-    environment = {"ADDLIB_CACHE": str(ROOT / "weights"), **os.environ}
-    command = ["-m", "snakemake", "--snakefile", "workflow/sweep.smk", "--directory", str(ROOT), "--configfile"]
-    options = ["--cores", "all", "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "params"]
-    done = subprocess.run(
-        [sys.executable, *command, str(config), *options, "--quiet", "all"], cwd=ROOT, env=environment, check=False
+    status = book.snakemake(
+        "workflow/sweep.smk", "all", "--configfile", str(config), "--rerun-triggers", "mtime", "params"
     )
     for cell, entry in cells.items():
         record = Results(folder / cell).record(entry["chapter"])
         if record.get("failure"):
             print(f"{cell}: {failure_line(entry['chapter'], record)}", file=sys.stderr)
-    return done.returncode
+    return status
 
 
 def table(grid: Path) -> pd.DataFrame:

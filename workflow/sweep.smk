@@ -1,5 +1,5 @@
-# The graph of a sweep: every cell is one run of a chapter in a results folder of its own, then one table of all claims.
-# workflow/sweep.py runs it with the grid's cells in `config`.
+# The graph of a sweep: every cell is one run of a chapter in a results folder of its own. workflow/sweep.py runs it
+# with the grid's cells in `config`, and gathers the claims when all is done.
 
 import sys
 from pathlib import Path
@@ -11,7 +11,6 @@ CELLS = config["cells"]
 rule all:
     input:
         expand(f"{RESULTS}/{{cell}}/.done", cell=CELLS),
-        f"{RESULTS}/claims.csv",
 
 
 rule cell:
@@ -32,12 +31,3 @@ rule cell:
     shell:
         "OMP_NUM_THREADS=1 {sys.executable} workflow/execute.py {params.chapter} {params.values}"
         " --results {RESULTS}/{wildcards.cell} && touch {output}"
-
-
-rule table:
-    input:
-        expand(f"{RESULTS}/{{cell}}/.done", cell=CELLS),
-    output:
-        f"{RESULTS}/claims.csv",
-    shell:
-        "{sys.executable} workflow/sweep.py {config[grid]} --table"
