@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from addlib import __version__
 from addlib.checkpoints import RunFolder, cache_dir
 from addlib.fastpath import FastForward, aligned_weights, covers
 from addlib.history import History, answer_nll
-from addlib.model import ModelConfig, answer_logits, build_model, choose_device, device_name, weights
-from addlib.sampling import training_questions
-from addlib.task import AdditionTask
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from addlib.model import ModelConfig, answer_logits, build_model, choose_device, weights
+from addlib.sampling import training_questions, uniform_questions
+from addlib.task import AdditionTask, Questions
 
 TRAINING_VERSION = 3
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
@@ -37,12 +26,14 @@ class TrainConfig:
 
     Args:
         task, model: what is learned, and by which shape of transformer.
-        steps, batch_size: optimiser steps, and questions in each; every step draws new questions.
+        steps, batch_size: optimiser steps, and questions in each; see ``dataset_size``.
         lr, weight_decay, beta1, beta2: AdamW.
         warmup_steps: the learning rate rises linearly over these steps.
         final_lr_share: from there on it moves linearly to this share of ``lr`` at the last step; 1 keeps it constant.
         enrich_every, enrich_share: each ``enrich_every``-th batch has this share of its cells turned into sums of
             B - 1; ``enrich_every = 0`` never does.
+        dataset_size: 0 draws new questions at every step; otherwise so many uniform questions are drawn once, and each
+            batch is drawn from them. They can't be enriched.
         snapshot_every: steps between saved weights, from which an interrupted run resumes.
         precision: ``"fp32"``, or ``"bf16"`` for autocast (its cost in final loss is in the README).
         seed: of the initial weights and of the questions.
@@ -63,12 +54,14 @@ class TrainConfig:
     final_lr_share: float = 1.0
     enrich_every: int = 5
     enrich_share: float = 0.2
-    snapshot_every: int = 500
+    dataset_size: int = 0
+    snapshot_every: int = 250
     precision: str = "fp32"
     seed: int = 129000
 
     def __post_init__(self) -> None:
-        whole = {"steps": 1, "batch_size": 1, "warmup_steps": 1, "enrich_every": 0, "snapshot_every": 1, "seed": 0}
+        whole = {"steps": 1, "batch_size": 1, "warmup_steps": 1, "enrich_every": 0, "dataset_size": 0}
+        whole |= {"snapshot_every": 1, "seed": 0}
         for name, least in whole.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -82,6 +75,11 @@ class TrainConfig:
             if not inside:
                 interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
                 raise ValueError(f"{name} = {value!r}: must be in {interval}")
+        if self.dataset_size and (self.enrich_every or self.dataset_size < self.batch_size):
+            raise ValueError(
+                f"dataset_size = {self.dataset_size} with enrich_every = {self.enrich_every}, batch_size = "
+                f"{self.batch_size}: must be 0 or at least batch_size, and is not enriched (enrich_every = 0)"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision = {self.precision!r}: must be 'fp32' or 'bf16'")
 
@@ -118,14 +116,12 @@ class Trainer:
             fused=True,
         )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.dataset = uniform_questions(config.task, config.dataset_size, self.generator)
         self.history = History.empty(config.task, config.steps, self.device)
 
     def train_step(self) -> None:
         """Draw a batch, take one optimiser step, record its metrics. Nothing waits for the device."""
-        config = self.config
-        questions = training_questions(
-            config.task, config.batch_size, self.step, self.generator, config.enrich_every, config.enrich_share
-        )
+        config, questions = self.config, self._batch()
         low_precision = (
             torch.autocast(self.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
         )
@@ -140,6 +136,15 @@ class Trainer:
         self.optimizer.step()
         self.history.record(self.step, nll.detach(), questions, grad_norm, lr)
         self.step += 1
+
+    def _batch(self) -> Questions:
+        config = self.config
+        if config.dataset_size:
+            order = torch.randperm(config.dataset_size, generator=self.generator, device=self.device)
+            return self.dataset[order[: config.batch_size]]
+        return training_questions(
+            config.task, config.batch_size, self.step, self.generator, config.enrich_every, config.enrich_share
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on exactly as if never stopped."""
@@ -163,140 +168,3 @@ class Trainer:
                 }
         for name, value in self.history.tensors().items():
             value.copy_(state[f"history.{name}"])
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training: its configuration, the trained model, the recorded history and how it was made."""
-
-    config: TrainConfig
-    model: TransformerBridge
-    history: History
-    record: dict[str, Any]
-
-    @property
-    def snapshot_steps(self) -> list[int]:
-        """Numbers of steps after which weights were kept; the first is 0 (untrained), the last is all steps."""
-        return _snapshot_steps(self.config)
-
-    def snapshot(self, steps: int) -> dict[str, Tensor]:
-        """The weights after ``steps`` steps; ValueError lists the kept ones."""
-        if steps not in self.snapshot_steps:
-            raise ValueError(f"steps = {steps}: weights were kept after {self.snapshot_steps}")
-        return self.config.folder.read(_snapshot_file(steps), like=weights(self.model))
-
-    def model_at(self, steps: int) -> TransformerBridge:
-        """A new model on the trained model's device with the weights after ``steps`` steps."""
-        device = str(next(self.model.parameters()).device)
-        model = build_model(self.config.model, self.config.task, self.config.seed, device)
-        _set_weights(model, self.snapshot(steps))
-        return model
-
-
-def _snapshot_steps(config: TrainConfig) -> list[int]:
-    return [*range(0, config.steps, config.snapshot_every), config.steps]
-
-
-def _snapshot_file(steps: int) -> str:
-    return f"weights-{steps:06d}.safetensors"
-
-
-def _set_weights(model: TransformerBridge, values: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, p in weights(model).items():
-            p.copy_(values[name])
-    model.eval()
-
-
-def load_or_train(config: TrainConfig | None = None, device: str = "auto", progress: bool = True) -> Run:
-    """The finished run of this configuration, from the cache or by training it now.
-
-    Two processes that ask for the same run train it once; an interrupted run goes on from its last snapshot and ends,
-    on the same device, in the same weights as one that was never interrupted.
-
-    Raises:
-        CheckpointError: a cached file is damaged or foreign. Nothing of it is used.
-        ValueError: the device isn't there.
-    """
-    config = config or TrainConfig()
-    folder, where = config.folder, choose_device(device)
-    if folder.record() is None:
-        with folder.lock():
-            if folder.record() is None:
-                _train(config, str(where), progress)
-    record = folder.record()
-    model = build_model(config.model, config.task, config.seed, str(where))
-    final = folder.read(_snapshot_file(config.steps), like=weights(model))
-    history = History(**folder.read("history.safetensors", like=History.empty(config.task, config.steps).tensors()))
-    _set_weights(model, final)
-    return Run(config, model, history, record)
-
-
-def _train(config: TrainConfig, device: str, progress: bool) -> None:
-    """Train to the end, writing a snapshot and a resume file at each stride, then the record that marks the end."""
-    from tqdm import tqdm
-
-    folder, trainer = config.folder, Trainer(config, device)
-    if (folder.path / "resume.safetensors").is_file():
-        trainer.restore(folder.read("resume.safetensors"))
-        print(f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True)
-    else:
-        folder.write(_snapshot_file(0), weights(trainer.model))
-    first, started = trainer.step, time.perf_counter()
-    terminal = sys.stderr.isatty()
-    bar = tqdm(
-        total=config.steps,
-        initial=first,
-        desc=folder.name,
-        unit="step",
-        mininterval=0.5 if terminal else 10.0,
-        dynamic_ncols=terminal,
-        disable=not progress,
-    )
-    with bar:
-        while trainer.step < config.steps:
-            trainer.train_step()
-            if trainer.step % 25 == 0:
-                bar.set_postfix_str(f"loss {trainer.history.loss[trainer.step - 1].item():.4f}", refresh=False)
-            bar.update()
-            if trainer.step % config.snapshot_every == 0 and trainer.step < config.steps:
-                folder.write(_snapshot_file(trainer.step), weights(trainer.model))
-                folder.write("resume.safetensors", trainer.state())
-    folder.write(_snapshot_file(config.steps), weights(trainer.model))
-    folder.write("history.safetensors", trainer.history.tensors())
-    folder.write_record(
-        {
-            "steps_in_this_session": config.steps - first,
-            "seconds": round(time.perf_counter() - started, 1),
-            "device": device_name(trainer.device),
-            "threads": torch.get_num_threads(),
-            "versions": {"addlib": __version__, "torch": torch.__version__},
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
-    (folder.path / "resume.safetensors").unlink(missing_ok=True)
-
-
-RUNS = {"main": TrainConfig()}
-"""Runs that several chapters share, by name."""
-
-
-def main() -> None:
-    """Command line: ``python -m addlib.training main --stamp FILE`` trains a shared run and notes where it is."""
-    parser = argparse.ArgumentParser(description="Train a shared run of the book, or find it in the cache.")
-    parser.add_argument("name", choices=sorted(RUNS))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--stamp", type=Path, help="JSON file to write when the run is there")
-    arguments = parser.parse_args()
-    run = load_or_train(RUNS[arguments.name], arguments.device)
-    if arguments.stamp:
-        arguments.stamp.parent.mkdir(parents=True, exist_ok=True)
-        note = {"name": arguments.name, "folder": run.config.folder.path.name, **run.record}
-        arguments.stamp.write_text(json.dumps(note, indent=1))
-    print(
-        f"{arguments.name}: loss {run.history.loss[-100:].mean():.4f} over the last 100 steps, {run.record['device']}"
-    )
-
-
-if __name__ == "__main__":
-    main()

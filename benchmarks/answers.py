@@ -18,10 +18,10 @@ from train_step import RESULTS
 from addlib import evaluation
 from addlib.evaluation import answer
 from addlib.model import answer_logits, device_name
+from addlib.runs import load_or_train
 from addlib.sampling import uniform_questions
-from addlib.training import load_or_train
 
-REPEATS, LIBRARY, EXACT, MANY = 5, 1_000, 4_000, 50_000
+REPEATS, LIBRARY, EXACT, MANY = 3, 1_000, 4_000, 200_000
 
 
 def main() -> None:

@@ -18,9 +18,10 @@ from addlib import records
 from addlib.ablation import Ablation, hooks
 from addlib.evaluation import answer, wilson_interval
 from addlib.model import ModelConfig
+from addlib.runs import Run, load_or_train
 from addlib.sampling import cascade_questions, uniform_questions
 from addlib.task import Questions
-from addlib.training import Run, TrainConfig, load_or_train
+from addlib.training import TrainConfig
 
 RECIPE = TrainConfig(
     model=ModelConfig(n_layers=2, n_heads=3, width=192),

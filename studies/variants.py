@@ -22,9 +22,10 @@ from addlib.ablation import Ablation, hooks
 from addlib.evaluation import answer, wilson_interval
 from addlib.model import ModelConfig
 from addlib.roles import find_roles
+from addlib.runs import Run, load_or_train
 from addlib.sampling import cascade_questions, uniform_questions
 from addlib.task import BUCKETS, AdditionTask, Questions
-from addlib.training import Run, TrainConfig, load_or_train
+from addlib.training import TrainConfig
 
 REDUCED = TrainConfig(model=ModelConfig(width=256), lr=2e-4, snapshot_every=5000)
 

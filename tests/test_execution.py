@@ -57,6 +57,7 @@ class Book:
             "history",
             "training",
             "checkpoints",
+            "runs",
             "files",
         ):
             (root / "addlib" / f"{module}.py").touch()

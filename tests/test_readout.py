@@ -11,9 +11,10 @@ from addlib.fastpath import FastForward
 from addlib.history import answer_nll
 from addlib.model import ModelConfig, weights
 from addlib.readout import FastReadout
+from addlib.runs import load_or_train
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask
-from addlib.training import TrainConfig, load_or_train
+from addlib.training import TrainConfig
 
 CONFIG = TrainConfig(AdditionTask(3), ModelConfig(width=240), steps=400, lr=1e-3, snapshot_every=400)
 

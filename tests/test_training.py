@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from addlib.checkpoints import CheckpointError
 from addlib.history import answer_nll
 from addlib.model import ModelConfig, answer_logits, weights
-from addlib.sampling import training_questions
+from addlib.runs import load_or_train, load_or_train_all
+from addlib.sampling import training_questions, uniform_questions
 from addlib.task import AdditionTask
-from addlib.training import TrainConfig, Trainer, load_or_train
+from addlib.training import TrainConfig, Trainer
 
 SMALL = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16)
 
@@ -83,6 +84,37 @@ def test_training_learns_and_a_finished_run_is_loaded_back(cache):
         run.snapshot(7)
 
 
+def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):
+    config = replace(SMALL, dataset_size=40, enrich_every=0)
+    trainer, seen = Trainer(config, "cpu"), set()
+    first = trainer.dataset.tokens.tolist()
+    for _ in range(12):
+        batch = trainer._batch().tokens.tolist()
+        assert len(batch) == config.batch_size and all(row in first for row in batch)
+        seen |= {tuple(row) for row in batch}
+    assert seen == {tuple(row) for row in first}
+    assert Trainer(config, "cpu").dataset.tokens.tolist() == first
+    other = Trainer(replace(config, seed=7), "cpu").dataset.tokens.tolist()
+    assert other != first
+    fresh = uniform_questions(config.task, 40, torch.Generator().manual_seed(config.seed + 1)).tokens.tolist()
+    assert fresh != first  # the questions that chapters test on
+    with pytest.raises(ValueError, match="dataset_size = 8 with enrich_every = 5, batch_size = 16"):
+        replace(SMALL, dataset_size=8)
+
+
+def test_runs_side_by_side_equal_runs_one_by_one(cache, monkeypatch):
+    """Three configurations, one of them twice and one already there, in their order."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    configs = [replace(SMALL, seed=seed) for seed in (1, 2, 1, 3)]
+    alone = load_or_train(configs[1], "cpu", progress=False)
+    together = load_or_train_all(configs, "cpu", progress=False)
+    assert [run.config.seed for run in together] == [1, 2, 1, 3]
+    assert together[1].record == alone.record  # found, not made again
+    assert same_weights(together[0].model, together[2].model)
+    monkeypatch.setenv("ADDLIB_CACHE", str(cache / "other"))
+    assert same_weights(load_or_train(configs[3], "cpu", progress=False).model, together[3].model)
+
+
 def test_two_layers_and_attention_only_train(cache):
     for model in (ModelConfig(n_layers=2, width=24), ModelConfig(width=24, attn_only=True)):
         run = load_or_train(replace(SMALL, model=model, steps=20), "cpu", progress=False)
@@ -118,7 +150,8 @@ import os, sys
 from dataclasses import replace
 from addlib.model import ModelConfig
 from addlib.task import AdditionTask
-from addlib.training import TrainConfig, load_or_train
+from addlib.runs import load_or_train
+from addlib.training import TrainConfig
 task, model, steps = AdditionTask(2), ModelConfig(width=24), int(sys.argv[1])
 config = TrainConfig(task, model, steps=steps, snapshot_every=50, batch_size=16)
 run = load_or_train(config, "cpu", progress=False)
