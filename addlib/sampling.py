@@ -7,7 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from addlib.task import AdditionTask, Questions
+from addlib.task import BUCKETS, AdditionTask, Questions
 
 
 def class_probabilities(task: AdditionTask) -> tuple[dict[str, Fraction], list[Fraction]]:
@@ -85,6 +85,31 @@ def training_questions(
     change_x = torch.randint(2, (1,), generator=generator, device=device).bool()  # stays on the device: no host sync
     x, y, top = questions.x, questions.y, task.base - 1
     return Questions(task, torch.where(chosen & change_x, top - y, x), torch.where(chosen & ~change_x, top - x, y))
+
+
+def class_questions(task: AdditionTask, name: str, count: int, generator: torch.Generator) -> Questions:
+    """``count`` questions of class ``"BA"``, ``"UC1"`` or ``"US9"``, uniform over all questions of that class.
+
+    BA is too rare to wait for where there are many digits, but its columns are independent: each pair is one of those
+    that make no carry. The others are common, and drawn by rejection.
+
+    Raises:
+        ValueError: the task has no question of this class.
+    """
+    least = {"BA": 1, "UC1": 1, "US9": 2}
+    if name not in least or task.n_digits < least[name] or (name != "BA" and not task.carry):
+        raise ValueError(f"name = {name!r}: {task} has no such questions; the classes are {', '.join(BUCKETS)}")
+    if name == "BA":
+        most = task.base if task.carry else 2 * task.base
+        digits = range(task.base)
+        pairs = torch.tensor([(a, b) for a in digits for b in digits if a + b < most], device=generator.device)
+        rows = torch.randint(len(pairs), (count, task.n_digits), generator=generator, device=generator.device)
+        return Questions(task, *pairs[rows].unbind(-1))
+    kept: list[Tensor] = []
+    while sum(part.shape[1] for part in kept) < count:
+        draw = uniform_questions(task, max(4 * count, 1024), generator)
+        kept.append(torch.stack([draw.x, draw.y])[:, draw.question_class == BUCKETS.index(name)])
+    return Questions(task, *torch.cat(kept, 1)[:, :count])
 
 
 def cascade_questions(task: AdditionTask, length: int, count: int, generator: torch.Generator) -> Questions:

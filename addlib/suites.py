@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from addlib.sampling import cascade_questions, uniform_questions
+from addlib.sampling import cascade_questions, class_questions
 from addlib.task import BUCKETS, AdditionTask, Questions
 
 
@@ -45,9 +45,7 @@ def generated_suite(task: AdditionTask, per_class: int = 3, seed: int = 0) -> Qu
         raise ValueError(f"per_class = {per_class}, seed = {seed}: must be at least 1, and 0 or more")
     generator = torch.Generator().manual_seed(seed)
     longest = task.n_digits - 1 if task.carry else 0
-    parts = [_base_add(task, per_class, generator)]
-    if task.carry:
-        parts.append(_use_carry(task, per_class, generator))
+    parts = [class_questions(task, name, per_class, generator) for name in ("BA", "UC1")[: 1 + task.carry]]
     parts += [cascade_questions(task, length, per_class, generator) for length in range(1, longest + 1)]
     return joined(parts)
 
@@ -96,21 +94,3 @@ def class_name(question_class: int, cascade_length: int) -> str:
     if cascade_length == 0:
         return BUCKETS[question_class]
     return "simple US9" if cascade_length == 1 else f"US9, cascade of {cascade_length}"
-
-
-def _base_add(task: AdditionTask, count: int, generator: torch.Generator) -> Questions:
-    """Uniform questions of class BA: each pair one of those that sum to B - 1 or less."""
-    if not task.carry:
-        return uniform_questions(task, count, generator)
-    pairs = torch.tensor([(a, b) for a in range(task.base) for b in range(task.base - a)])
-    x, y = pairs[torch.randint(len(pairs), (count, task.n_digits), generator=generator)].unbind(-1)
-    return Questions(task, x, y)
-
-
-def _use_carry(task: AdditionTask, count: int, generator: torch.Generator) -> Questions:
-    """Uniform questions of class UC1, by rejection; half of 15-digit questions are of this class."""
-    kept: list[Questions] = []
-    while sum(map(len, kept)) < count:
-        draw = uniform_questions(task, 1024, generator)
-        kept.append(draw[draw.question_class == BUCKETS.index("UC1")])
-    return joined(kept)[:count]

@@ -11,6 +11,7 @@ from addlib.sampling import (
     bucket_probabilities,
     cascade_questions,
     class_probabilities,
+    class_questions,
     training_questions,
     uniform_questions,
 )
@@ -127,3 +128,29 @@ def test_impossible_cascades_are_refused():
         cascade_questions(AdditionTask(), 5, 1, generator)
     with pytest.raises(ValueError, match="lengths 0 to 0"):
         cascade_questions(AdditionTask(carry=False), 1, 1, generator)
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_class_questions_are_uniform_over_all_questions_of_their_class(name):
+    task = AdditionTask(2, 3)
+    wanted = every_question(task)
+    wanted = wanted.tokens[wanted.question_class == BUCKETS.index(name)]
+    draw = class_questions(task, name, 300 * len(wanted), torch.Generator().manual_seed(8))
+    assert len(draw) == 300 * len(wanted) and (draw.question_class == BUCKETS.index(name)).all()
+    counts = Counter(tuple(t.tolist()) for t in draw.tokens)
+    assert len(counts) == len(wanted)
+    chi2 = sum((c - 300) ** 2 / 300 for c in counts.values())
+    assert chi2 < len(wanted) + 5 * (2 * len(wanted)) ** 0.5
+
+
+def test_without_carrying_base_add_is_every_question():
+    draw = class_questions(AdditionTask(1, 3, carry=False), "BA", 900, torch.Generator().manual_seed(9))
+    assert len({tuple(t.tolist()) for t in draw.tokens}) == 9
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [(AdditionTask(1), "US9"), (AdditionTask(3, carry=False), "UC1"), (AdditionTask(), "US10")]
+)
+def test_classes_without_questions_are_refused(task, name):
+    with pytest.raises(ValueError, match=f"name = '{name}'"):
+        class_questions(task, name, 1, torch.Generator().manual_seed(0))
