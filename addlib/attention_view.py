@@ -168,12 +168,16 @@ def _views(views: Sequence[AttentionView], name: str) -> str:
     )
 
 
-def _script_tag() -> str:
-    """circuitsvis's script, as its package brings it, inside a script element."""
+def circuitsvis_script() -> str:
+    """circuitsvis's script, as its package brings it; FileNotFoundError where it is not installed."""
     found = importlib.util.find_spec("circuitsvis")
     path = Path(found.origin).parent / "dist/cdn/iife.js" if found and found.origin else Path("circuitsvis")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: pip install circuitsvis")
-    script = path.read_text(encoding="utf-8").replace("</script", "<\\/script")
-    script = re.sub(r"//# sourceMappingURL=.*", "", script)  # a browser's tools would look for a file beside the page
+    # a browser's tools would look for the map beside the page
+    return re.sub(r"//# sourceMappingURL=.*", "", path.read_text(encoding="utf-8"))
+
+
+def _script_tag() -> str:
+    script = circuitsvis_script().replace("</script", "<\\/script")
     return f"<script>{script}</script>"

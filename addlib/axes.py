@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from addlib.palette import NEUTRAL, template
 
@@ -22,6 +23,38 @@ def frame(title: str | None, height: int) -> go.Figure:
     if title:
         fig.update_layout(title_text=title, margin_t=44)
     return fig
+
+
+def panel_frame(
+    headings: Iterable[str], columns: int, panel_height: int, title: str | None, gap: int = 36, apart: float = 0.05
+) -> tuple[go.Figure, list[dict[str, int]]]:
+    """An empty frame of small multiples, and plotly's row and column of each panel.
+
+    Args:
+        headings: one per panel. columns: panels side by side. panel_height: CSS pixels of one row of them.
+        gap: CSS pixels between rows. apart: space between columns, as a share of the width.
+
+    Raises:
+        ValueError: no panel, or another number of columns than 1 or 2.
+    """
+    headings = list(headings)
+    if columns not in (1, 2):
+        raise ValueError(f"columns = {columns}: must be 1 or 2 (more do not fit a phone)")
+    if not headings:
+        raise ValueError("there must be at least one panel to draw")
+    rows = -(-len(headings) // columns)
+    height = rows * (panel_height + gap - 6) + 90
+    fig = make_subplots(
+        rows=rows,
+        cols=columns,
+        specs=[[{} if row * columns + col < len(headings) else None for col in range(columns)] for row in range(rows)],
+        subplot_titles=headings,
+        horizontal_spacing=apart,
+        vertical_spacing=gap / height,
+        figure=frame(title, height),
+    )
+    fig.update_annotations(font_size=13)
+    return fig, [dict(row=i // columns + 1, col=i % columns + 1) for i in range(len(headings))]
 
 
 def require_units(**titles: str) -> None:

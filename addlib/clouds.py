@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
-from plotly.subplots import make_subplots
 
-from addlib.axes import frame, require_units
+from addlib.axes import panel_frame, require_units
 from addlib.decimation import as_array, compact
 from addlib.palette import line_colours, tinted
 
@@ -36,25 +35,11 @@ def cloud_grid(
         ValueError: for a title without unit, points that are not finite pairs, no panel, or another number of columns.
     """
     require_units(x_title=x_title, y_title=y_title)
-    if columns not in (1, 2):
-        raise ValueError(f"columns = {columns}: must be 1 or 2 (more do not fit a phone)")
-    if not panels:
-        raise ValueError("there must be at least one panel to draw")
+    fig, cells = panel_frame(panels, columns, panel_height, title, gap=46, apart=0.09)
     labels = list(dict.fromkeys(label for clouds in panels.values() for label in clouds))
     palette = line_colours(labels) | dict(colours or {})
-    rows = -(-len(panels) // columns)
-    height = rows * (panel_height + 34) + 90
-    fig = make_subplots(
-        rows=rows,
-        cols=columns,
-        specs=[[{} if row * columns + col < len(panels) else None for col in range(columns)] for row in range(rows)],
-        subplot_titles=list(panels),
-        horizontal_spacing=0.09,
-        vertical_spacing=46 / height,
-        figure=frame(title, height),
-    )
     unseen = set(labels)
-    for i, (heading, clouds) in enumerate(panels.items()):
+    for cell, (heading, clouds) in zip(cells, panels.items(), strict=True):
         for label, points in clouds.items():
             points = as_array(points, f"{heading}, {label}")
             if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
@@ -69,10 +54,10 @@ def cloud_grid(
                 showlegend=label in unseen,
                 hovertemplate=f"{label}<extra>{heading}</extra>",
             )
-            fig.add_trace(cloud, row=i // columns + 1, col=i % columns + 1)
+            fig.add_trace(cloud, **cell)
             unseen.discard(label)
-    for i in range(len(panels)):
-        cell, lowest = dict(row=i // columns + 1, col=i % columns + 1), i >= len(panels) - columns
+    for i, cell in enumerate(cells):
+        lowest = i >= len(panels) - columns
         fig.update_xaxes(title_text=x_title if lowest else None, nticks=4, **cell)
         fig.update_yaxes(title_text=None if i % columns else y_title, nticks=4, **cell)
-    return fig.update_annotations(font_size=13).update_layout(showlegend=len(labels) > 1, hovermode="closest")
+    return fig.update_layout(showlegend=len(labels) > 1, hovermode="closest")

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Shaped
-from plotly.subplots import make_subplots
 
-from addlib.axes import add_levels, axis, checked_levels, extent_of, frame, label_ends, require_units
+from addlib.axes import add_levels, axis, checked_levels, extent_of, frame, label_ends, panel_frame, require_units
 from addlib.decimation import as_array, carry_forward, compact, decimate
 from addlib.export import NoBrowserError, save
 from addlib.palette import COLOURS, NEUTRAL, digit_colours, line_colours, tinted
@@ -114,25 +113,13 @@ def panel_grid(
     Raises:
         ValueError: as `line_family`, and for another number of columns.
     """
-    if columns not in (1, 2):
-        raise ValueError(f"columns = {columns}: must be 1 or 2 (more do not fit a phone)")
     require_units(x_title=x_title, y_title=y_title)
     every = [(heading, label, y) for heading, lines in panels.items() for label, y in lines.items()]
     labels = list(dict.fromkeys(label for _, label, _ in every))
     palette = line_colours(labels) | dict(colours or {})
-    share, rows = _share(len(every), max_points, budget), -(-len(panels) // columns)
-    height = rows * (panel_height + 30) + 90
-    cells = {heading: dict(row=i // columns + 1, col=i % columns + 1) for i, heading in enumerate(panels)}
-    filled = [[{} if row * columns + col < len(panels) else None for col in range(columns)] for row in range(rows)]
-    fig = make_subplots(
-        rows=rows,
-        cols=columns,
-        specs=filled,
-        subplot_titles=list(panels),
-        horizontal_spacing=0.05,
-        vertical_spacing=36 / height,
-        figure=frame(title, height),
-    )
+    share = _share(len(every), max_points, budget)
+    fig, places = panel_frame(panels, columns, panel_height, title)
+    cells = dict(zip(panels, places, strict=True))
     unseen, points = set(labels), []
     for heading, label, y in every:
         points.append(_points(f"{heading}, {label}", x, y, log_x, log_y, x_range, share))
@@ -146,7 +133,7 @@ def panel_grid(
         lowest, leftmost = i >= len(cells) - columns, i % columns == 0
         fig.update_xaxes(matches="x" if i else None, showticklabels=lowest, title_text=x_title * lowest, **cell)
         fig.update_yaxes(matches="y" if i else None, showticklabels=leftmost, title_text=y_title * leftmost, **cell)
-    fig.update_annotations(font_size=13).update_layout(showlegend=len(labels) > 1)
+    fig.update_layout(showlegend=len(labels) > 1)
     return _note_gaps(fig, [y for _, _, y in every])
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 import sys
 import sysconfig
-from importlib.util import find_spec
 from pathlib import Path
+
+from addlib.attention_view import circuitsvis_script
 
 FOLDER = "_scripts"
 
@@ -30,25 +31,19 @@ def write(target: Path) -> Path:
     folder = target / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    circuitsvis = find_spec("circuitsvis")
-    package = Path(circuitsvis.origin).parent if circuitsvis else Path("circuitsvis")
-    shutil.copy(_found(package / "dist/cdn/iife.js", "circuitsvis"), folder / "circuitsvis.js")
+    (folder / "circuitsvis.js").write_text(circuitsvis_script(), encoding="utf-8")
     # The package's folder has a name that can't be imported; it only carries files.
     mathjax = Path(sysconfig.get_path("purelib")) / "sphinx-mathjax-offline/static/mathjax"
     for name in MATHJAX:
-        source, copy = _found(mathjax / name, "sphinx-mathjax-offline"), folder / "mathjax" / name
+        source, copy = mathjax / name, folder / "mathjax" / name
+        if not source.exists():
+            raise FileNotFoundError(f"{source} is not there: pip install sphinx-mathjax-offline")
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, copy, dirs_exist_ok=True)
         else:
             shutil.copy(source, copy)
     return folder
-
-
-def _found(path: Path, package: str) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: install the pinned {package} (pip install -r requirements.txt)")
-    return path
 
 
 if __name__ == "__main__":
