@@ -33,6 +33,7 @@ sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=workflo
 
 bench: .venv/.installed ## speed of training and answering beside plain ways; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py
+	@$(BIN)/python benchmarks/pair_step.py
 	@$(BIN)/python benchmarks/answers.py
 	@$(BIN)/python benchmarks/precision.py
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -88,6 +88,28 @@ def build_model(config: ModelConfig, task: AdditionTask, seed: int, device: str 
     Weights are drawn on the CPU from ``seed`` alone, so they don't depend on the device. TransformerLens 4 scales
     output projections by 1/√(2 · layers) at initialisation; its version 2, which older write-ups used, did not.
     """
+    return boot_bridge(
+        config,
+        task,
+        seed,
+        device,
+        n_layers=config.n_layers,
+        d_vocab_out=task.d_vocab,
+        normalization_type="LN",
+        attn_only=config.attn_only,
+    )
+
+
+def boot_bridge(config: Any, task: Any, seed: int, device: str, **settings: Any) -> TransformerBridge:
+    """The native bridge with ReLU and learned positions, of the widths in ``config``, for the tokens of ``task``.
+
+    Args:
+        config: has ``d_model``, ``d_head``, ``d_mlp`` and ``n_heads``.
+        task: has ``n_ctx`` and ``d_vocab``.
+        seed: of the weights, which are drawn on the CPU.
+        device: as for :func:`choose_device`.
+        settings: more fields of TransformerLens's ``TransformerBridgeConfig``.
+    """
     import transformer_lens.model_bridge.sources.native  # noqa: F401  registers boot_native
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
@@ -98,16 +120,13 @@ def build_model(config: ModelConfig, task: AdditionTask, seed: int, device: str 
             d_model=config.d_model,
             d_head=config.d_head,
             d_mlp=config.d_mlp,
-            n_layers=config.n_layers,
             n_heads=config.n_heads,
             n_ctx=task.n_ctx,
             d_vocab=task.d_vocab,
-            d_vocab_out=task.d_vocab,
             act_fn="relu",
-            normalization_type="LN",
-            attn_only=config.attn_only,
             seed=seed,
             device=str(where),
+            **settings,
         ),
         device=where,
     )

@@ -11,33 +11,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from addlib import __version__
-from addlib.history import History
-from addlib.model import build_model, choose_device, device_name, weights
-from addlib.training import TrainConfig, Trainer
+from addlib.checkpoints import RunFolder
+from addlib.model import choose_device, device_name, weights
+from addlib.pair_training import PairConfig
+from addlib.pairs import PairTask
+from addlib.training import TrainConfig
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+class RunConfig(Protocol):
+    """What a configuration must offer so that its run can be made and found: see :class:`TrainConfig`.
+
+    A history is a dataclass of tensors with a ``loss`` for each step. A trainer has ``model``, ``history``, ``device``,
+    ``step`` and ``done``, and the methods ``train_step``, ``state`` and ``restore``.
+    """
+
+    steps: int  # most steps; a trainer may be done earlier
+    snapshot_every: int
+
+    @property
+    def folder(self) -> RunFolder: ...
+
+    def build(self, device: str = ...) -> TransformerBridge: ...
+
+    def trainer(self, device: str = ...) -> Any: ...
+
+    def empty_history(self, steps: int) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished training: its configuration, the trained model, the recorded history and how it was made."""
 
-    config: TrainConfig
+    config: Any  # a RunConfig
     model: TransformerBridge
-    history: History
+    history: Any  # what the configuration's empty_history is filled to
     record: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Steps that were taken: all of the configuration's, or fewer where its stop rule ended the training."""
+        return _steps_taken(self.config, self.record)
 
     @property
     def snapshot_steps(self) -> list[int]:
         """Numbers of steps after which weights were kept; the first is 0 (untrained), the last is all steps."""
-        return _snapshot_steps(self.config)
+        return [*range(0, self.steps, self.config.snapshot_every), self.steps]
 
     def snapshot(self, steps: int) -> dict[str, Tensor]:
         """The weights after ``steps`` steps; ValueError lists the kept ones."""
@@ -48,13 +76,18 @@ class Run:
     def model_at(self, steps: int) -> TransformerBridge:
         """A new model on the trained model's device with the weights after ``steps`` steps."""
         device = str(next(self.model.parameters()).device)
-        model = build_model(self.config.model, self.config.task, self.config.seed, device)
+        model = self.config.build(device)
         _set_weights(model, self.snapshot(steps))
         return model
 
+    def stacked_snapshots(self, every: int = 1) -> dict[str, Float[Tensor, "checkpoint ..."]]:
+        """Weights by name at each ``every``-th of :attr:`snapshot_steps`, on the CPU, for work on many at once."""
+        kept = [self.snapshot(steps) for steps in self.snapshot_steps[::every]]
+        return {name: torch.stack([weights[name] for weights in kept]) for name in kept[0]}
 
-def _snapshot_steps(config: TrainConfig) -> list[int]:
-    return [*range(0, config.steps, config.snapshot_every), config.steps]
+
+def _steps_taken(config: RunConfig, record: dict[str, Any]) -> int:
+    return record.get("steps", config.steps)
 
 
 def _snapshot_file(steps: int) -> str:
@@ -68,8 +101,8 @@ def _set_weights(model: TransformerBridge, values: dict[str, Tensor]) -> None:
     model.eval()
 
 
-def load_or_train(config: TrainConfig | None = None, device: str = "auto", progress: bool = True) -> Run:
-    """The finished run of this configuration, from the cache or by training it now.
+def load_or_train(config: RunConfig | None = None, device: str = "auto", progress: bool = True) -> Run:
+    """The finished run of this configuration (the book's main one by default), from the cache or by training it now.
 
     Two processes that ask for the same run train it once; an interrupted run goes on from its last snapshot and ends,
     on the same device, in the same weights as one that was never interrupted.
@@ -82,14 +115,15 @@ def load_or_train(config: TrainConfig | None = None, device: str = "auto", progr
     folder, where = config.folder, choose_device(device)
     _train_if_missing(config, device, progress)
     record = folder.record()
-    model = build_model(config.model, config.task, config.seed, str(where))
-    final = folder.read(_snapshot_file(config.steps), like=weights(model))
-    history = History(**folder.read("history.safetensors", like=History.empty(config.task, config.steps).tensors()))
+    model, steps = config.build(str(where)), _steps_taken(config, record)
+    final = folder.read(_snapshot_file(steps), like=weights(model))
+    empty = config.empty_history(steps)
+    history = type(empty)(**folder.read("history.safetensors", like=empty.tensors()))
     _set_weights(model, final)
     return Run(config, model, history, record)
 
 
-def load_or_train_all(configs: Sequence[TrainConfig], device: str = "auto", progress: bool = True) -> list[Run]:
+def load_or_train_all(configs: Sequence[RunConfig], device: str = "auto", progress: bool = True) -> list[Run]:
     """The finished runs of several configurations, in their order; what is missing is trained now.
 
     Small models don't keep several cores busy, so on a CPU the missing ones are trained side by side, a process each,
@@ -113,7 +147,7 @@ def load_or_train_all(configs: Sequence[TrainConfig], device: str = "auto", prog
     return [load_or_train(config, device, progress) for config in configs]
 
 
-def _train_if_missing(config: TrainConfig, device: str, progress: bool = False) -> None:
+def _train_if_missing(config: RunConfig, device: str, progress: bool = False) -> None:
     folder = config.folder
     if folder.record() is None:
         with folder.lock():
@@ -121,11 +155,11 @@ def _train_if_missing(config: TrainConfig, device: str, progress: bool = False) 
                 _train(config, str(choose_device(device)), progress)
 
 
-def _train(config: TrainConfig, device: str, progress: bool) -> None:
+def _train(config: RunConfig, device: str, progress: bool) -> None:
     """Train to the end, writing a snapshot and a resume file at each stride, then the record that marks the end."""
     from tqdm import tqdm
 
-    folder, trainer = config.folder, Trainer(config, device)
+    folder, trainer = config.folder, config.trainer(device)
     if (folder.path / "resume.safetensors").is_file():
         trainer.restore(folder.read("resume.safetensors"))
         print(f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True)
@@ -143,19 +177,20 @@ def _train(config: TrainConfig, device: str, progress: bool) -> None:
         disable=not progress,
     )
     with bar:
-        while trainer.step < config.steps:
+        while not trainer.done:
             trainer.train_step()
             if trainer.step % 25 == 0:
-                bar.set_postfix_str(f"loss {trainer.history.loss[trainer.step - 1].item():.4f}", refresh=False)
+                bar.set_postfix_str(f"loss {trainer.history.loss[trainer.step - 1].item():.4g}", refresh=False)
             bar.update()
-            if trainer.step % config.snapshot_every == 0 and trainer.step < config.steps:
+            if trainer.step % config.snapshot_every == 0 and not trainer.done:
                 folder.write(_snapshot_file(trainer.step), weights(trainer.model))
                 folder.write("resume.safetensors", trainer.state())
-    folder.write(_snapshot_file(config.steps), weights(trainer.model))
+    folder.write(_snapshot_file(trainer.step), weights(trainer.model))
     folder.write("history.safetensors", trainer.history.tensors())
     folder.write_record(
         {
-            "steps_in_this_session": config.steps - first,
+            "steps": trainer.step,
+            "steps_in_this_session": trainer.step - first,
             "seconds": round(time.perf_counter() - started, 1),
             "device": device_name(trainer.device),
             "threads": torch.get_num_threads(),
@@ -166,7 +201,10 @@ def _train(config: TrainConfig, device: str, progress: bool) -> None:
     (folder.path / "resume.safetensors").unlink(missing_ok=True)
 
 
-RUNS = {"main": TrainConfig()}
+RUNS: dict[str, RunConfig] = {
+    "main": TrainConfig(),
+    "grokking": PairConfig(PairTask(113, modular=True), share=0.3, epochs=40_000, stop_below=1e-6),
+}
 """Runs that several chapters share, by name."""
 
 
@@ -183,7 +221,8 @@ def main() -> None:
         note = {"name": arguments.name, "folder": run.config.folder.path.name, **run.record}
         arguments.stamp.write_text(json.dumps(note, indent=1))
     print(
-        f"{arguments.name}: loss {run.history.loss[-100:].mean():.4f} over the last 100 steps, {run.record['device']}"
+        f"{arguments.name}: loss {run.history.loss[-100:].mean():.4g} over the last 100 of {run.steps} steps, "
+        f"{run.record['device']}"
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,9 @@ from addlib.history import History, answer_nll
 from addlib.model import ModelConfig, answer_logits, build_model, choose_device, weights
 from addlib.sampling import training_questions, uniform_questions
 from addlib.task import AdditionTask, Questions
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 TRAINING_VERSION = 3
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
@@ -62,19 +67,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         whole = {"steps": 1, "batch_size": 1, "warmup_steps": 1, "enrich_every": 0, "dataset_size": 0}
         whole |= {"snapshot_every": 1, "seed": 0}
-        for name, least in whole.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} = {value!r}: must be a whole number of at least {least}")
-        ranges = {"lr": (0, 1), "weight_decay": (0, 10), "beta1": (0, 1), "beta2": (0, 1)}
-        ranges |= {"enrich_share": (0, 1), "final_lr_share": (0, 1)}
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            open_low, open_high = name == "lr", name.startswith("beta")
-            inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
-            if not inside:
-                interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
-                raise ValueError(f"{name} = {value!r}: must be in {interval}")
+        check_whole(self, whole)
+        check_within(self, dict.fromkeys(("lr", "beta1", "beta2", "enrich_share", "final_lr_share"), (0, 1)))
+        check_within(self, {"weight_decay": (0, 10)})
         if self.dataset_size and (self.enrich_every or self.dataset_size < self.batch_size):
             raise ValueError(
                 f"dataset_size = {self.dataset_size} with enrich_every = {self.enrich_every}, batch_size = "
@@ -95,13 +90,72 @@ class TrainConfig:
         name = f"add-n{self.task.n_digits}-b{self.task.base}-l{self.model.n_layers}-h{self.model.n_heads}-s{self.steps}"
         return RunFolder(name, description, cache_dir())
 
+    def build(self, device: str = "cpu") -> TransformerBridge:
+        """The untrained model."""
+        return build_model(self.model, self.task, self.seed, device)
+
+    def trainer(self, device: str = "auto") -> Trainer:
+        """A training at its beginning."""
+        return Trainer(self, device)
+
+    def empty_history(self, steps: int) -> History:
+        """A history of so many steps, to be filled."""
+        return History.empty(self.task, steps)
+
+
+def check_whole(config: Any, least: Mapping[str, int]) -> None:
+    """Refuse a configuration whose named fields are not whole numbers of at least the given ones.
+
+    Raises:
+        ValueError: naming the field, its value and the allowed range.
+    """
+    for name, low in least.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{name} = {value!r}: must be a whole number of at least {low}")
+
+
+def check_within(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse a configuration with a named field outside its range; ``lr`` excludes the lower end, a beta the upper one.
+
+    Raises:
+        ValueError: naming the field, its value and the allowed range.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        open_low, open_high = name == "lr", name.startswith("beta")
+        inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+        if not inside:
+            interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+            raise ValueError(f"{name} = {value!r}: must be in {interval}")
+
+
+def adam_state(weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The weights and what AdamW remembers of each, under names that :func:`restore_adam` reads."""
+    state = {f"weights.{name}": p.detach() for name, p in weights.items()}
+    for name, p in weights.items():
+        state |= {f"adam.{key}.{name}": value for key, value in optimizer.state[p].items()}
+    return state
+
+
+def restore_adam(
+    weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], device: torch.device
+) -> None:
+    """Put an :func:`adam_state` back, in place."""
+    with torch.no_grad():
+        for name, p in weights.items():
+            p.copy_(state[f"weights.{name}"])
+            optimizer.state[p] = {
+                key: state[f"adam.{key}.{name}"].to(device) for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
 
 class Trainer:
     """One training in progress: model, optimiser, question stream and history, all on one device."""
 
     def __init__(self, config: TrainConfig, device: str = "auto") -> None:
         self.config, self.device, self.step = config, choose_device(device), 0
-        self.model = build_model(config.model, config.task, config.seed, str(self.device))
+        self.model = config.build(str(self.device))
         if covers(config.model):
             self.weights = aligned_weights(self.model)
             self.forward = FastForward(self.weights, config.model, config.task)
@@ -118,6 +172,11 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.dataset = uniform_questions(config.task, config.dataset_size, self.generator)
         self.history = History.empty(config.task, config.steps, self.device)
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps were taken."""
+        return self.step >= self.config.steps
 
     def train_step(self) -> None:
         """Draw a batch, take one optimiser step, record its metrics. Nothing waits for the device."""
@@ -148,9 +207,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on exactly as if never stopped."""
-        state = {f"weights.{name}": p.detach() for name, p in self.weights.items()}
-        for name, p in self.weights.items():
-            state |= {f"adam.{key}.{name}": value for key, value in self.optimizer.state[p].items()}
+        state = adam_state(self.weights, self.optimizer)
         state |= {f"history.{name}": value for name, value in self.history.tensors().items()}
         return state | {"generator": self.generator.get_state(), "step": torch.tensor(self.step)}
 
@@ -158,13 +215,6 @@ class Trainer:
         """Continue from a :meth:`state`."""
         self.step = int(state["step"])
         self.generator.set_state(state["generator"])
-        with torch.no_grad():
-            for name, p in self.weights.items():
-                p.copy_(state[f"weights.{name}"])
-                self.optimizer.state[p] = {
-                    "step": state[f"adam.step.{name}"].to(self.device),
-                    "exp_avg": state[f"adam.exp_avg.{name}"].to(self.device),
-                    "exp_avg_sq": state[f"adam.exp_avg_sq.{name}"].to(self.device),
-                }
+        restore_adam(self.weights, self.optimizer, state, self.device)
         for name, value in self.history.tensors().items():
             value.copy_(state[f"history.{name}"])

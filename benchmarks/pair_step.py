@@ -1,0 +1,99 @@
+"""One epoch of training on pairs modulo 113, the plain way and the short way, timed side by side.
+
+The plain loop is the library's forward at every position, autograd through a float64 log-softmax, and AdamW. It comes
+twice: measuring nothing, and with the held-out pairs every tenth epoch as ours does. Blocks of all three alternate, so
+that a machine that slows down slows all.
+
+    python benchmarks/pair_step.py             # adds to benchmarks/results.json and prints a table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from statistics import median
+
+import torch
+from train_step import RESULTS, seconds
+
+from addlib.model import choose_device, device_name
+from addlib.pair_training import PairConfig, accuracy
+from addlib.pairs import pair_logits, split
+from addlib.runs import RUNS
+
+
+class PlainLoop:
+    """The same model on the same pairs without any of our shortcuts; one call is one epoch.
+
+    Args:
+        tests: measure as :class:`~addlib.pair_training.PairTrainer` does, or nothing at all.
+    """
+
+    def __init__(self, config: PairConfig, device: torch.device, tests: bool) -> None:
+        self.config, self.tests, self.history = config, tests, []
+        self.model = config.build(str(device))
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trained, config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+        )
+        pairs = config.task.pairs()
+        self.sides = [pairs[side] for side in split(config.task, config.share, config.data_seed)]
+        self.answers = [config.task.answers(side).to(device) for side in self.sides]
+
+    def logits_and_loss(self, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = pair_logits(self.model, self.config.task, self.sides[side])
+        return logits, -logits.double().log_softmax(-1).gather(1, self.answers[side][:, None]).mean()
+
+    def __call__(self) -> None:
+        logits, loss = self.logits_and_loss(0)
+        if self.tests:
+            record = {"loss": loss.item(), "norm": sum((p.detach() ** 2).sum().item() for p in self.model.parameters())}
+            if len(self.history) % self.config.test_every == 0:
+                with torch.no_grad():
+                    held_out, test_loss = self.logits_and_loss(1)
+                record |= {"test_loss": test_loss.item(), "accuracy": accuracy(logits, self.answers[0]).item()}
+                record["test_accuracy"] = accuracy(held_out, self.answers[1]).item()
+            self.history.append(record)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def measure(device: torch.device, repeats: int) -> dict:
+    """Medians over ``repeats`` alternating blocks of as many epochs as there is one test in."""
+    config = RUNS["grokking"]
+    ways = {
+        "plain": PlainLoop(config, device, tests=False),
+        "plain_tested": PlainLoop(config, device, tests=True),
+        "fast": config.trainer(str(device)).train_step,
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):  # the first block warms up
+        for name, call in ways.items():
+            spent = seconds(call, config.test_every, device)
+            if repeat:
+                times[name].append(1e3 * spent)
+    row = {f"{name}_ms": round(median(values), 2) for name, values in times.items()}
+    for name, ratio in (("plain", "ratio"), ("plain_tested", "ratio_same_records")):
+        row[ratio] = round(median(a / b for a, b in zip(times[name], times["fast"], strict=True)), 2)
+    ranges = {f"{name}_ms_range": [round(f(values), 2) for f in (min, max)] for name, values in times.items()}
+    return row | ranges | {"repeats": repeats, "threads": torch.get_num_threads(), "device": device_name(device)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        row = results[f"pair_step_{name}"] = measure(choose_device(name), arguments.repeats)
+        print(
+            f"epoch of pairs on {row['device']}: plain {row['plain_ms']} ms, with the same records "
+            f"{row['plain_tested_ms']} ms, ours {row['fast_ms']} ms: {row['ratio']} and {row['ratio_same_records']} "
+            f"times faster"
+        )
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

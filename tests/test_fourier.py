@@ -1,0 +1,190 @@
+"""Waves: an orthonormal basis for any p, planted frequencies found, random ones not."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from addlib.fourier import (
+    basis_names,
+    component_cosines,
+    fourier_2d,
+    fourier_basis,
+    fourier_norms,
+    frequency_shares,
+    gini,
+    key_frequencies,
+    neuron_frequencies,
+    null_share,
+    row_frequencies,
+)
+
+
+def wave(p, k, phase=0.0):
+    return (2 * math.pi * k * torch.arange(p, dtype=torch.float64) / p + phase).cos()
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def circles(p, frequencies, d=32, seed=0):
+    """Numbers on one circle per frequency, each in a random plane of d dimensions."""
+    planes = torch.linalg.qr(random(d, 2 * len(frequencies), seed=seed)).Q
+    waves = [wave(p, k, phase) for k in frequencies for phase in (0.0, -math.pi / 2)]
+    return torch.stack(waves, 1) @ planes.T
+
+
+# --------------------------------------------------------------------------- basis
+@pytest.mark.parametrize("p", [*range(2, 13), 113, 1000])
+def test_the_basis_is_orthonormal_and_its_rows_are_the_named_waves(p):
+    basis, names = fourier_basis(p), basis_names(p)
+    assert basis.shape == (p, p)
+    assert torch.allclose(basis @ basis.T, torch.eye(p, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert torch.allclose(fourier_basis(p, torch.float32).double(), basis, atol=1e-6, rtol=0)
+    assert len(set(names)) == p
+    assert names[0] == "constant"
+    for row, name, k in zip(basis[1:], names[1:], row_frequencies(p)[1:].tolist(), strict=True):
+        assert int(name.split()[1]) == k
+        expected = wave(p, k, 0.0 if name.startswith("cos") else -math.pi / 2)
+        assert row @ expected == pytest.approx(float(expected.norm()))
+
+
+def test_the_basis_of_4_by_hand():
+    h, r = 0.5, math.sqrt(0.5)
+    assert basis_names(4) == ["constant", "cos 1", "sin 1", "cos 2"]
+    assert fourier_basis(4).numpy() == pytest.approx(
+        np.array([[h, h, h, h], [r, 0, -r, 0], [0, r, 0, -r], [h, -h, h, -h]]), abs=1e-12
+    )
+    for p in (1, 0, -3):
+        with pytest.raises(ValueError, match=f"p = {p}: must be at least 2"):
+            fourier_basis(p)
+
+
+@pytest.mark.parametrize("p", [7, 10, 113])
+def test_norms_by_frequency_are_those_of_the_fast_fourier_transform(p):
+    W = random(3, p, 5)
+    spectrum = np.abs(np.fft.rfft(W.numpy(), axis=1)) ** 2
+    spectrum[:, 1 : (p + 1) // 2] *= 2
+    power = spectrum.sum(2)[:, 1:]
+    assert frequency_shares(W).numpy() == pytest.approx(power / power.sum(1, keepdims=True))
+    assert fourier_norms(W).square().sum(1).numpy() == pytest.approx(W.square().sum((1, 2)).numpy())
+
+
+# ------------------------------------------------------------------ key frequencies
+@pytest.mark.parametrize(("p", "planted"), [(113, [14, 35, 41, 42, 52]), (64, [3, 20, 32]), (59, [1])])
+def test_planted_frequencies_are_found_in_noise_strongest_first(p, planted):
+    strength = torch.linspace(2, 1, len(planted)).double()
+    W = sum(s * circles(p, [k], seed=k) for s, k in zip(strength, planted, strict=True))
+    assert key_frequencies(W + 0.05 * random(p, 32, seed=9) + 3.0) == planted
+
+
+def test_shuffled_numbers_have_no_key_frequencies():
+    W = circles(113, [14, 35, 41, 42, 52])
+    order = torch.randperm(113, generator=torch.Generator().manual_seed(5))
+    assert key_frequencies(W[order]) == []
+
+
+def test_random_matrices_seldom_have_key_frequencies():
+    """Of full and of low rank, as W_out · W_U is: 1 in 100 is expected."""
+    full = sum(bool(key_frequencies(random(53, 40, seed=i))) for i in range(100))
+    low = sum(bool(key_frequencies(random(53, 3, seed=i) @ random(3, 60, seed=1000 + i))) for i in range(100))
+    assert full <= 4
+    assert low <= 4
+
+
+def test_the_rule_is_the_stated_multiple_of_the_null():
+    W = circles(53, [4, 9]) + 0.3 * random(53, 32)
+    shares, null = frequency_shares(W), null_share(W)
+    assert 1 / 26 < null < 0.25
+    assert set(key_frequencies(W)) == set(((shares > null).nonzero()[:, 0] + 1).tolist()) == {4, 9}
+    assert key_frequencies(W, multiple=1.01 * float(shares.max()) / null) == []
+    assert null_share(W) == null  # seeded
+    assert null_share(W, seed=1) != null
+    assert null_share(W, quantile=0.5) < null
+
+
+def test_what_has_no_frequencies_is_refused():
+    for constant in (torch.zeros(7, 3), torch.full((7, 3), 0.1), random(1, 3).expand(7, 3)):
+        with pytest.raises(ValueError, match="the same for every number"):
+            frequency_shares(constant)
+    with pytest.raises(ValueError, match="draws = 0"):
+        null_share(random(7, 3), draws=0)
+    with pytest.raises(ValueError, match="quantile = 1"):
+        null_share(random(7, 3), quantile=1)
+    for frequencies in ([0], [4], [1, 1], [-1]):
+        with pytest.raises(ValueError, match=r"at p = 7: must be distinct, from 1 to 3"):
+            component_cosines(random(7, 3), frequencies)
+
+
+def test_circles_in_planes_of_their_own_have_orthogonal_components():
+    W = circles(113, [14, 35])
+    assert torch.allclose(component_cosines(W, [14, 35]), torch.eye(4).double(), atol=1e-9)
+    shared = torch.stack([wave(10, 2), wave(10, 3)], 1) @ random(2, 1)  # two waves in one direction
+    cosines = component_cosines(shared, [2, 3])
+    assert abs(float(cosines[0, 2])) == pytest.approx(1)
+    assert component_cosines(random(10, 4), [5]).tolist() == [[pytest.approx(1)]]  # no sine at p/2
+
+
+# ------------------------------------------------------------------------------ Gini
+def test_gini_by_hand():
+    assert gini(torch.tensor([[2.0, 2, 2, 2], [0, 0, 0, 5], [0, 0, 0, 0]])).tolist() == pytest.approx([0, 0.75, 0])
+    x = random(9).abs()
+    differences = sum(abs(float(a - b)) for a, b in itertools.product(x, x))
+    assert float(gini(x)) == pytest.approx(differences / (2 * 9**2 * float(x.mean())))  # its other definition
+    assert float(gini(7 * x.flip(0))) == pytest.approx(float(gini(x)))
+    for wrong in (torch.tensor([1.0, -1.0]), torch.tensor([])):
+        with pytest.raises(ValueError, match="not negative"):
+            gini(wrong)
+
+
+# ----------------------------------------------------------------- functions of pairs
+@pytest.mark.parametrize(("p", "k"), [(7, 2), (10, 3), (10, 5), (113, 40)])
+def test_a_wave_of_the_sum_is_two_products_of_waves(p, k):
+    sums = torch.arange(p)[:, None] + torch.arange(p)
+    coefficients = fourier_2d((2 * math.pi * k * sums / p).double().cos())
+    names = basis_names(p)
+    expected = torch.zeros(p, p, dtype=torch.float64)
+    if 2 * k == p:
+        expected[-1, -1] = p
+    else:
+        cos, sin = names.index(f"cos {k}"), names.index(f"sin {k}")
+        expected[cos, cos], expected[sin, sin] = p / 2, -p / 2
+    assert torch.allclose(coefficients, expected, atol=1e-4 * p)
+
+
+def test_the_transform_of_pairs_is_over_a_first_and_keeps_the_norm():
+    f = random(6, 6, 2, 3)
+    basis = fourier_basis(6)
+    assert torch.allclose(fourier_2d(f), torch.einsum("ia,jb,ab...->ij...", basis, basis, f))
+    for shape in ((6, 5), (6,)):
+        with pytest.raises(ValueError, match="must be a function of the pair"):
+            fourier_2d(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("p", [11, 12])
+def test_neurons_are_clustered_by_their_frequency(p):
+    a, b = wave(p, 2)[:, None].expand(p, p), wave(p, 2, 1.0).expand(p, p)
+    mixed = wave(p, 1)[:, None] * wave(p, 4, 0.3)  # a product of two frequencies belongs to none
+    noise = random(p, p)
+    last = wave(p, p // 2)[:, None] + wave(p, p // 2) - 3
+    neurons = [1 + a + b, a * b + 2 * a, last, 3 * a + wave(p, 4)[:, None], mixed, noise, torch.full((p, p), 0.1)]
+    found = neuron_frequencies(torch.stack(neurons, -1))
+    assert found.frequency.tolist()[:4] == [2, 2, p // 2, 2]
+    assert found.share.tolist()[:5] == pytest.approx([1, 1, 1, 0.9, 0], abs=1e-9)
+    assert found.share[5] < 0.3
+    assert (found.frequency[6], found.share[6]) == (0, 0)
+    assert found.shares[3, 3] == pytest.approx(0.1)
+    clusters = {k: neurons.tolist() for k, neurons in found.clusters(0.85).items()}
+    assert clusters == {2: [0, 1, 3], p // 2: [2]}
+    assert list(clusters) == [2, p // 2]
+    assert found.clusters(0.95)[2].tolist() == [0, 1]
+    assert 6 not in torch.cat(list(found.clusters(0.0).values()))  # a constant neuron is in no cluster
+
+
+def test_shares_of_random_neurons_are_those_of_eight_terms_among_all():
+    p = 23
+    shares = neuron_frequencies(random(p, p, 400)).shares
+    assert shares.mean(1).numpy() == pytest.approx(np.full(p // 2, 8 / (p**2 - 1)), rel=0.15)
