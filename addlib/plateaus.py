@@ -7,7 +7,6 @@ out batches of another kind.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,15 +46,6 @@ class Fall:
     step: int
     first: int
     last: int
-
-
-@dataclass(frozen=True)
-class Spike:
-    """A brief rise: the step where it is highest, its height above the losses around it (nats), and its z-score."""
-
-    step: int
-    height: float
-    z: float
 
 
 def smooth(values: Float[np.ndarray, " steps"], reach: int = 50) -> Float[np.ndarray, " steps"]:
@@ -132,16 +122,6 @@ def plateaus(
     return [_measured(loss, int(at[first]), int(at[last])) for first, last in sorted(kept)]
 
 
-def rest_at(loss: Float[np.ndarray, " steps"], level: float, tolerance: float, **rule: float) -> Plateau | None:
-    """The plateau nearest a predicted level; None where none lies within ``tolerance`` nats of it.
-
-    Args:
-        rule: settings of :func:`plateaus`.
-    """
-    near = [plateau for plateau in plateaus(loss, **rule) if abs(plateau.level - level) <= tolerance]
-    return min(near, key=lambda plateau: abs(plateau.level - level), default=None)
-
-
 def fall(
     loss: Float[np.ndarray, " steps"], above: float, below: float, *, reach: int = 10, log: bool = False
 ) -> Fall | None:
@@ -167,43 +147,27 @@ def fall(
     return Fall(step, first or 0, len(mean) - 1 if last is None else last)
 
 
-def spikes(
-    loss: Float[np.ndarray, " steps"], *, reach: int = 25, threshold: float = 5.0, least: float = 0.02
-) -> list[Spike]:
-    """Brief rises of a curve above what came before and after, in time order.
+def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.ndarray, " steps"]:
+    """How far each step stands out: ln of a curve over its running median; ln 2 is twice the usual.
 
-    The rule works on ln loss, where noise is about as wide at a high as at a low level. On either side of a step the
-    ``reach`` nearest steps have a median and a spread, 1.4826 times the median distance from it (a standard deviation
-    for normal noise). The z-score is the distance above the higher of the two medians, over the wider of the two
-    spreads. Steps with z > ``threshold`` that stand at least ``least`` nats above that median are part of a spike;
-    those within ``reach`` of each other are one, with its highest step. A fall or a rise to stay is none, nor is a rise
-    that lasts longer than half of ``reach``, or one so near an end of the run that it lacks a side.
+    A *spike* is a step at ln 2 or more. The running median follows falls and rises that last longer than half of the
+    window; at either end of the run the nearest value is repeated.
+
+    Args:
+        values: a positive quantity by step, a loss or a gradient norm. window: steps, an odd number.
 
     Raises:
-        ValueError: a loss that is not positive (NaN is allowed), or settings out of range.
+        ValueError: values that are not positive, or a window that has no middle.
     """
-    loss = _line(loss)
-    if (loss <= 0).any():
-        raise ValueError(f"loss holds {np.nanmin(loss):g}: must be above 0 nats")
-    if reach < 5 or threshold <= 0 or least < 0:
-        raise ValueError(f"reach = {reach}, threshold = {threshold}, least = {least}: must be ≥ 5, > 0, ≥ 0")
-    if len(loss) <= 2 * reach:
-        return []
-    logs = np.log(loss)
-    windows = np.lib.stride_tricks.sliding_window_view(logs, reach)  # (first step of the window, reach)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a window without any value: NaN is meant
-        medians = np.nanmedian(windows, axis=1)
-        spreads = 1.4826 * np.nanmedian(np.abs(windows - medians[:, None]), axis=1)
-    middle = np.maximum(medians[: -reach - 1], medians[reach + 1 :])  # of the steps from reach to len - reach - 1
-    spread = np.maximum(spreads[: -reach - 1], spreads[reach + 1 :])
-    inner, base = logs[reach:-reach], np.exp(middle)
-    z = (inner - middle) / np.maximum(spread, 1e-3)
-    height = np.exp(inner) - base
-    high = np.flatnonzero((z > threshold) & (height >= least))
-    groups = np.split(high, np.flatnonzero(np.diff(high) > reach) + 1) if len(high) else []
-    tops = [int(group[np.argmax(height[group])]) for group in groups]
-    return [Spike(top + reach, float(height[top]), float(z[top])) for top in tops]
+    from scipy.ndimage import median_filter
+
+    values = _line(values)
+    if not (values > 0).all():
+        raise ValueError(f"values reach down to {np.nanmin(values):g}: must all be above 0")
+    if window < 3 or window % 2 == 0:
+        raise ValueError(f"window = {window}: must be an odd number of at least 3 steps")
+    logs = np.log(values)
+    return logs - median_filter(logs, window, mode="nearest")
 
 
 def _line(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:

@@ -7,49 +7,13 @@ on these two candidates, how is it shared between them, and where does the rest 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from addlib.fastpath import FastForward, covers
-from addlib.model import ModelConfig, answer_logits, weights
 from addlib.task import Questions
 from addlib.variables import base_sum
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
-
-@torch.no_grad()
-def logits(
-    model: TransformerBridge, config: ModelConfig, questions: Questions, batch_size: int = 512
-) -> Float[Tensor, "batch n_answer d_vocab"]:
-    """Logits of the answer digits, by column, teacher-forced on the true answer; on the CPU in float64.
-
-    One-layer models answer through :class:`addlib.fastpath.FastForward`, others through the library's own forward.
-
-    Raises:
-        ValueError: no questions, or a batch size below 1.
-    """
-    if len(questions) == 0 or batch_size < 1:
-        raise ValueError(f"{len(questions)} questions with batch_size = {batch_size}: both must be at least 1")
-    task, device = questions.task, next(model.parameters()).device
-    short = FastForward(weights(model), config, task) if covers(config) else None
-    out = torch.empty(len(questions), task.n_answer, task.d_vocab, dtype=torch.float64)
-    for index in torch.arange(len(questions)).split(batch_size):
-        tokens = questions[index].tokens.to(device)
-        out[index] = (short(tokens) if short else answer_logits(model, task, tokens)).double().cpu()
-    return out
-
-
-def probabilities(
-    model: TransformerBridge, config: ModelConfig, questions: Questions, batch_size: int = 512
-) -> Float[Tensor, "batch n_answer d_vocab"]:
-    """Predicted distribution over the vocabulary of each answer digit, by column: the softmax of :func:`logits`."""
-    return logits(model, config, questions, batch_size).softmax(-1)
 
 
 def look_back(questions: Questions, depth: int) -> Int[Tensor, "batch n_answer"]:

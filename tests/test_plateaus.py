@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from addlib.plateaus import fall, plateaus, rest_at, smooth, spikes
+from addlib.plateaus import fall, jumps_of, plateaus, smooth
 
 STEPS = np.arange(1500)
 
@@ -70,7 +70,7 @@ def test_a_plateau_at_the_end_of_the_run_is_found_and_a_brief_one_is_not():
 def test_a_sloping_shelf_between_falls_is_found():
     ln = np.interp(STEPS, [0, 150, 200, 350, 500, 1499], np.log([2.3, 2.3, 0.88, 0.78, 0.1, 0.1]))
     for seed in range(5):
-        rest = rest_at(noisy(np.exp(ln), seed, batch=200), 0.83, 0.03)
+        (rest,) = (p for p in plateaus(noisy(np.exp(ln), seed, batch=200)) if abs(p.level - 0.83) < 0.03)
         assert 190 <= rest.first < rest.last <= 370
         assert rest.length > 75
 
@@ -80,17 +80,8 @@ def test_steps_without_a_value_do_not_count():
     loss[4::5] = np.nan
     assert [round(rest.level, 2) for rest in plateaus(loss)] == pytest.approx([2.3, 0.69, 0.07], rel=0.02)
     assert fall(loss, 2.3, 0.69).step == pytest.approx(300, abs=6)
-    assert spikes(loss) == []
     assert plateaus(np.full(100, np.nan)) == []
     assert plateaus(loss[:30]) == []
-
-
-def test_the_plateau_nearest_a_level():
-    loss = noisy(TWO)
-    assert rest_at(loss, 0.7, 0.05).level == pytest.approx(0.69, rel=0.02)
-    assert rest_at(loss, 0.4, 2.5).level == pytest.approx(0.69, rel=0.02)
-    assert rest_at(loss, 0.4, 0.05) is None
-    assert rest_at(loss, 0.7, 0.05, least=500) is None
 
 
 def test_the_change_point_of_a_fall():
@@ -110,22 +101,18 @@ def test_the_change_point_of_a_fall():
 def test_planted_spikes_are_found_and_nothing_else():
     curve = steps_down(2.3, 0.69, 0.07, at=(300, 700))
     for seed in range(10):
-        loss = noisy(curve, seed)
-        assert spikes(loss) == []
-        loss[500:504] = [2.0, 2.5, 2.2, 1.7]
-        loss[1000] = 0.6
-        first, second = spikes(loss)
-        assert (first.step, second.step) == (501, 1000)
-        assert first.height == pytest.approx(2.5 - 0.69, abs=0.1)
-        assert second.height == pytest.approx(0.6 - 0.07, abs=0.02)
-        assert min(first.z, second.z) > 5
-        assert [spike.step for spike in spikes(loss, least=1.0)] == [501]
+        loss = noisy(curve, seed, batch=400)
+        assert not (jumps_of(loss) >= np.log(2)).any()
+        loss[[500, 502, 1000]] *= [4.0, 3.0, 5.0]
+        jumps = jumps_of(loss)
+        assert np.flatnonzero(jumps >= np.log(2)).tolist() == [500, 502, 1000]
+        assert np.exp(jumps[[500, 502, 1000]]) == pytest.approx([4.0, 3.0, 5.0], rel=0.25)
 
 
-def test_neither_a_fall_nor_a_rise_to_stay_is_a_spike():
-    for curve in (TWO, TWO[::-1], np.exp(-STEPS / 100), noisy(np.where(STEPS < 700, 0.1, 1.0))):
-        assert spikes(curve) == []
-    assert spikes(np.ones(20)) == []
+def test_a_plateau_a_decay_and_a_fall_have_no_spikes():
+    for curve in (np.full(200, 0.7), np.exp(-STEPS / 100), TWO, TWO[::-1], np.where(STEPS < 700, 0.1, 1.0)):
+        assert not (jumps_of(curve) >= np.log(2)).any()
+    assert jumps_of(np.exp(-STEPS / 100))[30:-30] == pytest.approx(0, abs=1e-12)
 
 
 def test_the_running_mean():
@@ -147,10 +134,10 @@ def test_the_running_mean():
         lambda: plateaus(TWO, least=1),
         lambda: fall(TWO, 0.1, 0.2),
         lambda: fall(TWO, 0.1, 0.0, log=True),
-        lambda: spikes(TWO - 0.07),
-        lambda: spikes(TWO, reach=1),
-        lambda: spikes(TWO, threshold=0),
-        lambda: spikes(TWO, least=-1),
+        lambda: jumps_of(TWO - 0.07),
+        lambda: jumps_of(np.append(TWO, np.nan)),
+        lambda: jumps_of(TWO, 50),
+        lambda: jumps_of(TWO, 1),
     ],
 )
 def test_bad_input_is_refused(call):

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from addlib import predictions
-from addlib.evaluation import answer
-from addlib.model import ModelConfig, build_model
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask, Questions
 from addlib.variables import carry_ignored, cascade_ignored
@@ -27,23 +25,6 @@ def some(task, count=60, seed=0):
 def naive_sum(questions, i, k):
     task = questions.task
     return int(questions.x[i, k] + questions.y[i, k]) % task.base if k < task.n_digits else 0
-
-
-@pytest.mark.parametrize("n_layers", [1, 2])
-@pytest.mark.parametrize("task", [AdditionTask(2, 3), AdditionTask(2, 3, answer_order="lsd")])
-def test_probabilities_are_those_of_the_models_answers(task, n_layers):
-    config = ModelConfig(n_layers=n_layers, width=24)
-    model = build_model(config, task, seed=3)
-    questions = uniform_questions(task, 30, torch.Generator().manual_seed(1))
-    p = predictions.probabilities(model, config, questions, batch_size=7)
-    answers = answer(model, config, questions)
-    of_the_truth = p.gather(2, questions.answer[:, :, None])[:, :, 0]
-    assert torch.allclose(-of_the_truth.log(), answers.nll.double(), atol=1e-6)
-    assert torch.equal(p.argmax(2), answers.digits)
-    assert torch.allclose(p.sum(2), torch.ones(30, task.n_answer, dtype=torch.float64), atol=1e-12)
-    for count, batch_size in ((0, 7), (30, 0)):
-        with pytest.raises(ValueError, match="at least 1"):
-            predictions.logits(model, config, questions[:count], batch_size)
 
 
 @pytest.mark.parametrize("task", TASKS)
