@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test sweep bench serve notebooks clean
+.PHONY: help book test test-full sweep bench serve notebooks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,9 @@ test: .venv/.installed ## lint, unit tests, notebook regression, the rendered si
 	@$(BIN)/python workflow/browser.py --required
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-full: export ADDLIB_TEST := full
+test-full: test ## the same, and the findings of chapters that train for minutes of their own
 
 sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=workflow/sweeps/seeds.yml), resumable
 	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) $(if $(RECORD),--record)

@@ -129,9 +129,10 @@ def panel_grid(
     x_axis = axis(log_x, x_range, extent_of([x for x, _ in points], log_x, x_range))
     fig.update_xaxes(**dict(tickformat="~s", nticks=5, tickangle=0) | x_axis)
     fig.update_yaxes(**axis(log_y, y_range, extent_of([y for _, y in points], log_y, y_range)))
+    foot = x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))  # two lines: a phone's panel is narrow
     for i, cell in enumerate(cells.values()):  # titles and numbers only at the foot of each column and at the left
         lowest, leftmost = i >= len(cells) - columns, i % columns == 0
-        fig.update_xaxes(matches="x" if i else None, showticklabels=lowest, title_text=x_title * lowest, **cell)
+        fig.update_xaxes(matches="x" if i else None, showticklabels=lowest, title_text=foot * lowest, **cell)
         fig.update_yaxes(matches="y" if i else None, showticklabels=leftmost, title_text=y_title * leftmost, **cell)
     fig.update_layout(showlegend=len(labels) > 1)
     return _note_gaps(fig, [y for _, _, y in every])

@@ -46,7 +46,7 @@ DRAW = """
     if (!queued && !inView()) return (queued = true), (window.requestIdleCallback ?? setTimeout)(draw);
     if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
     window.addlibPaint?.(spec.layout);
-    await Plotly.newPlot(div, spec.data, spec.layout, spec.config);
+    await Plotly.newPlot(div, spec);
     width = div.offsetWidth;
     new ResizeObserver(() => {
       if (div.offsetWidth && div.offsetWidth !== width) { width = div.offsetWidth; Plotly.Plots.resize(div); }
@@ -188,7 +188,7 @@ def figure_page(picture: str, number: str, caption: str, alt: str, name: str, do
 def _plot_div(fig_dict: dict, name: str, alt: str) -> str:
     """The division that a plotly figure is drawn in, and the script that draws it."""
     height = int(fig_dict["layout"].get("height") or 380)
-    spec = dict(data=fig_dict["data"], layout=fig_dict["layout"], config=_config(name))
+    spec = dict(_drawn(fig_dict), config=_config(name))
     script = DRAW % dict(id=f"plot-{name}", spec=to_json_plotly(spec), height=height)
     library = ""
     if in_colab():
@@ -197,6 +197,11 @@ def _plot_div(fig_dict: dict, name: str, alt: str) -> str:
         f'{library}<div id="plot-{name}" class="plotly-graph-div" role="img" aria-label="{html.escape(alt)}" '
         f'style="width:100%;height:{height}px"></div><script>{script}</script>'
     )
+
+
+def _drawn(fig_dict: dict) -> dict:
+    """What plotly.js draws of a figure; a film has frames."""
+    return {key: fig_dict[key] for key in ("data", "layout", "frames") if key in fig_dict}
 
 
 def _config(name: str) -> dict:
@@ -213,7 +218,7 @@ def _bundle(fig_dict: dict, page: str) -> dict[str, object]:
     if in_colab():
         return {"text/html": page}
     config = dict(_config("figure"), responsive=True)
-    spec = dict(data=fig_dict["data"], layout=fig_dict["layout"], config=config)
+    spec = dict(_drawn(fig_dict), config=config)
     return {PLOTLY_MIME: json.loads(to_json_plotly(spec)), "text/html": page}
 
 

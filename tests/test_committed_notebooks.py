@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -67,3 +68,9 @@ def test_every_notebook_is_a_chapter_of_the_book() -> None:
     listed = [word for word in json.dumps(toc).split('"') if word.startswith("notebooks/")]
     assert listed == [f"notebooks/{name}" for name in CHAPTERS]
     assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(CHAPTERS)
+
+
+def test_lists_are_lists(notebook: nbformat.NotebookNode) -> None:
+    """Markdown joins the lines of a paragraph, and a list that was wrapped like one ends up inside it."""
+    inside = re.compile(r"(?m)^(?![-*|]).*(?:[.:;]|\*\*) - \S")
+    assert not [cell.source for cell in notebook.cells if cell.cell_type == "markdown" and inside.search(cell.source)]

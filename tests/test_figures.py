@@ -246,7 +246,8 @@ def test_panels_share_axes_and_legend():
     assert {trace.line.color for trace in fig.data if trace.name == "BA"} == {palette.COLOURS["BA"]}
     assert [note.text for note in fig.layout.annotations] == list(panels)
     assert {(fig.layout[f"xaxis{i}"].matches, fig.layout[f"yaxis{i}"].matches) for i in range(2, 6)} == {("x", "y")}
-    assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == ["", UNITS["x_title"], UNITS["x_title"]]
+    two_lines = "training step<br>(count)"
+    assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == ["", two_lines, two_lines]
     single = figures.panel_grid(x, panels, columns=1, **UNITS)
     assert {trace.xaxis for trace in single.data} == {"x", "x2", "x3", "x4", "x5"}
     assert single.layout.xaxis.domain == (0, 1)

@@ -14,7 +14,9 @@ from runs import run_script
 
 CHAPTERS = chapters()
 
-COMPARED_HERE = [name for name, chapter in CHAPTERS.items() if chapter.nbval == "test"]
+FULL = os.environ.get("ADDLIB_TEST") == "full"
+
+COMPARED_HERE = [name for name, chapter in CHAPTERS.items() if FULL or chapter.nbval == "test"]
 
 
 def nbval(chapter: Chapter, results: Path, cell_timeout: int = 3600, **environment: str) -> CompletedProcess[str]:

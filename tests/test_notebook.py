@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from plotly.offline import get_plotlyjs
 
 from addlib import figures, notebook
+from addlib.animation import heat_map_film
 from addlib.notebook import PLOTLY_MIME, Shown, reading, setup, show, show_svg
 
 ROOT = str(Path(notebook.__file__).parents[1])
@@ -176,6 +177,21 @@ def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(bro
     page.wait_for_function(fits, timeout=5000)
     page.set_viewport_size(dict(width=800, height=700))
     page.wait_for_function(f"{plot}.offsetWidth > 700 && {fits}", timeout=5000)
+    assert wrong == []
+    page.close()
+
+
+def test_a_film_plays(browser, tmp_path, shown):
+    """Frames belong to the figure: without them a slider is there, and moves nothing."""
+    titles = dict(x_title="digit", y_title="digit", z_title="share (1)", slider_title="step (count)")
+    film = heat_map_film(np.arange(12.0).reshape(3, 2, 2), [0, 10, 20], "ab", "ab", frame_ms=50, **titles)
+    show(film, **LABELS)
+    assert len(shown[0].bundle[PLOTLY_MIME]["frames"]) == 3  # for JupyterLab
+    page, wrong = opened(browser, tmp_path, page_of(shown))
+    value = "document.querySelector('#plot-total-loss')?._fullData?.[0]?.z?.[0]?.[0]"
+    page.wait_for_function(f"{value} === 0")
+    page.locator(".updatemenu-button").first.click()
+    page.wait_for_function(f"{value} === 8")
     assert wrong == []
     page.close()
 

@@ -23,7 +23,7 @@ tasks = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_sums_carries_and_labels_agree_with_python_integers(data):
     task = data.draw(tasks)
@@ -50,7 +50,7 @@ def test_sums_carries_and_labels_agree_with_python_integers(data):
         assert torch.equal(questions.mc1 | questions.us9, questions.carry[:, 1:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_tokens_decode_to_what_was_encoded(data):
     task = data.draw(tasks)

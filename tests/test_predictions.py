@@ -1,0 +1,115 @@
+"""What a model predicts, against loops over single questions."""
+
+import itertools
+
+import pytest
+import torch
+
+from addlib import predictions
+from addlib.sampling import uniform_questions
+from addlib.task import AdditionTask, Questions
+from addlib.variables import carry_ignored, cascade_ignored
+
+TASKS = [AdditionTask(3), AdditionTask(2, 2), AdditionTask(3, 4, answer_order="lsd"), AdditionTask(2, 5, carry=False)]
+
+
+def some(task, count=60, seed=0):
+    """Questions, and random logits for them."""
+    generator = torch.Generator().manual_seed(seed)
+    questions = uniform_questions(task, count, generator)
+    return questions, 3 * torch.randn(
+        count, task.n_answer, task.d_vocab, generator=generator, dtype=torch.float64
+    )  # fmt: skip
+
+
+def naive_sum(questions, i, k):
+    task = questions.task
+    return int(questions.x[i, k] + questions.y[i, k]) % task.base if k < task.n_digits else 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_decomposition_is_an_identity(task):
+    questions, logits = some(task)
+    log_p = logits.log_softmax(-1)
+    for k in range(task.n_answer):
+        outside, within = predictions.decompose(logits, questions, k)
+        nll = -log_p[torch.arange(len(questions)), k, questions.answer[:, k]]
+        assert (outside + within - nll).abs().max() < 1e-9
+        for i in range(len(questions)):
+            s = naive_sum(questions, i, k)
+            mass = log_p[i, k, [s, (s + 1) % task.base]].exp()
+            assert outside[i].item() == pytest.approx(-mass.sum().log().item(), abs=1e-12)
+            true = mass[int(questions.answer[i, k] != s)]
+            assert within[i].item() == pytest.approx(-(true / mass.sum()).log().item(), abs=1e-9)
+
+
+def test_a_prediction_on_the_two_candidates_alone_has_nothing_outside():
+    questions, logits = some(AdditionTask(3))
+    s = (questions.x[:, 1] + questions.y[:, 1]) % 10
+    logits[:, 1] = -1e4
+    logits[torch.arange(60), 1, s] = 0.0
+    logits[torch.arange(60), 1, (s + 1) % 10] = 0.0
+    outside, within = predictions.decompose(logits, questions, 1)
+    assert outside.abs().max() == pytest.approx(0, abs=1e-12)
+    assert within.tolist() == pytest.approx([torch.tensor(2.0).log().item()] * 60, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_leakage_candidates_and_confusion_equal_loops(task):
+    questions, logits = some(task)
+    p, base, count = logits.softmax(-1), task.base, len(questions)
+    leaked = predictions.leakage(p, questions)
+    assert leaked.shape == (task.n_digits, base)
+    for k, r in itertools.product(range(task.n_digits), range(base)):
+        values = [p[i, k, (naive_sum(questions, i, k) + r) % base].item() for i in range(count)]
+        assert leaked[k, r].item() == pytest.approx(sum(values) / count, abs=1e-12)
+    means = predictions.candidates(p, questions)
+    assert list(means) == ["naive", "naive + 1", "1 deep", "2 deep"]
+    digits = {name: torch.zeros(count, task.n_answer, dtype=torch.int64) for name in means}
+    for i, k in itertools.product(range(count), range(task.n_answer)):
+        s = naive_sum(questions, i, k)
+        pair_sums = [0, 0, *(questions.x[i] + questions.y[i]).tolist()]  # of columns -2 to n - 1
+        one = pair_sums[k + 1] >= base and task.carry
+        two = pair_sums[k + 1] + (pair_sums[k] >= base) >= base and task.carry
+        for name, digit in zip(means, (s, s + 1, s + one, s + two), strict=True):
+            digits[name][i, k] = digit % base
+    for name, digit in digits.items():
+        assert means[name].tolist() == pytest.approx(
+            p.gather(2, digit[:, :, None])[:, :, 0].mean(0).tolist(), abs=1e-12
+        )
+    for k in range(task.n_answer):
+        table = predictions.confusion(p, questions, k)
+        for true in range(base):
+            cases = [p[i, k, :base] for i in range(count) if questions.answer[i, k] == true]
+            expected = torch.stack(cases).mean(0) if cases else torch.full((base,), float("nan"), dtype=p.dtype)
+            assert torch.allclose(table[true], expected, atol=1e-12, equal_nan=True)
+
+
+def test_looking_back_far_enough_gives_the_sum():
+    task = AdditionTask(3, 4)
+    questions = Questions.of(task, list(itertools.product(range(64), repeat=2)))
+    assert torch.equal(predictions.look_back(questions, 0), carry_ignored(questions))
+    assert torch.equal(predictions.look_back(questions, 1), cascade_ignored(questions))
+    assert torch.equal(predictions.look_back(questions, 3), questions.answer)
+    wrong = [(predictions.look_back(questions, depth) != questions.answer).any(1).double().mean() for depth in range(4)]
+    assert wrong[0] > wrong[1] > wrong[2] > wrong[3] == 0
+    one = Questions.of(AdditionTask(3), [(47, 58)])
+    assert predictions.look_back(one, 0).tolist() == [[5, 9, 0, 0]]
+    assert predictions.look_back(one, 1).tolist() == [[5, 0, 0, 0]]
+    assert predictions.look_back(one, 2).tolist() == [[5, 0, 1, 0]]
+
+
+def test_bad_input_is_refused():
+    questions, logits = some(AdditionTask(3))
+    p = logits.softmax(-1)
+    with pytest.raises(ValueError, match="0 or more"):
+        predictions.look_back(questions, -1)
+    for function in (predictions.leakage, predictions.candidates):
+        with pytest.raises(ValueError, match=r"need \(60, 4, 12\)"):
+            function(p[:59], questions)
+    for function in (predictions.decompose, predictions.confusion):
+        with pytest.raises(ValueError, match=r"need \(60, 4, 12\)"):
+            function(p[:, :, :10], questions, 1)
+        for k in (-1, 4):
+            with pytest.raises(ValueError, match="A0 to A3"):
+                function(p, questions, k)
