@@ -137,6 +137,37 @@ def component_cosines(W: Float[Tensor, "p d"], frequencies: Sequence[int]) -> Fl
     return directions @ directions.T
 
 
+def frequency_plane(W: Float[Tensor, "p d"], frequency: int) -> Float[Tensor, "p 2"]:
+    """The numbers as seen in the plane of W's components cos k and sin k, in W's unit; the first axis is cos k's.
+
+    On a circle that turns by ω_k from each number to the next, number a is at the angle ω_k a. A random W of many
+    columns makes a blurred circle in the plane of *every* frequency, since the plane was fitted to its rows: compare.
+
+    Raises:
+        ValueError: a frequency not from 1 to p // 2, or p/2, which has no sine and so no plane; no such components.
+    """
+    p = W.shape[-2]
+    (k,) = require_frequencies([frequency], p)
+    if 2 * k == p:
+        raise ValueError(f"frequency {k} at p = {p}: has a cosine only, so there is no plane")
+    along = _transformed(W)[row_frequencies(p) == k]  # cos k, sin k as directions in the d columns
+    axes, sizes = torch.linalg.qr(along.T)
+    diagonal = sizes.diagonal()
+    if len(diagonal) < 2 or bool((diagonal.abs() <= 1e-12 * W.double().norm()).any()):
+        raise ValueError(f"W's components cos {k} and sin {k} span no plane")
+    return W.double() @ (axes * diagonal.sign())
+
+
+def turning(points: Float[Tensor, "p 2"], frequency: int) -> float:
+    """How steadily points turn by ω_k from number to number: 1 for a circle, about 1/√p for random points.
+
+    The length of the mean of the unit vectors at (angle of point a) - ω_k a.
+    """
+    p = len(points)
+    angle = torch.atan2(points[:, 1], points[:, 0]) - 2 * math.pi * frequency * torch.arange(p).to(points) / p
+    return float(torch.polar(torch.ones_like(angle), angle).mean().abs())
+
+
 def gini(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """Gini coefficient of non-negative numbers: 0 where all are alike, 1 - 1/n where one has everything.
 
