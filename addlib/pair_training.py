@@ -23,6 +23,11 @@ PAIR_TRAINING_VERSION = 1
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
 
 
+NEGLIGIBLE = 1e-30
+"""Gradients below it count as 0. A model that has memorised its pairs gives wrong answers probabilities of 1e-40 and
+less; in float32 such numbers are subnormal, and a processor multiplies them several times more slowly than others."""
+
+
 @dataclass(frozen=True)
 class PairConfig:
     """Everything that determines a run on pairs. The defaults are the small task without wrap-around.
@@ -200,6 +205,7 @@ def loss_and_gradient(
     loss = (total.log() - truth).mean()
     gradient = weight.div_(total * len(logits))
     gradient.scatter_add_(1, answers[:, None], torch.full_like(truth, -1 / len(logits)))
+    gradient.masked_fill_(gradient.abs() < NEGLIGIBLE, 0)
     return loss, gradient.to(logits.dtype)
 
 
