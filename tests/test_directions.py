@@ -9,7 +9,7 @@ from addlib.directions import fit_plane, means_by, nearest_direction, unwrapped,
 
 
 def arc(n=11, half_turn=1.2, d=20, seed=0, off=0.0):
-    """Points at even angles -half_turn…half_turn on an arc of radius 3 in a random plane of d dimensions, and ``off`` it."""
+    """Points at even angles -half_turn…half_turn, radius 3, in a random plane of d dimensions and ``off`` it."""
     axes = torch.linalg.qr(torch.randn(d, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).Q.T
     angles = torch.linspace(-half_turn, half_turn, n, dtype=torch.float64)
     to_and_fro = off * (-1.0) ** torch.arange(n)[:, None]
