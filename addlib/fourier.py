@@ -107,18 +107,31 @@ def null_share(W: Float[Tensor, "p d"], quantile: float = 0.99, draws: int = 200
     return float(frequency_shares((left * sizes)[orders]).max(-1).values.quantile(quantile))
 
 
-def key_frequencies(W: Float[Tensor, "p d"], multiple: float = 1.0, **null: float) -> list[int]:
+def key_frequencies(
+    W: Float[Tensor, "p d"], multiple: float = 1.0, least: float | None = None, **null: float
+) -> list[int]:
     """Frequencies whose share of W's squared norm is above ``multiple`` times :func:`null_share`; strongest first.
 
     Of random matrices at most about 1 in 100 has such a frequency (at ``multiple`` 1, the default ``quantile``). The
     list is empty where no frequency stands out.
 
     Args:
+        least: with a number, e.g. 0.01, a weaker key frequency is not hidden by stronger ones: what was found is taken
+            out, and the search goes on in the rest of W, down to frequencies with this share of the *whole* W.
         null: ``quantile``, ``draws`` and ``seed`` of :func:`null_share`.
     """
     shares = frequency_shares(W)
     threshold = multiple * null_share(W, **null)
-    return [int(place) + 1 for place in shares.argsort(descending=True) if shares[place] > threshold]
+    found = [int(place) + 1 for place in shares.argsort(descending=True) if shares[place] > threshold]
+    if least is None or not found or len(found) == len(shares):
+        return found
+    basis = fourier_basis(len(W)).to(W.device)[torch.isin(row_frequencies(len(W)), torch.tensor([0, *found]))]
+    rest = W.double() - basis.T @ (basis @ W.double())
+    if bool(shares.sum() - shares[torch.tensor(found) - 1].sum() < least):
+        return found
+    more = key_frequencies(rest, multiple, least, **null)
+    kept = [k for k in more if shares[k - 1] >= least and k not in found]
+    return found + kept
 
 
 def component_cosines(W: Float[Tensor, "p d"], frequencies: Sequence[int]) -> Float[Tensor, "row row"]:

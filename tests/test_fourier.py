@@ -83,6 +83,19 @@ def test_planted_frequencies_are_found_in_noise_strongest_first(p, planted):
     assert key_frequencies(W + 0.05 * random(p, 32, seed=9) + 3.0) == planted
 
 
+def test_weak_key_frequencies_are_found_behind_strong_ones():
+    planes = torch.linalg.qr(random(32, 8, seed=4)).Q
+    sizes = {14: 1.0, 35: 0.9, 41: 0.8, 52: 0.25}  # 52 has 2.5 % of the squared norm
+    waves = [size * wave(113, k, phase) for k, size in sizes.items() for phase in (0.0, -math.pi / 2)]
+    W = torch.stack(waves, 1) @ planes.T + 0.002 * random(113, 32, seed=5) + 1.0
+    assert 52 not in key_frequencies(W)
+    assert key_frequencies(W, least=0.01) == [14, 35, 41, 52]
+    assert key_frequencies(W, least=0.05) == [14, 35, 41]
+    assert key_frequencies(circles(113, [7]), least=0.01) == [7]  # nothing is left beside it
+    order = torch.randperm(113, generator=torch.Generator().manual_seed(5))
+    assert key_frequencies(W[order], least=0.01) == []
+
+
 def test_shuffled_numbers_have_no_key_frequencies():
     W = circles(113, [14, 35, 41, 42, 52])
     order = torch.randperm(113, generator=torch.Generator().manual_seed(5))
