@@ -8,12 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
+from addlib.animation import MOST_NUMBERS, with_player
 from addlib.axes import frame, panel_frame, require_units
 from addlib.decimation import as_array, compact
-from addlib.palette import GRID, NEUTRAL, digit_colours, tinted
-
-MOST_NUMBERS = 60_000
-"""A film of more numbers is refused: at about seven bytes each it would weigh down the page."""
+from addlib.palette import NEUTRAL, digit_colours, tinted
 
 
 def path_grid(
@@ -84,44 +82,17 @@ def path_film(
     fig = frame(None, height)
     paths = [_path(points, closed) for points in moments]
     fig.add_trace(paths[first])
-    fig.frames = [
-        go.Frame(name=key, data=[dict(type="scatter", x=path.x, y=path.y)], traces=[0])
-        for key, path in zip(keys, paths, strict=True)
-    ]
     bound = 1.05 * max(float(np.abs(points).max()) for points in moments) or 1.0
     fig.update_xaxes(title_text=x_title, range=[-bound, bound], constrain="domain")
     fig.update_yaxes(title_text=y_title, range=[-bound, bound], constrain="domain", scaleanchor="x")
-    still = dict(mode="immediate", transition=dict(duration=0), frame=dict(duration=0, redraw=False))
-    playing = dict(still, frame=dict(duration=frame_ms, redraw=False), fromcurrent=True)
-    slider = dict(
-        active=first,
-        steps=[dict(method="animate", label=key, args=[[key], still]) for key in keys],
-        currentvalue=dict(prefix=f"{slider_title}: ", xanchor="left"),
-        pad=dict(t=52, l=92),
-        x=0,
-        y=0,
-        len=1.0,
-        bordercolor=NEUTRAL,
-        bgcolor=GRID,
-        tickcolor=NEUTRAL,
+    with_player(
+        fig,
+        {key: dict(type="scatter", x=path.x, y=path.y) for key, path in zip(keys, paths, strict=True)},
+        first=first,
+        slider_title=slider_title,
+        frame_ms=frame_ms,
     )
-    menu = dict(
-        type="buttons",
-        direction="left",
-        showactive=False,
-        buttons=[
-            dict(label="▶", method="animate", args=[None, playing]),
-            dict(label="❚❚", method="animate", args=[[None], still]),
-        ],
-        x=0,
-        y=0,
-        xanchor="left",
-        yanchor="top",
-        pad=dict(t=72),
-        bordercolor=NEUTRAL,
-        bgcolor=GRID,
-    )
-    return fig.update_layout(sliders=[slider], updatemenus=[menu], hovermode="closest")
+    return fig.update_layout(hovermode="closest")
 
 
 def _pairs(points: object, what: str) -> np.ndarray:
