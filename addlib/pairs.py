@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from addlib.bounds import check_whole
 from addlib.model import boot_bridge, weights
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class PairTask:
     modular: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.p, int) or isinstance(self.p, bool) or self.p < 2:
-            raise ValueError(f"p = {self.p!r}: must be a whole number of at least 2")
+        check_whole(self, {"p": 2})
         if not isinstance(self.modular, bool):
             raise ValueError(f"modular = {self.modular!r}: must be True or False")
 
@@ -116,10 +116,7 @@ class PairModelConfig:
     width: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("n_heads", "width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} = {value!r}: must be a whole number of at least 1")
+        check_whole(self, {"n_heads": 1, "width": 1})
         if self.width % self.n_heads:
             raise ValueError(f"n_heads = {self.n_heads}: must divide width = {self.width}")
 

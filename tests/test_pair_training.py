@@ -13,18 +13,9 @@ from addlib.pairs import PairModelConfig, PairTask, pair_logits, split
 from addlib.runs import RUNS, load_or_train, load_or_train_all
 from addlib.task import AdditionTask
 from addlib.training import TrainConfig
+from models import same_weights
 
 SMALL = PairConfig(PairTask(7, modular=True), PairModelConfig(2, 16), share=0.6, epochs=60, snapshot_every=20)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
-    return tmp_path
-
-
-def same_weights(a, b):
-    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
 
 
 def same_history(a, b):
