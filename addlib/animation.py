@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from addlib.axes import require_units
 from addlib.decimation import as_array
-from addlib.figures import heat_map
+from addlib.figures import colour_ends, heat_map
 from addlib.palette import GRID, NEUTRAL
 
 MOST_NUMBERS = 60_000
@@ -65,8 +65,6 @@ def heat_map_film(
     if np.isinf(frames).any() or np.isnan(frames).all():
         raise ValueError("frames must hold a finite value, and no infinite one")
     require_units(slider_title=slider_title)
-    bound = float(np.nanmax(np.abs(frames)))
-    own_range = (-bound, bound) if diverging else (float(np.nanmin(frames)), float(np.nanmax(frames)))
     stored = [np.round(frame, decimals).tolist() for frame in frames]  # plain numbers: short, and any player reads them
     fig = heat_map(
         np.where(np.isnan(frames[first]).all(), 0.0, frames[first]),
@@ -77,7 +75,7 @@ def heat_map_film(
         z_title=z_title,
         title=title,
         diverging=diverging,
-        z_range=z_range or own_range,
+        z_range=z_range or colour_ends(frames, diverging),
         annotate=False,
         height=height,
     )

@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from addlib.axes import panel_frame, require_units
+from addlib.axes import panel_frame, require_units, title_edges
 from addlib.decimation import as_array, compact
-from addlib.figures import DIVERGING, SEQUENTIAL
+from addlib.figures import DIVERGING, SEQUENTIAL, colour_ends
 
 
 def map_grid(
@@ -47,8 +47,7 @@ def map_grid(
     every = np.stack(list(maps.values())) if len({z.shape for z in maps.values()}) == 1 else np.empty(0)
     if every.ndim != 3 or np.isinf(every).any() or np.isnan(every).all():
         raise ValueError(f"maps must be finite and of one shape, not {[z.shape for z in maps.values()]}")
-    bound = float(np.nanmax(np.abs(every)))
-    low, high = z_range or ((-bound, bound) if diverging else (float(np.nanmin(every)), float(np.nanmax(every))))
+    low, high = z_range or colour_ends(every, diverging)
     for cell, (heading, z) in zip(cells, maps.items(), strict=True):
         fig.add_heatmap(
             z=compact(z),
@@ -61,11 +60,9 @@ def map_grid(
             hovertemplate=f"{y_title} %{{y}}, {x_title} %{{x}}<br>{z_title}: %{{z:.4g}}<extra>{heading}</extra>",
             **cell,
         )
-    for i, cell in enumerate(cells):
-        fig.update_xaxes(title_text=x_title if i >= len(cells) - columns else None, **cell)
-        fig.update_yaxes(title_text=None if i % columns else y_title, autorange="reversed", **cell)
+    title_edges(fig, cells, columns, x_title, y_title)
     fig.update_xaxes(type="category", showgrid=False, showline=False, ticks="")
-    fig.update_yaxes(type="category", showgrid=False, showline=False, ticks="")
+    fig.update_yaxes(type="category", autorange="reversed", showgrid=False, showline=False, ticks="")
     scale = dict(title=dict(text=z_title, side="right"), thickness=12, outlinewidth=0)
     colours = list(DIVERGING) if diverging else SEQUENTIAL
     return fig.update_layout(coloraxis=dict(cmin=low, cmax=high, colorscale=colours, colorbar=scale))

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from addlib.animation import MOST_NUMBERS, with_player
-from addlib.axes import frame, panel_frame, require_units
+from addlib.axes import frame, panel_frame, require_units, title_edges
 from addlib.decimation import as_array, compact
 from addlib.palette import NEUTRAL, digit_colours, tinted
 
@@ -36,11 +36,10 @@ def path_grid(
     """
     require_units(x_title=x_title, y_title=y_title)
     fig, cells = panel_frame(panels, columns, panel_height, None, gap=46, apart=0.09)
-    for i, (cell, (heading, points)) in enumerate(zip(cells, panels.items(), strict=True)):
+    title_edges(fig, cells, columns, x_title, y_title)
+    fig.update_xaxes(nticks=4).update_yaxes(nticks=4)
+    for cell, (heading, points) in zip(cells, panels.items(), strict=True):
         fig.add_trace(_path(_pairs(points, heading), heading in closed), **cell)
-        lowest = i >= len(panels) - columns
-        fig.update_xaxes(title_text=x_title if lowest else None, nticks=4, **cell)
-        fig.update_yaxes(title_text=None if i % columns else y_title, nticks=4, **cell)
         fig.update_yaxes(scaleanchor=fig.data[-1].xaxis or "x", **cell)
     return fig.update_layout(hovermode="closest")
 
