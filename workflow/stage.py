@@ -10,11 +10,8 @@ exists. A chapter that failed, was interrupted or never ran gets a page that say
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -23,15 +20,9 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 import site_scripts
 from cells import has_tag, last_started
 from chapters import ROOT, Chapter, Results, chapters, shown
+from ledger import add_claim_targets, add_ledger
 
 STAGE = ROOT / "_build" / "stage"
-
-VERDICTS = {
-    "holds": ("holds", "hold"),
-    "fails": ("fails", "fail"),
-    "inconclusive": ("is inconclusive", "are inconclusive"),
-}
-"""Each verdict with its singular and plural form."""
 
 ERROR_NOTE = "papermill-error-cell-tag"
 
@@ -54,7 +45,7 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
         if not complete:
             incomplete.append(chapter.name)
-    add_ledger(target, records, smoke)
+    add_ledger(target, records, {name: chapter.title for name, chapter in chapters().items()}, smoke)
     return incomplete
 
 
@@ -105,86 +96,6 @@ def _insert_below_title(notebook: NotebookNode, text: str) -> None:
         first.source = f"{title}\n\n{text}\n{rest}"
     else:
         notebook.cells.insert(0, new_markdown_cell(text))
-
-
-def add_claim_targets(notebook: NotebookNode, records: list[dict[str, Any]]) -> None:
-    """Put a link target in front of the cell that measures each claim: the first one with the claim's id in it."""
-    for record in records:
-        names = (f'"{record["id"]}"', f"'{record['id']}'")
-        for index, cell in enumerate(notebook.cells):
-            if cell.cell_type == "code" and any(name in cell.source for name in names):
-                notebook.cells.insert(index, new_markdown_cell(f"({claim_target(record['id'])})="))
-                record["target"] = claim_target(record["id"])
-                break
-
-
-def claim_target(claim: str) -> str:
-    """Name of a claim's link target: ``claim-02-final-loss``."""
-    return "claim-" + claim.replace(".", "-")
-
-
-def add_ledger(target: Path, records: list[dict[str, Any]], smoke: bool) -> None:
-    """Append the table of all claims to the claims page, and write the sentence that the first page includes."""
-    sentence = target / "book" / "_generated" / "claims_sentence.md"
-    sentence.parent.mkdir()
-    sentence.write_text(f"[The claims](claims.md) so far: {score(records)}\n" if records else "", encoding="utf-8")
-    page = target / "book" / "claims.md"
-    text = page.read_text(encoding="utf-8").rstrip()
-    page.write_text(f"{text}\n\n{ledger(records, smoke)}\n", encoding="utf-8")
-
-
-def score(records: list[dict[str, Any]]) -> str:
-    """How many claims there are, and how many of each verdict: ``9 measured; 8 hold, 1 fails, 0 are inconclusive.``"""
-    counts = Counter(record["verdict"] for record in records)
-    parts = [f"{counts[verdict]} {one if counts[verdict] == 1 else many}" for verdict, (one, many) in VERDICTS.items()]
-    return f"{len(records)} measured; {', '.join(parts)}."
-
-
-def ledger(records: list[dict[str, Any]], smoke: bool) -> str:
-    """The claims as a Markdown table, with the score above it."""
-    if not records:
-        return "```{warning}\nNo claim has been measured yet. `make book` measures them.\n```"
-    revisions = sorted({record["revision"] for record in records})
-    devices = sorted({record["device"] for record in records})
-    lines = [
-        score(records),
-        f"Measured on {', '.join(devices)}; revision {', '.join(revisions)}.",
-        "",
-        "| claim | statement | threshold | value | interval | seeds | verdict |",
-        "|---|---|---|---|---|---|---|",
-        *map(_row, sorted(records, key=lambda record: record["id"])),
-    ]
-    if smoke:
-        note = "These values come from a smoke run: they check the mechanics and mean nothing."
-        lines = [f"```{{warning}}\n{note}\n```", "", *lines]
-    return "\n".join(lines)
-
-
-def _row(record: dict[str, Any]) -> str:
-    link = f"#{record['target']}" if "target" in record else f"../notebooks/{record['chapter']}.ipynb"
-    interval = " to ".join(map(_number, record["ci"])) if record["ci"] else "–"
-    fields = [
-        f"[{record['id']}]({link})",
-        record["statement"],
-        re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: _number(float(n[0])), record["threshold"])
-        .replace("<=", "≤")
-        .replace(">=", "≥"),
-        _number(record["value"]),
-        interval,
-        str(record["n_seeds"]),
-        f"**{record['verdict']}**",
-    ]
-    return "| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |"
-
-
-def _number(value: float) -> str:
-    """Three digits, as people write them: 0.0158, 2,000, or 2.4 × 10 to the -6th."""
-    rounded = float(f"{value:.3g}")
-    if rounded == 0 or 1e-3 <= abs(rounded) < 1e6:
-        return f"{rounded:,.10g}".replace("-", "−")
-    mantissa, _, exponent = f"{rounded:.2e}".partition("e")
-    power = f"10<sup>{int(exponent)}</sup>"
-    return (power if float(mantissa) == 1 else f"{float(mantissa):g} × {power}").replace("-", "−")
 
 
 def main() -> None:

@@ -85,6 +85,32 @@ def test_the_search_finds_a_word(browser, address):
     page.close()
 
 
+def test_the_claims_page_filters(browser, address):
+    """One square and one row for each claim; words, chapter and verdict choose rows; the address keeps the choice."""
+    page = browser.new_page()
+    page.goto(address + "book/claims.html")
+    rows = page.locator("#claims tbody tr")
+    total = rows.count()
+    assert total == page.locator(".addlib-squares li a:not(.chapter)").count() > 20
+    assert page.locator(".addlib-filter output").inner_text() == f"{total} of {total} claims"
+
+    def shown() -> list[str]:
+        return [text.strip().lower() for text in rows.filter(visible=True).all_inner_texts()]
+
+    page.get_by_label("Words in a claim").fill("Head carry")
+    assert 0 < len(shown()) < total
+    assert all("head" in text and "carry" in text for text in shown())
+    page.get_by_label("Words in a claim").fill("")
+    page.get_by_label("Chapter", exact=True).select_option("03")
+    page.locator("[name=verdict][value=fails]").uncheck()
+    kept = shown()
+    assert 0 < len(kept) < total
+    assert all(text.startswith("03.") and not text.endswith("fails") for text in kept)
+    page.goto(page.url)
+    assert shown() == kept
+    page.close()
+
+
 DRAWING_ORDER = """
 let plotly;
 window.drawn = [];
