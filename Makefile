@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-full sweep bench serve notebooks clean
+.PHONY: help book pdf test test-full sweep bench serve notebooks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,6 +22,10 @@ help: ## show this list
 book: .venv/.installed ## train what is missing, execute every notebook, build _build/html/index.html
 	@$(BIN)/python workflow/browser.py
 	@$(BIN)/python workflow/book.py
+
+pdf: book ## print the whole site to _build/book.pdf
+	@$(BIN)/python workflow/browser.py --required
+	@$(BIN)/python workflow/pdf.py
 
 test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
 	@$(BIN)/python workflow/browser.py --required

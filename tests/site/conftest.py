@@ -1,38 +1,67 @@
-"""Runs of all chapters with smoke parameters, and the site built from them."""
+"""Runs of all chapters with smoke parameters, and the site built from them, once for all workers of a test run."""
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from filelock import FileLock
 
 from chapters import ROOT, Results, chapters
 from runs import SmokeRuns, run_script
 
 SMOKE = ROOT / "_build" / "smoke"
 
+THIS_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+
+T = TypeVar("T")
+
+
+def once(name: str, make: Callable[[], T]) -> T:
+    """What ``make`` returns, made by the first worker that asks; the others wait for it."""
+    kept = SMOKE.with_name(f"smoke-{name}.pickle")
+    kept.parent.mkdir(exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        run, made = pickle.loads(kept.read_bytes()) if kept.is_file() else (None, None)
+        if run != THIS_RUN:
+            made = make()
+            kept.write_bytes(pickle.dumps((THIS_RUN, made)))
+    return made
+
 
 @pytest.fixture(scope="session")
 def smoke_runs() -> SmokeRuns:
     """Every chapter executed once with its smoke parameters, with a weights folder of its own."""
-    shutil.rmtree(SMOKE, ignore_errors=True)
-    results = Results(SMOKE / "results")
-    processes = {
-        name: run_script(
-            "workflow/execute.py", name, "--smoke", "--results", results.folder, ADDLIB_CACHE=str(SMOKE / "weights")
-        )
-        for name in chapters()
-    }
-    return SmokeRuns(results, processes)
+
+    def make() -> SmokeRuns:
+        shutil.rmtree(SMOKE, ignore_errors=True)
+        results = Results(SMOKE / "results")
+        processes = {
+            name: run_script(
+                "workflow/execute.py", name, "--smoke", "--results", results.folder, ADDLIB_CACHE=str(SMOKE / "weights")
+            )
+            for name in chapters()
+        }
+        return SmokeRuns(results, processes)
+
+    return once("runs", make)
 
 
 @pytest.fixture(scope="session")
 def smoke_site(smoke_runs: SmokeRuns) -> Path:
     """Folder of the site built from the smoke runs, as strictly as the real one."""
-    stage, site = SMOKE / "stage", SMOKE / "html"
-    staged = run_script("workflow/stage.py", "--smoke", "--results", smoke_runs.results.folder, "--stage", stage)
-    assert staged.returncode == 0, staged.stdout
-    built = run_script("workflow/build.py", "--stage", stage, "--site", site)
-    assert built.returncode == 0, built.stdout
-    return site
+
+    def make() -> Path:
+        stage, site = SMOKE / "stage", SMOKE / "html"
+        staged = run_script("workflow/stage.py", "--smoke", "--results", smoke_runs.results.folder, "--stage", stage)
+        assert staged.returncode == 0, staged.stdout
+        built = run_script("workflow/build.py", "--stage", stage, "--site", site)
+        assert built.returncode == 0, built.stdout
+        return site
+
+    return once("site", make)
