@@ -20,6 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+import live_scripts
 import site_scripts
 from cells import has_tag, last_started
 from chapters import ROOT, Chapter, Results, chapters, shown
@@ -45,6 +46,7 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
         shutil.copy(ROOT / name, target / name)
     shutil.copytree(ROOT / "book", target / "book")
     site_scripts.write(target)
+    live_scripts.write(results.live, target)
     records = results.claims(smoke)
     (target / "notebooks").mkdir()
     incomplete = []
@@ -126,7 +128,7 @@ def claim_target(claim: str) -> str:
 def add_ledger(target: Path, records: list[dict[str, Any]], smoke: bool) -> None:
     """Append the table of all claims to the claims page, and write the sentence that the first page includes."""
     sentence = target / "book" / "_generated" / "claims_sentence.md"
-    sentence.parent.mkdir()
+    sentence.parent.mkdir(exist_ok=True)
     sentence.write_text(f"[The claims](claims.md) so far: {score(records)}\n" if records else "", encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()

@@ -31,6 +31,11 @@ def smoke_runs() -> SmokeRuns:
 def smoke_site(smoke_runs: SmokeRuns) -> Path:
     """Folder of the site built from the smoke runs, as strictly as the real one."""
     stage, site = SMOKE / "stage", SMOKE / "html"
+    model = chapters()["06_head_ablation"].smoke
+    size = [f"--{name}={model[name]}" for name in ("steps", "width")]
+    live = smoke_runs.results.live
+    exported = run_script("-m", "addlib.live_page", live, *size, ADDLIB_CACHE=str(SMOKE / "weights"))
+    assert exported.returncode == 0, exported.stdout
     staged = run_script("workflow/stage.py", "--smoke", "--results", smoke_runs.results.folder, "--stage", stage)
     assert staged.returncode == 0, staged.stdout
     built = run_script("workflow/build.py", "--stage", stage, "--site", site)
