@@ -43,6 +43,7 @@ bench: .venv/.installed ## speed of training and answering beside plain ways; wr
 	@$(BIN)/python benchmarks/pair_step.py
 	@$(BIN)/python benchmarks/answers.py
 	@$(BIN)/python benchmarks/precision.py
+	@test ! -f _build/html/_static/live/model.js || $(BIN)/python benchmarks/live_page.py
 
 serve: ## the built site at http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "There is no site yet: run 'make book' first."; exit 1; }
@@ -64,4 +65,5 @@ clean: ## remove the site and all results; trained weights and the environment s
 	@$(INSTALL) "$$(grep '^torch==' requirements.txt)"
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps -e .
+	@$(BIN)/python workflow/npm_files.py || true
 	@touch $@

@@ -23,6 +23,9 @@ from addlib.task import Questions
 UNDETERMINED = 2
 """Code of the tri-state of a pair that sums to B - 1; 0 and 1 are the carry itself."""
 
+MISTAKES = ("right", "carry ignored", "cascade ignored", "carry invented", "another digit")
+"""What can be said of an answer digit, by the codes of :func:`mistakes`."""
+
 
 def base_sum(questions: Questions) -> Int[Tensor, "batch n_answer"]:
     """s_k mod B of each answer column; 0 for the top digit."""
@@ -64,6 +67,23 @@ def carry_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
 def cascade_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
     """Answer digits by an algorithm that looks one pair down and takes an undetermined one for no carry."""
     return (base_sum(questions) + (tri_state(questions) == 1)) % questions.task.base
+
+
+def mistakes(questions: Questions, digits: Int[Tensor, "batch n_answer"]) -> Int[Tensor, "batch n_answer"]:
+    """Code of each answer digit, a number of `MISTAKES`: which carry is missing from it, or too much.
+
+    A digit that lacks its carry is *carry ignored* where the pair below makes the carry itself, *cascade ignored* where
+    that pair sums to B - 1 and hands on the carry from further down. 47 + 85 answered as 122 → A1 carry ignored.
+    """
+    missing = (digits == carry_ignored(questions)) & questions.carry
+    handed_on = tri_state(questions) == UNDETERMINED
+    too_much = (digits == (base_sum(questions) + 1) % questions.task.base) & ~questions.carry
+    code = torch.full_like(digits, MISTAKES.index("another digit"))
+    code[missing] = MISTAKES.index("carry ignored")
+    code[missing & handed_on] = MISTAKES.index("cascade ignored")
+    code[too_much] = MISTAKES.index("carry invented")
+    code[digits == questions.answer] = MISTAKES.index("right")
+    return code
 
 
 def with_pair_of(

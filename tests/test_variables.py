@@ -8,12 +8,14 @@ import torch
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask, Questions
 from addlib.variables import (
+    MISTAKES,
     base_sum,
     carry_below,
     carry_ignored,
     cascade_ignored,
     digit_of_key,
     key,
+    mistakes,
     tri_state,
     with_pair_of,
 )
@@ -41,6 +43,15 @@ def test_variables_of_one_sum_by_hand():
     assert carry_ignored(questions).tolist() == [[2, 9, 8, 0]]
     assert cascade_ignored(questions).tolist() == [[2, 0, 8, 0]]
     assert questions.answer.tolist() == [[2, 0, 9, 0]]
+
+
+def test_mistakes_of_one_sum_by_hand():
+    questions = Questions.of(AdditionTask(3), [(247, 655)] * 3)  # 902
+    answers = torch.tensor([[2, 0, 9, 0], [2, 9, 8, 0], [3, 1, 9, 1]])
+    named = [[MISTAKES[code] for code in row] for row in mistakes(questions, answers).tolist()]
+    assert named[0] == ["right"] * 4
+    assert named[1] == ["right", "carry ignored", "cascade ignored", "right"]
+    assert named[2] == ["carry invented", "another digit", "right", "carry invented"]
 
 
 def test_without_undetermined_pairs_looking_one_pair_down_is_exact():

@@ -90,6 +90,8 @@ def problems() -> list[str]:
             lines.append(f"{chapter.name} did not run: no trained weights {', '.join(missing)}")
         elif not results.executed(chapter.name).is_file():
             lines.append(f"{chapter.name} did not run to its end")
+    if not (results.live / "page.json").is_file():
+        lines.append("the model was not exported for the live page")
     return lines
 
 

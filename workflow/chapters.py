@@ -92,6 +92,11 @@ class Results:
         path = self.run(name)
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
+    @property
+    def live(self) -> Path:
+        """Folder of the model that the live page runs, exported by `addlib.live_page`."""
+        return self.folder / "live"
+
     def claims(self, smoke: bool = False) -> list[dict[str, Any]]:
         """The claims ledger; for a smoke run, whose claims are never collected, the records themselves."""
         if smoke:

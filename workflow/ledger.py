@@ -46,7 +46,7 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
         titles: of the chapters, by name, in the order of the book. smoke: say that the values mean nothing.
     """
     front = target / "book" / "_generated" / "claims.md"
-    front.parent.mkdir()
+    front.parent.mkdir(exist_ok=True)
     overview = squares(records, titles)
     counted = (
         f"[All claims](claims.md): {score(records)} Each square below is one; it leads to the cell that measures it."

@@ -17,6 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+import live_scripts
 import site_scripts
 from cells import has_tag, last_started
 from chapters import ROOT, Chapter, Results, chapters, shown
@@ -36,6 +37,7 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
         shutil.copy(ROOT / name, target / name)
     shutil.copytree(ROOT / "book", target / "book")
     site_scripts.write(target)
+    live_scripts.write(results.live, target)
     records = results.claims(smoke)
     (target / "notebooks").mkdir()
     incomplete = []

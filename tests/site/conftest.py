@@ -57,8 +57,12 @@ def smoke_site(smoke_runs: SmokeRuns) -> Path:
     """Folder of the site built from the smoke runs, as strictly as the real one."""
 
     def make() -> Path:
+        results, model = smoke_runs.results, chapters()["06_head_ablation"].smoke
+        size = [f"--{name}={model[name]}" for name in ("steps", "width")]
+        exported = run_script("-m", "addlib.live_page", results.live, *size, ADDLIB_CACHE=str(SMOKE / "weights"))
+        assert exported.returncode == 0, exported.stdout
         stage, site = SMOKE / "stage", SMOKE / "html"
-        staged = run_script("workflow/stage.py", "--smoke", "--results", smoke_runs.results.folder, "--stage", stage)
+        staged = run_script("workflow/stage.py", "--smoke", "--results", results.folder, "--stage", stage)
         assert staged.returncode == 0, staged.stdout
         built = run_script("workflow/build.py", "--stage", stage, "--site", site)
         assert built.returncode == 0, built.stdout

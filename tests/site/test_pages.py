@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checks import DESKTOP, PHONE, browser_faults, file_faults, lasting_faults, served, wait_until_drawn
+from checks import DESKTOP, PATIENCE_MS, PHONE, browser_faults, file_faults, lasting_faults, served, wait_until_drawn
 from playwright.sync_api import Browser
 
 from chapters import chapters
@@ -109,6 +109,17 @@ def test_the_claims_page_filters(browser, address):
     page.goto(page.url)
     assert shown() == kept
     page.close()
+
+
+def test_the_live_page_runs_the_smoke_model(browser, address):
+    page = browser.new_page()
+    page.goto(address + "book/live.html#x=648&y=357")
+    page.wait_for_function("window.addlibLive?.last", timeout=PATIENCE_MS)
+    written = page.locator(".live-digit").all_inner_texts()
+    said = page.locator("#live-says").inner_text()
+    page.close()
+    assert f"answers {''.join(written)}" in said
+    assert ("all 6 digits are right" in said) == (written == list("001005"))
 
 
 DRAWING_ORDER = """
