@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf test test-full sweep bench serve notebooks clean
+.PHONY: help book pdf test test-full sweep bench serve notebooks stamp clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,8 +35,9 @@ test: .venv/.installed ## lint, unit tests, notebook regression, the rendered si
 test-full: export ADDLIB_TEST := full
 test-full: test ## the same, and the findings of chapters that train for minutes of their own
 
-sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=workflow/sweeps/seeds.yml), resumable
-	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) $(if $(RECORD),--record)
+sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=..., PROFILE=local, slurm or a folder), resumable
+	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) \
+	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(RECORD),--record)
 
 bench: .venv/.installed ## speed of training and answering beside plain ways; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py
@@ -51,6 +52,9 @@ serve: ## the built site at http://localhost:8000 (PORT=...)
 
 notebooks: .venv/.installed ## execute at full parameters and store the compared outputs in notebooks/
 	@$(BIN)/python workflow/refresh.py
+
+stamp: .venv/.installed ## write the book's address into _config.yml and every notebook (REPOSITORY=..., empty for none)
+	@$(BIN)/python workflow/stamp.py $(if $(filter undefined,$(origin REPOSITORY)),,--repository "$(REPOSITORY)")
 
 clean: ## remove the site and all results; trained weights and the environment stay
 	rm -rf _build results .snakemake

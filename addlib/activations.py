@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from addlib.batches import in_batches
 from addlib.task import Questions
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ def _collect(
     """What ``keep`` leaves of the activations at each hook point, all batches together."""
     device = next(model.parameters()).device
     parts: dict[str, list[Tensor]] = {name: [] for name in hook_names}
-    for tokens in questions.tokens.split(batch_size):
-        _, cache = model.run_with_cache(tokens.to(device), names_filter=list(hook_names))
+
+    def collect_batch(rows: slice) -> None:
+        _, cache = model.run_with_cache(questions.tokens[rows].to(device), names_filter=list(hook_names))
+        kept = {name: keep(name, cache[name]).cpu() for name in hook_names}
         for name, values in parts.items():
-            values.append(keep(name, cache[name]).cpu())
+            values.append(kept[name])
+
+    in_batches(collect_batch, len(questions), batch_size)
     return {name: torch.cat(values) for name, values in parts.items()}

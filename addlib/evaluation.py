@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from addlib.batches import in_batches
 from addlib.fastpath import FastForward, covers
 from addlib.history import answer_nll
 from addlib.model import ModelConfig, answer_logits, weights
@@ -60,7 +60,7 @@ def answer(
     hooks: Sequence[Hook] = (),
     progress: bool = False,
 ) -> Answers:
-    """The model's answers to ``questions``, ``batch_size`` at a time; memory for activations is bounded by that.
+    """The model's answers to ``questions``, ``batch_size`` at a time, fewer where a GPU has no memory for so many.
 
     One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on they answer through a shorter
     one, which is exact for the digits that are not a clear case: see :mod:`addlib.readout`. Answers are the same, mean
@@ -71,8 +71,6 @@ def answer(
     Raises:
         ValueError: no questions, or a batch size below 1.
     """
-    if len(questions) == 0 or batch_size < 1:
-        raise ValueError(f"{len(questions)} questions with batch_size = {batch_size}: both must be at least 1")
     task, device = questions.task, next(model.parameters()).device
     short = covers(config) and not hooks
     forward = FastForward(weights(model), config, task) if short else partial(answer_logits, model, task)
@@ -82,13 +80,15 @@ def answer(
         forward = FastReadout(forward, questions[spread].tokens.to(device))
     digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
     nll = torch.empty(len(questions), task.n_answer)
-    batches = torch.arange(len(questions)).split(batch_size)
+
+    def answer_batch(rows: slice) -> None:
+        part = questions[rows]
+        logits = forward(part.tokens.to(device))
+        digits[rows] = logits.argmax(-1).cpu()
+        nll[rows] = answer_nll(logits, part.answer.to(device)).float().cpu()
+
     with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
-        for index in tqdm(batches, unit="batch", mininterval=10.0, disable=not (progress and many)):
-            part = questions[index]
-            logits = forward(part.tokens.to(device))
-            digits[index] = logits.argmax(-1).cpu()
-            nll[index] = answer_nll(logits, part.answer.to(device)).float().cpu()
+        in_batches(answer_batch, len(questions), batch_size, progress and many)
     return Answers(questions, digits, nll)
 
 

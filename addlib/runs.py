@@ -18,7 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from addlib import __version__
+from addlib.batches import REMEDY
 from addlib.checkpoints import RunFolder
+from addlib.files import write_whole
 from addlib.model import choose_device, device_name, weights
 from addlib.pair_training import PairConfig
 from addlib.pairs import PairTask
@@ -152,7 +154,11 @@ def _train_if_missing(config: RunConfig, device: str, progress: bool = False) ->
     if folder.record() is None:
         with folder.lock():
             if folder.record() is None:
-                _train(config, str(choose_device(device)), progress)
+                try:
+                    _train(config, str(choose_device(device)), progress)
+                except torch.OutOfMemoryError as error:
+                    advice = f"{REMEDY}; the training then goes on from its last saved step"
+                    raise torch.OutOfMemoryError(f"no GPU memory to train {folder.name}: {advice} ({error})") from error
 
 
 def _train(config: RunConfig, device: str, progress: bool) -> None:
@@ -217,9 +223,8 @@ def main() -> None:
     arguments = parser.parse_args()
     run = load_or_train(RUNS[arguments.name], arguments.device)
     if arguments.stamp:
-        arguments.stamp.parent.mkdir(parents=True, exist_ok=True)
         note = {"name": arguments.name, "folder": run.config.folder.path.name, **run.record}
-        arguments.stamp.write_text(json.dumps(note, indent=1))
+        write_whole(arguments.stamp, json.dumps(note, indent=1).encode())
     print(
         f"{arguments.name}: loss {run.history.loss[-100:].mean():.4g} over the last 100 of {run.steps} steps, "
         f"{run.record['device']}"

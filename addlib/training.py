@@ -9,8 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from addlib.batches import halved
 from addlib.bounds import check_whole, check_within
 from addlib.checkpoints import RunFolder, cache_dir
 from addlib.fastpath import FastForward, aligned_weights, covers
@@ -136,6 +138,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: str = "auto") -> None:
         self.config, self.device, self.step = config, choose_device(device), 0
+        self.batch_size = config.batch_size  # questions at once, fewer than in a step where the GPU has no memory
         self.model = config.build(str(self.device))
         if covers(config.model):
             self.weights = aligned_weights(self.model)
@@ -162,20 +165,32 @@ class Trainer:
     def train_step(self) -> None:
         """Draw a batch, take one optimiser step, record its metrics. Nothing waits for the device."""
         config, questions = self.config, self._batch()
-        low_precision = (
-            torch.autocast(self.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
-        )
-        with low_precision:
-            logits = self.forward(questions.tokens)
-        nll = answer_nll(logits, questions.answer)
-        self.optimizer.zero_grad()
-        nll.mean().backward()
+        nll = self._gradients(questions)
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
         lr = config.lr_at(self.step)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
-        self.history.record(self.step, nll.detach(), questions, grad_norm, lr)
+        self.history.record(self.step, nll, questions, grad_norm, lr)
         self.step += 1
+
+    def _gradients(self, questions: Questions) -> Float[Tensor, "batch n_answer"]:
+        """Put the gradient of the mean loss on the weights, in parts where a GPU has no memory for all; the losses."""
+        while True:
+            self.optimizer.zero_grad()
+            rows, size = range(0, len(questions), self.batch_size), self.batch_size
+            parts = [questions[start : start + size] for start in rows] if len(rows) > 1 else [questions]
+            try:
+                return torch.cat([self._part(part, len(part) / len(questions)) for part in parts])
+            except torch.OutOfMemoryError as error:
+                self.batch_size = halved(min(self.batch_size, len(questions)), error)
+
+    def _part(self, questions: Questions, share: float) -> Float[Tensor, "part n_answer"]:
+        bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
+            logits = self.forward(questions.tokens)
+        nll = answer_nll(logits, questions.answer)
+        (nll.mean() * share).backward()
+        return nll.detach()
 
     def _batch(self) -> Questions:
         config = self.config

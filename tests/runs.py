@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from chapters import ROOT, Results
 
+OFFLINE = Path(__file__).parent / "offline"
+
 
 class SmokeRuns(NamedTuple):
     """The runs of all chapters with smoke parameters: their files, and each chapter's finished process."""
@@ -30,3 +32,8 @@ def run_script(*arguments: str | Path, **environment: str) -> subprocess.Complet
         text=True,
         check=False,
     )
+
+
+def offline() -> dict[str, str]:
+    """Environment of a process for which, and for whose kernels, there is no network: see offline/sitecustomize.py."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))}

@@ -51,6 +51,7 @@ class Book:
             (root / folder).mkdir()
         for module in (
             "__init__",
+            "batches",
             "bounds",
             "task",
             "sampling",

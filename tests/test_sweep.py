@@ -3,14 +3,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 import sweep
 from addlib import records
+from addlib.palette import contrast
+from addlib.verdict_map import LOOK, verdict_map
 from chapters import ROOT, WorkflowError
 from runs import run_script
+from test_execution import CLAIM_CELL, Book
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(tmp_path)
 
 
 def grid_of(folder: Path, **content: object) -> Path:
@@ -38,6 +47,12 @@ def test_the_books_own_grid_is_sound():
     [
         ({}, "a grid has a list 'cells'"),
         ({"cells": [], "seeds": [1]}, "a grid has a list 'cells'"),
+        ({"cells": []}, "the grid has no cells"),
+        ({"cells": [{"chapter": "01_setup", "parameters": ["seed"]}]}, "'parameters' must be names"),
+        (
+            {"cells": [{"chapter": "01_setup", "parameters": {"seed": n}} for n in (1, 2)]},
+            "two cells are called 01_setup",
+        ),
         ({"cells": [{"chapter": "01_setup"}]}, "must have 'chapter' and 'parameters'"),
         ({"cells": [{"chapter": "1_setup", "parameters": {}}]}, "no chapter '1_setup'"),
         ({"cells": [{"chapter": "01_setup", "parameters": {"sed": [1]}}]}, "Did you mean 'seed'"),
@@ -52,23 +67,95 @@ def test_bad_grids_are_refused_before_anything_runs(tmp_path, content, message):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_sweep_runs_its_cells_once_and_gathers_their_claims(tmp_path):
-    cells = [{"chapter": "01_setup", "parameters": {"seed": [1, 2], "sample": 2000}}]
-    grid, results = grid_of(tmp_path, cells=cells), tmp_path / "results"
-    done = run_script("workflow/sweep.py", grid, ADDLIB_RESULTS=str(results))
-    assert done.returncode == 0, done.stdout
-    folder = results / "sweeps" / "grid"
-    rows = pd.read_csv(folder / "claims.csv")
-    assert set(rows["cell"]) == {"01_setup_seed-1", "01_setup_seed-2"}
-    assert set(rows["seed"]) == {1, 2}
-    assert {"value", "threshold", "verdict", "id"} <= set(rows)
+def test_values_that_yaml_takes_for_texts_are_numbers(tmp_path):
+    cells, _ = sweep.read_grid(grid_of(tmp_path, cells=[{"chapter": "02_training", "parameters": {"lr": ["1e-4"]}}]))
+    assert cells["02_training"] == {"chapter": "02_training", "run": "the only run", "parameters": {"lr": 1e-4}}
 
-    first, second = (folder / f"01_setup_seed-{seed}" / "runs" / "01_setup.json" for seed in (1, 2))
-    before = {path: path.stat().st_mtime_ns for path in (first, second)}
-    (folder / "01_setup_seed-2" / ".done").unlink()
-    assert run_script("workflow/sweep.py", grid, ADDLIB_RESULTS=str(results)).returncode == 0
-    assert first.stat().st_mtime_ns == before[first]
-    assert second.stat().st_mtime_ns > before[second]
+
+@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_profiles_are_found_by_name_and_by_folder(name):
+    folder = ROOT / "workflow" / "profiles" / name
+    if name == "slurm":
+        pytest.importorskip("snakemake_executor_plugin_slurm", reason="an environment made before the plugin's pin")
+    assert sweep.profile_folder(name) == sweep.profile_folder(str(folder)) == folder
+
+
+def test_profiles_that_cannot_work_are_refused(tmp_path):
+    with pytest.raises(WorkflowError, match="no profile 'slrum'; profiles: kubernetes, local, slurm, or the path"):
+        sweep.profile_folder("slrum")
+    (tmp_path / "config.yaml").write_text("executor: moon-base\n")
+    with pytest.raises(
+        WorkflowError, match=r"package that is not there: .*pip install snakemake-executor-plugin-moon-base"
+    ):
+        sweep.profile_folder(str(tmp_path))
+
+
+def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
+    """Four cells; one fails until a file is there. Then a sweep with nothing to do."""
+    claim = CLAIM_CELL.replace('revision="r"', 'revision="r", metric="steps (count)", seed=seed')
+    switch = book.root / "switch"
+    fault = f"import pathlib\nassert (steps, seed) != (11, 2) or pathlib.Path({str(switch)!r}).exists(), 'not yet'"
+    book.chapter("01_first", claim, fault)
+    path = book.root / "notebooks" / "01_first.ipynb"
+    path.write_text(path.read_text().replace("1 to 100", "1 to 100\\nseed = 1  # 0 or more"))
+    grid = grid_of(book.root, cells=[{"chapter": "01_first", "parameters": {"steps": [10, 11], "seed": [1, 2]}}])
+
+    failed = book.run("workflow/sweep.py", str(grid))
+    assert failed.status == 1
+    assert (
+        "01_first_steps-11_seed-2: 01_first failed in cell 4 (`import pathlib`): AssertionError: not yet" in failed.text
+    )
+    assert failed.lines[-1] == "The sweep is not complete; run it again to run what is missing."
+    folder = book.results.folder / "sweeps" / "grid"
+    table = pd.read_csv(folder / "cells.csv")
+    assert list(table["status"]) == ["done", "done", "done", "failed"]
+    for column in ("steps", "seed", "seconds", "peak_memory_mib", "revision", "device"):
+        assert table[column].notna().all(), column
+    claims = pd.read_csv(folder / "claims.csv")  # not that of the failed cell, which got as far as its claim
+    assert list(claims["run"]) == ["steps 10, seed 1", "steps 10, seed 2", "steps 11, seed 1"]
+    assert list(claims["value"]) == [10, 10, 11]
+    page = (folder / "claims.html").read_text(encoding="utf-8")
+    assert "01.steps" in page and "steps 11, seed 1" in page
+    assert book.runs("01_first") == 3
+
+    switch.touch()
+    done = book.run("workflow/sweep.py", str(grid))
+    assert done.status == 0, done.text
+    assert book.runs("01_first") == 4
+    assert set(pd.read_csv(folder / "cells.csv")["status"]) == {"done"}
+    assert len(pd.read_csv(folder / "claims.csv")) == 4
+    assert book.run("workflow/sweep.py", str(grid)).status == 0
+    assert book.runs("01_first") == 4
+
+
+def test_the_map_of_verdicts_shows_every_value_in_its_verdict_s_colour():
+    values = np.array([[0.04, 0.06], [np.nan, -2.0]])
+    verdicts = [["holds", "fails"], ["", "inconclusive"]]
+    fig = verdict_map(values, verdicts, ["01.a", "01.b"], ["<= 0.05", "in [-3, 1]"], ["seed 1", "seed 2"])
+    cells = fig.data[0]
+    assert [list(row) for row in cells.text] == [["✓ 0.04", "✗ 0.06"], ["", "? −2"]]
+    assert list(cells.y) == ["01.a  ≤ 0.05", "01.b  in [−3, 1]"]
+    assert [trace.name for trace in fig.data[1:]] == ["✓ holds", "✗ fails", "? inconclusive"]
+    colours = {name: colour for name, (colour, _) in LOOK.items()}
+    for share, verdict in ((0.17, "holds"), (0.5, "fails"), (0.83, "inconclusive")):  # the middle of each step
+        below = [colour for at, colour in cells.colorscale if at <= share]
+        assert below[-1] == colours[verdict]
+    assert all(contrast("#ffffff", colour) >= 4 for colour in colours.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"values": np.array([[1.0]])}, "rows are claims, columns runs"),
+        ({"runs": ["same", "same"]}, "a name of its own"),
+        ({"values": np.array([[np.inf, 1.0]])}, "must be finite"),
+        ({"verdicts": [["holds", "maybe"]]}, "not 'maybe'"),
+    ],
+)
+def test_maps_that_would_mislead_are_refused(change, message):
+    sound = dict(values=np.array([[1.0, 2.0]]), verdicts=[["holds", "fails"]], claims=["01.a"], thresholds=["<= 1"])
+    with pytest.raises(ValueError, match=message):
+        verdict_map(**sound | {"runs": ["1", "2"]} | change)
 
 
 def test_records_name_what_there_is():

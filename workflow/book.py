@@ -14,12 +14,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
+
+import yaml
 
 from browser import find_browser
 from chapters import ROOT, Results, WorkflowError, chapters, failure_line, shown
 
 STATE = ROOT / ".snakemake"
+
+LOCAL = ROOT / "workflow" / "profiles" / "local"
+"""Snakemake's settings for a run on this machine."""
 
 
 def run(target: str) -> int:
@@ -30,17 +36,26 @@ def run(target: str) -> int:
     return status
 
 
-def snakemake(snakefile: str, target: str, *options: str) -> int:
-    """Run a graph on this machine, alone in this checkout; what fails does not stop the rest. The exit status."""
+def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL) -> int:
+    """Run a graph where the profile says, alone in this checkout; a failure does not stop the rest. The exit status."""
     with _only_run() as lock:
         environment = _environment()
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--directory", str(ROOT), *options]
+        command += _settings(profile)
         if any((STATE / "locks").glob("*")):  # left behind by a killed run: no other one is alive, we hold the lock
             subprocess.run([*command, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False)
-        command += ["--cores", "all", "--keep-going", "--rerun-incomplete", "--quiet", "all"]
-        if gpus := _gpus():
+        if profile == LOCAL and (gpus := _gpus()):
             command += ["--resources", f"gpu={gpus}"]
         return subprocess.run([*command, "--", target], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]).returncode
+
+
+def _settings(profile: Path) -> list[str]:
+    """A profile as options: Snakemake prints a line about each that it reads itself, which a local run need not see."""
+    if profile != LOCAL:
+        return ["--workflow-profile", str(profile)]
+    settings = yaml.safe_load((LOCAL / "config.yaml").read_text(encoding="utf-8"))
+    pairs = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in settings.items())
+    return [option for pair in pairs for option in pair]
 
 
 @contextmanager

@@ -14,6 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NBVAL = ("test", "full")
 
+CLAIM_KEYS = {
+    *("id", "chapter", "statement", "source", "value", "ci", "threshold", "n_seeds", "verdict", "device", "revision"),
+}
+"""What the claims page needs of each record."""
+
 
 class WorkflowError(Exception):
     """Something a person must put right; the message says what, and no traceback is needed."""
@@ -88,9 +93,12 @@ class Results:
         return self.folder / "runs" / f"{name}.json"
 
     def record(self, name: str) -> dict[str, Any]:
-        """The last run's record, empty where there was none."""
-        path = self.run(name)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """The last run's record, empty where there was none that can be read."""
+        try:
+            record = json.loads(self.run(name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     @property
     def live(self) -> Path:
@@ -98,12 +106,17 @@ class Results:
         return self.folder / "live"
 
     def claims(self, smoke: bool = False) -> list[dict[str, Any]]:
-        """The claims ledger; for a smoke run, whose claims are never collected, the records themselves."""
+        """The claims ledger; for a smoke run, whose claims are never collected, the records themselves.
+
+        Records of another form, which an older book may have left, are not read.
+        """
         if smoke:
             files = sorted((self.folder / "claims" / "smoke").glob("*.json"))
-            return [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        ledger = self.folder / "claims.json"
-        return json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
+            found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        else:
+            ledger = self.folder / "claims.json"
+            found = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
+        return [record for record in found if set(record) >= CLAIM_KEYS]
 
 
 def failure_line(chapter: str, record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ says with which parameters, where, how long and how it ended.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -31,6 +32,7 @@ import papermill
 from filelock import FileLock, Timeout
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import LocalHandler, papermill_io
 
 from addlib.claims import revision
 from addlib.files import write_whole
@@ -41,6 +43,9 @@ from parameters import check_parameters, value_of
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+WHOLE = "whole:"
+"""In front of a path: papermill then writes the notebook through :class:`_WholeFiles`."""
 
 
 def execute(chapter: Chapter, parameters: Mapping[str, Any], results: Results, smoke: bool = False) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def _run(chapter: Chapter, parameters: Mapping[str, Any], results: Results) -> d
         try:
             papermill.execute_notebook(
                 chapter.notebook,
-                partial,
+                f"{WHOLE}{partial}",
                 parameters,
                 kernel_name="python3",
                 cwd=chapter.notebook.parent,
@@ -113,6 +118,16 @@ def _run(chapter: Chapter, parameters: Mapping[str, Any], results: Results) -> d
 def _failure(partial: Path, error: str) -> dict[str, Any]:
     number, cell = last_started(nbformat.read(partial, as_version=4))
     return {"cell": number, "source": first_line(cell.source), "error": ANSI.sub("", error)}
+
+
+class _WholeFiles(LocalHandler):
+    """papermill saves the notebook after each cell; a run that is killed meanwhile must not leave half of it."""
+
+    def write(self, buf: str, path: str) -> None:
+        write_whole(Path(path.removeprefix(WHOLE)), buf.encode())
+
+
+papermill_io.register(WHOLE, _WholeFiles())
 
 
 class _Both:
@@ -206,6 +221,12 @@ def main() -> int:
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # most often a full disk, to which the run's record can't be written either
+        reason = str(error.strerror or error)
+        if error.errno == errno.ENOSPC and "free some space" not in reason:
+            reason += "; free some space, then run again"
+        print(f"error: {options.chapter} stopped: {reason}", file=sys.stderr)
+        return 1
     if record["status"] == "failed":
         print(failure_line(chapter.name, record), file=sys.stderr)
         print(f"  partial notebook: {shown(results.partial(chapter.name))}", file=sys.stderr)

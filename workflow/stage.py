@@ -22,6 +22,7 @@ import site_scripts
 from cells import has_tag, last_started
 from chapters import ROOT, Chapter, Results, chapters, shown
 from ledger import add_claim_targets, add_ledger
+from stamp import site_config, stamp
 
 STAGE = ROOT / "_build" / "stage"
 
@@ -33,8 +34,10 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, target / name)
+    (target / "_config.yml").write_text(
+        site_config((ROOT / "_config.yml").read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    shutil.copy(ROOT / "_toc.yml", target / "_toc.yml")
     shutil.copytree(ROOT / "book", target / "book")
     site_scripts.write(target)
     live_scripts.write(results.live, target)
@@ -65,7 +68,8 @@ def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without papermill's own notes and timings, and without progress bars."""
+    """The notebook without papermill's own notes and timings, without progress bars, and with the book's address."""
+    stamp(notebook)
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, ERROR_NOTE)]
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:

@@ -1,6 +1,7 @@
 # The graph of a sweep: every cell is one run of a chapter in a results folder of its own. workflow/sweep.py runs it
 # with the grid's cells in `config`, and gathers the claims when all is done.
 
+import re
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ rule cell:
     output:
         f"{RESULTS}/{{cell}}/.done",
     wildcard_constraints:
-        cell="|".join(CELLS),
+        cell="|".join(map(re.escape, CELLS)),
     params:
         chapter=lambda wildcards: CELLS[wildcards.cell]["chapter"],
         values=lambda wildcards: [

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from chapters import ROOT, Results, chapters
-from runs import SmokeRuns, run_script
+from runs import SmokeRuns, offline, run_script
 
 SMOKE = ROOT / "_build" / "smoke"
 
@@ -36,14 +36,16 @@ def once(name: str, make: Callable[[], T]) -> T:
 
 @pytest.fixture(scope="session")
 def smoke_runs() -> SmokeRuns:
-    """Every chapter executed once with its smoke parameters, with a weights folder of its own."""
+    """Every chapter executed once with its smoke parameters, with a weights folder of its own, without a network."""
 
     def make() -> SmokeRuns:
         shutil.rmtree(SMOKE, ignore_errors=True)
         results = Results(SMOKE / "results")
         processes = {
             name: run_script(
-                "workflow/execute.py", name, "--smoke", "--results", results.folder, ADDLIB_CACHE=str(SMOKE / "weights")
+                *("workflow/execute.py", name, "--smoke", "--results", results.folder),
+                **offline(),
+                ADDLIB_CACHE=str(SMOKE / "weights"),
             )
             for name in chapters()
         }

@@ -1,0 +1,272 @@
+"""Faults that no run may be lost to, those that the other files do not cover.
+
+fault                                 where it is tested
+kill -9 during training               test_training.py, test_pair_training.py: resumes to identical weights
+kill -9 during papermill              test_execution.py: a killed run resumes; here: its notebook is never half a file
+kill -9 during a checkpoint write     here
+a full disk                           test_training.py (weights), test_claims.py (claims); here: a chapter, a real disk
+a bad checkpoint                      test_training.py: truncated, altered, foreign, damaged record; refused
+two processes training one model      test_training.py: trained once; test_execution.py: a second `make book`
+no network                            site/conftest.py: every chapter runs without one; here: that there is none
+no GPU                                test_training.py: "cuda" is refused with advice; here: "auto" takes the CPU
+GPU out of memory                     here: answers, activations, training
+an old results folder                 test_claims.py: unsound records are refused; here: chapters that are no more
+a notebook with an unknown parameter  test_execution.py, test_sweep.py: refused before anything starts
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+import stage
+import sweep_report
+from addlib import batches, evaluation, training
+from addlib.activations import activations
+from addlib.files import write_whole
+from addlib.model import ModelConfig, build_model, choose_device
+from addlib.runs import load_or_train
+from addlib.sampling import uniform_questions
+from addlib.task import AdditionTask
+from addlib.training import TrainConfig, Trainer
+from chapters import Results
+from models import same_weights
+from runs import offline, run_script
+
+TINY = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=12), steps=30, snapshot_every=10, batch_size=16)
+
+
+# ------------------------------------------------------------------------ kill -9
+KILLED_IN_A_WRITE = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+writes, sync = [], os.fsync
+def killed(descriptor):
+    writes.append(descriptor)
+    if len(writes) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(descriptor)
+os.fsync = killed
+from addlib.runs import load_or_train
+from test_faults import TINY
+load_or_train(TINY, "cpu", progress=False)
+"""
+
+
+def test_a_kill_during_a_checkpoint_write_loses_nothing_finished(tmp_path, monkeypatch):
+    """The fifth file is the resume file of step 20: that of step 10 still stands, whole."""
+    done = run_script(
+        "-c", KILLED_IN_A_WRITE, ADDLIB_CACHE=str(tmp_path / "killed"), PYTHONPATH=os.pathsep.join(sys.path)
+    )
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "killed"))
+    folder = TINY.folder.path
+    assert list(folder.glob(".*.tmp")), "the write was not under way"
+    assert int(TINY.folder.read("resume.safetensors")["step"]) == 10
+    resumed = load_or_train(TINY, "cpu", progress=False)
+    assert resumed.record["steps_in_this_session"] == 20
+    assert not list(folder.glob(".*.tmp"))
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "whole"))
+    assert same_weights(resumed.model, load_or_train(TINY, "cpu", progress=False).model)
+
+
+KILLED_IN_A_SAVE = """
+import os, signal, sys
+import papermill
+import execute
+def killed(descriptor):
+    os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = killed
+papermill.iorw.papermill_io.write("new" * 100_000, execute.WHOLE + sys.argv[1])
+"""
+
+
+def test_a_kill_while_papermill_saves_leaves_the_notebook_before_it(tmp_path):
+    notebook = tmp_path / "02_training.ipynb"
+    notebook.write_text("as it was")
+    path = os.pathsep.join(sys.path)
+    done = run_script("-c", KILLED_IN_A_SAVE, notebook, PYTHONPATH=path)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    assert notebook.read_text() == "as it was"
+
+
+# ---------------------------------------------------------------------- full disk
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 kB; only root can mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no right to mount a small disk here")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_on_a_full_disk_old_files_stay_and_the_message_says_what_to_do(small_disk):
+    write_whole(small_disk / "weights", b"old" * 1000)
+    with pytest.raises(
+        OSError, match=r"could not write .*weights \(0\.3 MB\): No space left on device; free some space"
+    ):
+        write_whole(small_disk / "weights", bytes(300_000))
+    assert (small_disk / "weights").read_bytes() == b"old" * 1000
+    assert [path.name for path in small_disk.iterdir()] == ["weights"]
+
+
+def test_a_chapter_on_a_full_disk_says_so_and_counts_as_nothing(tmp_path):
+    """Linux's /dev/full is a file on a disk that is always full; here it is the chapter's log."""
+    results = Results(tmp_path)
+    results.log("01_setup").parent.mkdir()
+    results.log("01_setup").symlink_to("/dev/full")
+    done = run_script("workflow/execute.py", "01_setup", "--smoke", "--results", tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert done.stdout.splitlines()[-1] == (
+        "error: 01_setup stopped: No space left on device; free some space, then run again"
+    )
+    assert not results.executed("01_setup").exists()
+    assert results.record("01_setup")["status"] == "running"
+
+
+# ------------------------------------------------------------- no network, no GPU
+def test_without_a_network_there_is_none():
+    """The environment of the smoke runs; an address of its own for documentation, so nobody is asked."""
+    text = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    done = run_script("-c", text, **offline())
+    assert done.returncode == 1
+    assert "Network is unreachable: 192.0.2.1" in done.stdout
+
+
+def test_without_a_gpu_everything_runs_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(ValueError, match=r"this machine has 0 CUDA devices; use 'auto' or 'cpu'"):
+        choose_device("cuda")
+
+
+# -------------------------------------------------------------- GPU out of memory
+class SmallGpu:
+    """Stands before a function of a batch: a GPU with memory for so many rows, and not one more."""
+
+    def __init__(self, rows, work):
+        self.rows, self.work, self.sizes = rows, work, []
+
+    def __call__(self, batch):
+        self.sizes.append(len(batch))
+        if len(batch) > self.rows:
+            raise torch.OutOfMemoryError(f"CUDA out of memory with {len(batch)} rows")
+        return self.work(batch)
+
+
+def test_answers_come_in_smaller_batches_and_are_the_same(monkeypatch, capsys):
+    model = TINY.build()
+    questions = uniform_questions(TINY.task, 100, torch.Generator().manual_seed(1))
+    whole = evaluation.answer(model, TINY.model, questions, batch_size=64)
+    gpus, forward = [], evaluation.FastForward
+
+    def small(*arguments):
+        gpus.append(SmallGpu(20, forward(*arguments)))
+        return gpus[-1]
+
+    monkeypatch.setattr(evaluation, "FastForward", small)
+    parts = evaluation.answer(model, TINY.model, questions, batch_size=64)
+    assert gpus[0].sizes == [64, 32, 16, 16, 16, 16, 16, 16, 4]
+    assert torch.equal(parts.digits, whole.digits)
+    assert torch.allclose(parts.nll, whole.nll, atol=1e-5)
+    assert capsys.readouterr().out.splitlines() == [
+        "The GPU is out of memory with 64 questions at once; going on with 32.",
+        "The GPU is out of memory with 32 questions at once; going on with 16.",
+    ]
+
+
+def test_activations_come_in_smaller_batches_and_are_the_same(monkeypatch, capsys):
+    model = build_model(TINY.model, TINY.task, seed=1)
+    questions = uniform_questions(TINY.task, 30, torch.Generator().manual_seed(1))
+    whole = activations(model, "blocks.0.hook_resid_post", questions)
+    run = model.run_with_cache
+
+    def small(tokens, **options):
+        if len(tokens) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(tokens, **options)
+
+    monkeypatch.setattr(model, "run_with_cache", small)
+    assert torch.allclose(activations(model, "blocks.0.hook_resid_post", questions), whole, atol=1e-5)
+    assert "going on with 7." in capsys.readouterr().out
+
+
+def test_training_takes_its_batch_in_parts_with_the_same_gradients(capsys):
+    whole, parts = (Trainer(TINY, "cpu") for _ in range(2))
+    parts.forward = gpu = SmallGpu(5, parts.forward)
+    for trainer in (whole, parts):
+        for _ in range(3):
+            trainer.train_step()
+    assert gpu.sizes == [16, 8, *[4] * 12]
+    assert "out of memory with 16 questions at once; going on with 8." in capsys.readouterr().out
+    assert torch.allclose(parts.history.loss[:3], whole.history.loss[:3], atol=1e-6)
+    assert torch.allclose(parts.history.grad_norm[:3], whole.history.grad_norm[:3], rtol=1e-4)
+
+
+def test_no_memory_for_one_question_is_an_error_that_says_what_to_do(cache, monkeypatch):
+    with pytest.raises(torch.OutOfMemoryError, match=r'no memory for a single question: .*device = "cpu"'):
+        batches.in_batches(lambda rows: SmallGpu(0, len)(range(8)[rows]), 8, 4)
+
+    def full(self, questions, share):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.Trainer, "_part", full)
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r"no GPU memory to train add-n2.*goes on from its last saved step"
+    ):
+        load_or_train(replace(TINY, seed=5), "cpu", progress=False)
+
+
+# --------------------------------------------------------------------- old results
+def test_what_an_older_book_left_is_not_read(tmp_path):
+    """Claims of a chapter that is no more, records of another form, half a record; the site is still laid out."""
+    sound = dict(
+        statement="S.", value=1.0, ci=None, threshold="<= 2", n_seeds=1, verdict="holds", device="cpu", revision="r"
+    )
+    ledger = [sound | {"id": "01.here", "chapter": "01_setup"}, sound | {"id": "99.gone", "chapter": "99_gone"}]
+    (tmp_path / "claims.json").write_text(json.dumps([*ledger, {"id": "01.old", "chapter": "01_setup"}]))
+    results = Results(tmp_path)
+    assert results.claims() == ledger
+    stage.stage(results, tmp_path / "stage")
+    page = (tmp_path / "stage" / "book" / "claims.md").read_text(encoding="utf-8")
+    assert [name in page for name in ("01.here", "99.gone", "01.old")] == [True, False, False]
+    results.run("01_setup").parent.mkdir()
+    for text in ('{"chapter": "01_se', "[]", ""):
+        results.run("01_setup").write_text(text)
+        assert results.record("01_setup") == {}
+
+
+def test_a_sweep_reads_no_cell_that_failed_or_had_other_parameters(tmp_path):
+    """Each of these cells has a claim in its folder; only the first one's is gathered."""
+    cells = {}
+    for seed, (status, ran_with, done) in enumerate(
+        [("done", {}, True), ("failed", {}, False), ("running", {}, False), ("done", {"sample": 5000}, True)], 1
+    ):
+        entry = {"chapter": "01_setup", "run": f"seed {seed}", "parameters": {"seed": seed, "sample": 2000}}
+        folder = tmp_path / f"cell-{seed}"
+        record = {"chapter": "01_setup", "status": status, "parameters": entry["parameters"] | ran_with}
+        failure = {"cell": 4, "source": "x", "error": "ValueError: y"} if status == "failed" else None
+        write_whole(Results(folder).run("01_setup"), json.dumps(record | {"failure": failure}).encode())
+        claim = dict.fromkeys(sweep_report.WANTED) | {"id": "01.x", "verdict": "holds", "value": 1.0, "seed": seed}
+        write_whole(folder / "claims" / "01.x.json", json.dumps(claim | {"threshold": ">= 0.5"}).encode())
+        if done:
+            (folder / ".done").touch()
+        cells[folder.name] = entry
+    assert list(sweep_report.claim_table(cells, tmp_path)["cell"]) == ["cell-1"]
+    table = sweep_report.cell_table(cells, tmp_path)
+    assert list(table["status"]) == ["done", "failed", "interrupted", "not run"]
+    assert list(table["holds"]) == [1, 0, 0, 0]
+    assert table["error"][1] == "01_setup failed in cell 4 (`x`): ValueError: y"
