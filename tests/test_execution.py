@@ -41,6 +41,12 @@ record = dict(id="01.steps", chapter="01_first", statement="It takes few steps."
 """
 
 
+def writes(*paths: str) -> str:
+    """A script that leaves a JSON file at each of these places."""
+    lines = [f"for path in map(pathlib.Path, [{', '.join(paths)}]):", "    path.parent.mkdir(exist_ok=True)"]
+    return "\n".join(["import pathlib, sys", *lines, "    path.write_text('{}')", ""])
+
+
 class Book:
     """A copy of the workflow with tiny notebooks."""
 
@@ -62,12 +68,15 @@ class Book:
             "pairs",
             "pair_training",
             "checkpoints",
-            "runs",
             "files",
+            *("onnx_export", "palette", "roles", "suites", "variables"),
         ):
             (root / "addlib" / f"{module}.py").touch()
         self.write("addlib/claims.py", CLAIMS)
-        self.write("workflow/site_scripts.py", "def write(target):\n    pass\n")
+        self.write("addlib/runs.py", writes("sys.argv[-1]"))
+        self.write("addlib/live_page.py", writes("sys.argv[-1] + '/model.onnx'", "sys.argv[-1] + '/page.json'"))
+        for scripts in ("site_scripts", "live_scripts"):
+            self.write(f"workflow/{scripts}.py", "def write(*folders):\n    pass\n")
         config = 'title: Book\nonly_build_toc_files: true\nexecute:\n  execute_notebooks: "off"\n'
         self.write("_config.yml", config)
         self.write("book/index.md", "# Book\n")
