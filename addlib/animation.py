@@ -1,8 +1,9 @@
-"""A film of heat maps: one frame per moment, a slider, a play button; drawn by plotly alone, without a server."""
+"""Films: one frame per moment, a slider, a play button; drawn by plotly alone, without a server."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from addlib.axes import require_units
 from addlib.decimation import as_array
-from addlib.figures import heat_map
+from addlib.figures import colour_ends, heat_map
 from addlib.palette import GRID, NEUTRAL
 
 MOST_NUMBERS = 60_000
@@ -64,8 +65,6 @@ def heat_map_film(
     if np.isinf(frames).any() or np.isnan(frames).all():
         raise ValueError("frames must hold a finite value, and no infinite one")
     require_units(slider_title=slider_title)
-    bound = float(np.nanmax(np.abs(frames)))
-    own_range = (-bound, bound) if diverging else (float(np.nanmin(frames)), float(np.nanmax(frames)))
     stored = [np.round(frame, decimals).tolist() for frame in frames]  # plain numbers: short, and any player reads them
     fig = heat_map(
         np.where(np.isnan(frames[first]).all(), 0.0, frames[first]),
@@ -76,21 +75,36 @@ def heat_map_film(
         z_title=z_title,
         title=title,
         diverging=diverging,
-        z_range=z_range or own_range,
+        z_range=z_range or colour_ends(frames, diverging),
         annotate=False,
         height=height,
     )
     fig.data[0].z = stored[first]
-    keys = [str(name) for name in names]
-    fig.frames = [
-        go.Frame(name=key, data=[dict(type="heatmap", z=z)], traces=[0]) for key, z in zip(keys, stored, strict=True)
-    ]
+    return with_player(
+        fig,
+        {str(name): dict(type="heatmap", z=z) for name, z in zip(names, stored, strict=True)},
+        first=first,
+        slider_title=slider_title,
+        frame_ms=frame_ms,
+    )
+
+
+def with_player(
+    fig: go.Figure, frames: Mapping[str, dict[str, Any]], *, first: int, slider_title: str, frame_ms: int
+) -> go.Figure:
+    """The figure with a slider and a play button that change its first trace; returned for chaining.
+
+    Args:
+        frames: name of each moment → what its trace is then, with the trace's ``type``. first: the moment shown now.
+        slider_title: what the names are, with the unit in parentheses. frame_ms: milliseconds per frame when played.
+    """
+    fig.frames = [go.Frame(name=name, data=[trace], traces=[0]) for name, trace in frames.items()]
     at_once = dict(mode="immediate", transition=dict(duration=0))
     still = dict(frame=dict(duration=0, redraw=True), **at_once)
-    steps = [dict(method="animate", label=key, args=[[key], still]) for key in keys]
+    playing = dict(frame=dict(duration=frame_ms, redraw=True), fromcurrent=True, **at_once)
     slider = dict(
         active=first,
-        steps=steps,
+        steps=[dict(method="animate", label=name, args=[[name], still]) for name in frames],
         currentvalue=dict(prefix=f"{slider_title}: ", xanchor="left"),
         pad=dict(t=52, l=92),
         len=1.0,
@@ -100,16 +114,14 @@ def heat_map_film(
         bgcolor=GRID,
         tickcolor=NEUTRAL,
     )
-    playing = dict(frame=dict(duration=frame_ms, redraw=True), fromcurrent=True, **at_once)
-    buttons = [
-        dict(label="▶", method="animate", args=[None, playing]),
-        dict(label="❚❚", method="animate", args=[[None], still]),
-    ]
     menu = dict(
         type="buttons",
         direction="left",
         showactive=False,
-        buttons=buttons,
+        buttons=[
+            dict(label="▶", method="animate", args=[None, playing]),
+            dict(label="❚❚", method="animate", args=[[None], still]),
+        ],
         x=0,
         y=0,
         xanchor="left",

@@ -57,6 +57,13 @@ def panel_frame(
     return fig, [dict(row=i // columns + 1, col=i % columns + 1) for i in range(len(headings))]
 
 
+def title_edges(fig: go.Figure, cells: list[dict[str, int]], columns: int, x_title: str, y_title: str) -> None:
+    """Write the axis titles of a :func:`panel_frame` once: at the foot of each column and at the left of each row."""
+    for i, cell in enumerate(cells):
+        fig.update_xaxes(title_text=x_title if i >= len(cells) - columns else None, **cell)
+        fig.update_yaxes(title_text=None if i % columns else y_title, **cell)
+
+
 def require_units(**titles: str) -> None:
     """Raise ValueError for an axis title without its unit in parentheses; keywords are the arguments' names."""
     for name, title in titles.items():

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from addlib.axes import panel_frame, require_units
+from addlib.axes import panel_frame, require_units, title_edges
 from addlib.decimation import as_array, compact
 from addlib.palette import line_colours, tinted
 
@@ -56,8 +56,6 @@ def cloud_grid(
             )
             fig.add_trace(cloud, **cell)
             unseen.discard(label)
-    for i, cell in enumerate(cells):
-        lowest = i >= len(panels) - columns
-        fig.update_xaxes(title_text=x_title if lowest else None, nticks=4, **cell)
-        fig.update_yaxes(title_text=None if i % columns else y_title, nticks=4, **cell)
+    title_edges(fig, cells, columns, x_title, y_title)
+    fig.update_xaxes(nticks=4).update_yaxes(nticks=4)
     return fig.update_layout(showlegend=len(labels) > 1, hovermode="closest")

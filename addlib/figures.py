@@ -171,8 +171,7 @@ def heat_map(
     if np.isinf(z).any() or np.isnan(z).all():
         raise ValueError("z must hold a finite value, and no infinite one")
     require_units(z_title=z_title)
-    bound = float(np.nanmax(np.abs(z)))
-    low, high = z_range or ((-bound, bound) if diverging else (float(np.nanmin(z)), float(np.nanmax(z))))
+    low, high = z_range or colour_ends(z, diverging)
     written = annotate if annotate is not None else z.size <= 160
     fig = frame(title, height)
     fig.add_heatmap(
@@ -193,6 +192,12 @@ def heat_map(
         title_text=y_title, type="category", autorange="reversed", showgrid=False, showline=False, ticks=""
     )
     return fig
+
+
+def colour_ends(z: Float[np.ndarray, "*shape"], diverging: bool) -> tuple[float, float]:
+    """Values of a colour scale's ends: those of the numbers, symmetric around 0 when diverging; NaN don't count."""
+    bound = float(np.nanmax(np.abs(z)))
+    return (-bound, bound) if diverging else (float(np.nanmin(z)), float(np.nanmax(z)))
 
 
 def bars(

@@ -107,18 +107,31 @@ def null_share(W: Float[Tensor, "p d"], quantile: float = 0.99, draws: int = 200
     return float(frequency_shares((left * sizes)[orders]).max(-1).values.quantile(quantile))
 
 
-def key_frequencies(W: Float[Tensor, "p d"], multiple: float = 1.0, **null: float) -> list[int]:
+def key_frequencies(
+    W: Float[Tensor, "p d"], multiple: float = 1.0, least: float | None = None, **null: float
+) -> list[int]:
     """Frequencies whose share of W's squared norm is above ``multiple`` times :func:`null_share`; strongest first.
 
     Of random matrices at most about 1 in 100 has such a frequency (at ``multiple`` 1, the default ``quantile``). The
     list is empty where no frequency stands out.
 
     Args:
+        least: with a number, e.g. 0.01, a weaker key frequency is not hidden by stronger ones: what was found is taken
+            out, and the search goes on in the rest of W, down to frequencies with this share of the *whole* W.
         null: ``quantile``, ``draws`` and ``seed`` of :func:`null_share`.
     """
     shares = frequency_shares(W)
     threshold = multiple * null_share(W, **null)
-    return [int(place) + 1 for place in shares.argsort(descending=True) if shares[place] > threshold]
+    found = [int(place) + 1 for place in shares.argsort(descending=True) if shares[place] > threshold]
+    if least is None or not found or len(found) == len(shares):
+        return found
+    basis = fourier_basis(len(W)).to(W.device)[torch.isin(row_frequencies(len(W)), torch.tensor([0, *found]))]
+    rest = W.double() - basis.T @ (basis @ W.double())
+    if bool(shares.sum() - shares[torch.tensor(found) - 1].sum() < least):
+        return found
+    more = key_frequencies(rest, multiple, least, **null)
+    kept = [k for k in more if shares[k - 1] >= least and k not in found]
+    return found + kept
 
 
 def component_cosines(W: Float[Tensor, "p d"], frequencies: Sequence[int]) -> Float[Tensor, "row row"]:
@@ -135,6 +148,37 @@ def component_cosines(W: Float[Tensor, "p d"], frequencies: Sequence[int]) -> Fl
     rows = [int(row) for k in require_frequencies(frequencies, W.shape[-2]) for row in (row_of == k).nonzero()]
     directions = torch.nn.functional.normalize(_transformed(W)[rows], dim=-1)
     return directions @ directions.T
+
+
+def frequency_plane(W: Float[Tensor, "p d"], frequency: int) -> Float[Tensor, "p 2"]:
+    """The numbers as seen in the plane of W's components cos k and sin k, in W's unit; the first axis is cos k's.
+
+    On a circle that turns by ω_k from each number to the next, number a is at the angle ω_k a. A random W of many
+    columns makes a blurred circle in the plane of *every* frequency, since the plane was fitted to its rows: compare.
+
+    Raises:
+        ValueError: a frequency not from 1 to p // 2, or p/2, which has no sine and so no plane; no such components.
+    """
+    p = W.shape[-2]
+    (k,) = require_frequencies([frequency], p)
+    if 2 * k == p:
+        raise ValueError(f"frequency {k} at p = {p}: has a cosine only, so there is no plane")
+    along = _transformed(W)[row_frequencies(p) == k]  # cos k, sin k as directions in the d columns
+    axes, sizes = torch.linalg.qr(along.T)
+    diagonal = sizes.diagonal()
+    if len(diagonal) < 2 or bool((diagonal.abs() <= 1e-12 * W.double().norm()).any()):
+        raise ValueError(f"W's components cos {k} and sin {k} span no plane")
+    return W.double() @ (axes * diagonal.sign())
+
+
+def turning(points: Float[Tensor, "p 2"], frequency: int) -> float:
+    """How steadily points turn by ω_k from number to number: 1 for a circle, about 1/√p for random points.
+
+    The length of the mean of the unit vectors at (angle of point a) - ω_k a.
+    """
+    p = len(points)
+    angle = torch.atan2(points[:, 1], points[:, 0]) - 2 * math.pi * frequency * torch.arange(p).to(points) / p
+    return float(torch.polar(torch.ones_like(angle), angle).mean().abs())
 
 
 def gini(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:

@@ -15,8 +15,6 @@ import torch
 from jaxtyping import Float, Int
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold, KFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 
@@ -180,7 +178,10 @@ def probe(
     seed: int = 0,
     groups: Int[Tensor, " n"] | None = None,
 ) -> Probe:
-    """Ridge regression of ``target`` on standardised ``features``, judged on folds that it has not seen.
+    """Ridge regression of ``target`` on ``features``, judged on folds that it has not seen.
+
+    Features are centred and share one scale. With a scale of its own, a neuron that is all but silent in the rows
+    fitted on, and wakes in those left out, would be blown up there.
 
     Nested: inside each fold's training rows the penalty is chosen anew from 1e-3 to 1e5 by leaving out one row at a
     time, separately for the target and for each shuffle of it. Features may outnumber rows.
@@ -207,8 +208,9 @@ def probe(
     by_group = None if groups is None else groups.cpu().numpy()
     predicted, means = np.empty_like(targets), np.empty_like(targets)
     for fit, rest in kind(folds, shuffle=True, random_state=seed).split(x, y, by_group):
-        ridge = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 5, 9), alpha_per_target=True))
-        predicted[rest] = ridge.fit(x[fit], targets[fit]).predict(x[rest]).reshape(len(rest), -1)
+        scale = np.sqrt(x[fit].var(0).mean()) or 1.0
+        ridge = RidgeCV(alphas=np.logspace(-3, 5, 9), alpha_per_target=True).fit(x[fit] / scale, targets[fit])
+        predicted[rest] = ridge.predict(x[rest] / scale).reshape(len(rest), -1)
         means[rest] = targets[fit].mean(0)
     mse = np.square(predicted - targets).mean(0)
     r2 = 1 - mse / targets.var(0)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from addlib.bounds import check_whole
 from addlib.task import AdditionTask
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ class ModelConfig:
     attn_only: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "n_heads", "width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} = {value!r}: must be a whole number of at least 1")
+        check_whole(self, {"n_layers": 1, "n_heads": 1, "width": 1})
         if self.n_heads > self.width:
             raise ValueError(f"n_heads = {self.n_heads}: must be at most width = {self.width}")
         if not isinstance(self.attn_only, bool):

@@ -11,16 +11,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from addlib.bounds import check_whole, check_within
 from addlib.checkpoints import RunFolder, cache_dir
 from addlib.model import choose_device, weights
 from addlib.pairs import PairModelConfig, PairTask, build_pair_model, split
-from addlib.training import adam_state, check_whole, check_within, restore_adam
+from addlib.training import restore_training, training_state
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 PAIR_TRAINING_VERSION = 1
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
+
+
+NEGLIGIBLE = 1e-30
+"""Gradients below it count as 0. A model that has memorised its pairs gives wrong answers probabilities of 1e-40 and
+less; in float32 such numbers are subnormal, and a processor multiplies them several times more slowly than others."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def loss_and_gradient(
     loss = (total.log() - truth).mean()
     gradient = weight.div_(total * len(logits))
     gradient.scatter_add_(1, answers[:, None], torch.full_like(truth, -1 / len(logits)))
-    return loss, gradient.to(logits.dtype)
+    return loss, F.hardshrink(gradient, NEGLIGIBLE).to(logits.dtype)
 
 
 def accuracy(logits: Float[Tensor, "pairs n_outputs"], answers: Int[Tensor, " pairs"]) -> Float[Tensor, ""]:
@@ -265,13 +271,8 @@ class PairTrainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on exactly as if never stopped."""
-        state = adam_state(self.weights, self.optimizer)
-        state |= {f"history.{name}": value for name, value in self.history.tensors().items()}
-        return state | {"step": torch.tensor(self.step)}
+        return training_state(self)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a :meth:`state`."""
-        self.step = int(state["step"])
-        restore_adam(self.weights, self.optimizer, state, self.device)
-        for name, value in self.history.tensors().items():
-            value.copy_(state[f"history.{name}"])
+        restore_training(self, state)

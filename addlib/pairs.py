@@ -6,6 +6,7 @@ down whole. Token p is ``=``, and the answer is read there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from addlib.bounds import check_whole
 from addlib.model import boot_bridge, weights
 
 if TYPE_CHECKING:
@@ -35,8 +37,7 @@ class PairTask:
     modular: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.p, int) or isinstance(self.p, bool) or self.p < 2:
-            raise ValueError(f"p = {self.p!r}: must be a whole number of at least 2")
+        check_whole(self, {"p": 2})
         if not isinstance(self.modular, bool):
             raise ValueError(f"modular = {self.modular!r}: must be True or False")
 
@@ -115,10 +116,7 @@ class PairModelConfig:
     width: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("n_heads", "width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} = {value!r}: must be a whole number of at least 1")
+        check_whole(self, {"n_heads": 1, "width": 1})
         if self.width % self.n_heads:
             raise ValueError(f"n_heads = {self.n_heads}: must divide width = {self.width}")
 
@@ -161,3 +159,72 @@ def pair_logits(
     """Logits of the answer, read at ``=``, from the library's own forward, so that its hooks apply."""
     device = next(model.parameters()).device
     return model(task.tokens(pairs).to(device))[:, -1]
+
+
+@dataclass(frozen=True)
+class PairPaths:
+    """What a one-layer pair model computes at ``=``, in float64: pair number a · p + b in row a · p + b."""
+
+    pattern: Float[Tensor, "pairs 3 heads"]  # attention from = to a, to b and to = itself
+    mid: Float[Tensor, "pairs d_model"]  # the residual stream that the MLP reads
+    pre: Float[Tensor, "pairs neuron"]  # the neurons before their ReLU
+    logits: Float[Tensor, "pairs n_outputs"]
+
+
+@torch.no_grad()
+def pair_paths(
+    weights: Mapping[str, Tensor],
+    config: PairModelConfig,
+    task: PairTask,
+    keys: Float[Tensor, "p d_model"] | None = None,
+    values: Float[Tensor, "p d_model"] | None = None,
+    direct: Float[Tensor, "p d_model"] | None = None,
+    pattern: Float[Tensor, "#pairs 3 heads"] | None = None,
+) -> PairPaths:
+    """The forward of all p² pairs with its paths kept apart, so that each can be told another embedding.
+
+    In one layer a number reaches the logits in three ways: through the keys (how much attention it gets), through the
+    values into the MLP, and through the values straight to the unembedding. Without replacements this is the model.
+
+    Args:
+        weights: the bridge's parameters by name, from :func:`addlib.model.weights`.
+        keys, values, direct: W_E's rows of the numbers as each way sees them; default the model's own.
+        pattern: attention in place of the model's own, for each pair or, with one row, for all.
+    """
+    w = {name: p.detach().double() for name, p in weights.items()}
+    own, position = w["embed.weight"], w["pos_embed.weight"]
+    a, b = task.pairs().T.to(own.device)
+    equals = own[task.p] + position[2]
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ w[f"blocks.0.attn.{name}.weight"].T + w[f"blocks.0.attn.{name}.bias"]
+
+    def per_head(name: str, table: Tensor | None) -> Float[Tensor, "pairs 3 heads d_head"]:
+        table = own[: task.p] if table is None else table.to(own)
+        rows = torch.stack([table[a] + position[0], table[b] + position[1], equals.expand(len(a), -1)], 1)
+        return linear(name, rows).unflatten(-1, (config.n_heads, config.d_head))
+
+    query = linear("q", equals).view(config.n_heads, config.d_head)
+    if pattern is None:
+        pattern = ((per_head("k", keys) * query).sum(-1) / config.d_head**0.5).softmax(1)
+
+    def resid_mid(table: Tensor | None) -> Float[Tensor, "pairs d_model"]:
+        z = (pattern[..., None] * per_head("v", table)).sum(1)
+        return equals + linear("o", z.flatten(1))
+
+    mid = resid_mid(values)
+    past = mid if direct is values else resid_mid(direct)
+    return PairPaths(pattern.expand(len(a), -1, -1), mid, *_read(w, mid, past))
+
+
+@torch.no_grad()
+def logits_from(weights: Mapping[str, Tensor], mid: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n_outputs"]:
+    """Logits of what the residual stream holds at ``=`` before the MLP, in float64."""
+    return _read({name: p.detach().double() for name, p in weights.items()}, mid.double(), mid.double())[1]
+
+
+def _read(w: Mapping[str, Tensor], mid: Tensor, direct: Tensor) -> tuple[Tensor, Tensor]:
+    """Neurons before the ReLU, and logits, where the MLP reads ``mid`` and adds to ``direct``."""
+    pre = mid @ w["blocks.0.mlp.in.weight"].T + w["blocks.0.mlp.in.bias"]
+    out = pre.relu() @ w["blocks.0.mlp.out.weight"].T + w["blocks.0.mlp.out.bias"]
+    return pre, (direct + out) @ w["unembed.weight"].T

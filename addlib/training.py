@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from addlib.bounds import check_whole, check_within
 from addlib.checkpoints import RunFolder, cache_dir
 from addlib.fastpath import FastForward, aligned_weights, covers
 from addlib.history import History, answer_nll
@@ -103,50 +104,30 @@ class TrainConfig:
         return History.empty(self.task, steps)
 
 
-def check_whole(config: Any, least: Mapping[str, int]) -> None:
-    """Refuse a configuration whose named fields are not whole numbers of at least the given ones.
+def training_state(trainer: Any) -> dict[str, Tensor]:
+    """Step, history, weights and what AdamW remembers of each, under names that :func:`restore_training` reads.
 
-    Raises:
-        ValueError: naming the field, its value and the allowed range.
+    Args:
+        trainer: has ``step``, ``history``, ``weights`` by name, ``optimizer`` and ``device``.
     """
-    for name, low in least.items():
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name} = {value!r}: must be a whole number of at least {low}")
-
-
-def check_within(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a configuration with a named field outside its range; ``lr`` excludes the lower end, a beta the upper one.
-
-    Raises:
-        ValueError: naming the field, its value and the allowed range.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(config, name)
-        open_low, open_high = name == "lr", name.startswith("beta")
-        inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
-        if not inside:
-            interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
-            raise ValueError(f"{name} = {value!r}: must be in {interval}")
-
-
-def adam_state(weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The weights and what AdamW remembers of each, under names that :func:`restore_adam` reads."""
-    state = {f"weights.{name}": p.detach() for name, p in weights.items()}
-    for name, p in weights.items():
-        state |= {f"adam.{key}.{name}": value for key, value in optimizer.state[p].items()}
+    state = {"step": torch.tensor(trainer.step)}
+    state |= {f"history.{name}": value for name, value in trainer.history.tensors().items()}
+    for name, p in trainer.weights.items():
+        state[f"weights.{name}"] = p.detach()
+        state |= {f"adam.{key}.{name}": value for key, value in trainer.optimizer.state[p].items()}
     return state
 
 
-def restore_adam(
-    weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], device: torch.device
-) -> None:
-    """Put an :func:`adam_state` back, in place."""
+def restore_training(trainer: Any, state: Mapping[str, Tensor]) -> None:
+    """Put a :func:`training_state` back, in place."""
+    trainer.step = int(state["step"])
+    for name, value in trainer.history.tensors().items():
+        value.copy_(state[f"history.{name}"])
     with torch.no_grad():
-        for name, p in weights.items():
+        for name, p in trainer.weights.items():
             p.copy_(state[f"weights.{name}"])
-            optimizer.state[p] = {
-                key: state[f"adam.{key}.{name}"].to(device) for key in ("step", "exp_avg", "exp_avg_sq")
+            trainer.optimizer.state[p] = {
+                key: state[f"adam.{key}.{name}"].to(trainer.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
 
 
@@ -207,14 +188,9 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on exactly as if never stopped."""
-        state = adam_state(self.weights, self.optimizer)
-        state |= {f"history.{name}": value for name, value in self.history.tensors().items()}
-        return state | {"generator": self.generator.get_state(), "step": torch.tensor(self.step)}
+        return training_state(self) | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a :meth:`state`."""
-        self.step = int(state["step"])
         self.generator.set_state(state["generator"])
-        restore_adam(self.weights, self.optimizer, state, self.device)
-        for name, value in self.history.tensors().items():
-            value.copy_(state[f"history.{name}"])
+        restore_training(self, state)

@@ -1,4 +1,4 @@
-"""The order of the tests, and the browser that several files use."""
+"""The order of the tests, and the browser and the empty cache that several files use."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ LONGEST = ("test_findings.py", "test_pages.py", "test_execution.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files: several workers then end at about the same time."""
     items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder of trained weights."""
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def drawn_in(browser, path):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.goto(path.as_uri())
-    page.wait_for_function("document.querySelectorAll('canvas').length > 0", timeout=10_000)
+    page.wait_for_function("document.querySelectorAll('canvas').length > 0")
     canvases = page.evaluate(
         "[...document.querySelectorAll('[id^=circuits-vis]')].map(v => v.querySelectorAll('canvas').length)"
     )

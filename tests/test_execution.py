@@ -50,12 +50,15 @@ class Book:
             (root / folder).mkdir()
         for module in (
             "__init__",
+            "bounds",
             "task",
             "sampling",
             "model",
             "fastpath",
             "history",
             "training",
+            "pairs",
+            "pair_training",
             "checkpoints",
             "runs",
             "files",

@@ -13,12 +13,14 @@ from addlib.fourier import (
     fourier_2d,
     fourier_basis,
     fourier_norms,
+    frequency_plane,
     frequency_shares,
     gini,
     key_frequencies,
     neuron_frequencies,
     null_share,
     row_frequencies,
+    turning,
 )
 
 
@@ -79,6 +81,19 @@ def test_planted_frequencies_are_found_in_noise_strongest_first(p, planted):
     strength = torch.linspace(2, 1, len(planted)).double()
     W = sum(s * circles(p, [k], seed=k) for s, k in zip(strength, planted, strict=True))
     assert key_frequencies(W + 0.05 * random(p, 32, seed=9) + 3.0) == planted
+
+
+def test_weak_key_frequencies_are_found_behind_strong_ones():
+    planes = torch.linalg.qr(random(32, 8, seed=4)).Q
+    sizes = {14: 1.0, 35: 0.9, 41: 0.8, 52: 0.25}  # 52 has 2.5 % of the squared norm
+    waves = [size * wave(113, k, phase) for k, size in sizes.items() for phase in (0.0, -math.pi / 2)]
+    W = torch.stack(waves, 1) @ planes.T + 0.002 * random(113, 32, seed=5) + 1.0
+    assert 52 not in key_frequencies(W)
+    assert key_frequencies(W, least=0.01) == [14, 35, 41, 52]
+    assert key_frequencies(W, least=0.05) == [14, 35, 41]
+    assert key_frequencies(circles(113, [7]), least=0.01) == [7]  # nothing is left beside it
+    order = torch.randperm(113, generator=torch.Generator().manual_seed(5))
+    assert key_frequencies(W[order], least=0.01) == []
 
 
 def test_shuffled_numbers_have_no_key_frequencies():
@@ -188,3 +203,47 @@ def test_shares_of_random_neurons_are_those_of_eight_terms_among_all():
     p = 23
     shares = neuron_frequencies(random(p, p, 400)).shares
     assert shares.mean(1).numpy() == pytest.approx(np.full(p // 2, 8 / (p**2 - 1)), rel=0.15)
+
+
+# -------------------------------------------------------------------------- circles
+@pytest.mark.parametrize("p", [7, 12, 113])
+def test_numbers_on_a_circle_are_seen_there(p):
+    frequencies = [1, 3]
+    W = 2.5 * circles(p, frequencies)
+    for k in frequencies:
+        points = frequency_plane(W, k)
+        angle = 2 * math.pi * k * torch.arange(p).double() / p
+        assert torch.allclose(points, 2.5 * torch.stack([angle.cos(), angle.sin()], 1), atol=1e-9)
+        assert turning(points, k) == pytest.approx(1)
+        assert turning(points, 2) == pytest.approx(0, abs=1e-9)  # turns too far or not far enough
+
+
+def test_a_skew_circle_is_seen_as_the_ellipse_it_is():
+    across = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]], dtype=torch.float64)
+    W = torch.stack([wave(12, 2), 0.5 * wave(12, 2, -math.pi / 2)], 1) @ across
+    points = frequency_plane(W, 2)
+    assert torch.allclose(points.norm(dim=1), W.norm(dim=1))  # the plane holds all of it
+    assert torch.allclose(points[0], torch.tensor([1.0, 0.0], dtype=torch.float64))
+    assert 0.8 < turning(points, 2) < 0.999
+
+
+def test_shuffled_numbers_do_not_turn():
+    W = circles(113, [14])
+    shuffled = W[torch.randperm(113, generator=torch.Generator().manual_seed(3))]
+    assert turning(frequency_plane(W, 14)[torch.randperm(113, generator=torch.Generator().manual_seed(4))], 14) < 0.3
+    assert turning(frequency_plane(shuffled, 14), 14) < 0.9
+
+
+def test_every_frequency_of_a_wide_random_embedding_shows_a_blurred_circle():
+    seen = [turning(frequency_plane(random(113, 128, seed=seed), 14), 14) for seed in range(5)]
+    assert all(0.6 < value < 0.95 for value in seen)
+
+
+def test_no_plane_is_refused():
+    with pytest.raises(ValueError, match="a cosine only"):
+        frequency_plane(random(8, 4), 4)
+    with pytest.raises(ValueError, match="from 1 to 4"):
+        frequency_plane(random(8, 4), 5)
+    for W in (circles(13, [2]), torch.ones(13, 3), random(13, 1)):
+        with pytest.raises(ValueError, match=r"span no plane"):
+            frequency_plane(W, 3)

@@ -195,6 +195,14 @@ def test_a_probe_is_judged_on_sums_it_has_not_seen_where_groups_say_so():
     assert probe((a + b)[:, None].double(), a + b, groups=a + b).r2 > 0.99
 
 
+def test_a_neuron_that_wakes_only_in_the_rows_left_out_does_not_upset_a_probe():
+    a, b = all_pairs(10)
+    hidden = 10 * ((a + b)[:, None] * random(1, 40) + 5 * random(1, 40, seed=1)).relu()
+    sleeper = torch.where((a + b == 18) | (a + b == 0), 3.0, 1e-6 * random(100, 1)[:, 0])
+    found = probe(torch.cat([hidden, sleeper[:, None]], 1), a + b, groups=a + b)
+    assert found.r2 > 0.95
+
+
 def test_a_random_embedding_of_enough_dimensions_gives_the_sum_away():
     a, b = all_pairs(10)
     W_E = random(10, 128)

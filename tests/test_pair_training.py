@@ -8,23 +8,14 @@ import torch
 import addlib.runs
 from addlib.checkpoints import CheckpointError
 from addlib.model import ModelConfig, weights
-from addlib.pair_training import PairConfig, PairHistory
+from addlib.pair_training import PairConfig, PairHistory, loss_and_gradient
 from addlib.pairs import PairModelConfig, PairTask, pair_logits, split
 from addlib.runs import RUNS, load_or_train, load_or_train_all
 from addlib.task import AdditionTask
 from addlib.training import TrainConfig
+from models import same_weights
 
 SMALL = PairConfig(PairTask(7, modular=True), PairModelConfig(2, 16), share=0.6, epochs=60, snapshot_every=20)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
-    return tmp_path
-
-
-def same_weights(a, b):
-    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
 
 
 def same_history(a, b):
@@ -81,6 +72,20 @@ def test_training_equals_a_plain_loop(biases):
             assert torch.allclose(weights(trainer.model)[name], p, atol=1e-4), name
             assert (p - start[name]).abs().max() > 0.01 or not p.requires_grad, name
         assert p.requires_grad or not weights(trainer.model)[name].any(), name
+
+
+def test_gradients_are_those_of_the_loss_and_none_is_subnormal():
+    logits = 60 * torch.randn(50, 113, generator=torch.Generator().manual_seed(1))  # of a model that has memorised
+    answers = logits.argmax(1)
+    loss, gradient = loss_and_gradient(logits, answers)
+    wanted = logits.double().requires_grad_()
+    expected = torch.nn.functional.cross_entropy(wanted, answers)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient.double(), wanted.grad, rtol=1e-6, atol=1e-17)
+    smallest = torch.finfo(torch.float32).tiny
+    assert (wanted.grad.abs() < smallest).any(), "the case is not extreme enough"
+    assert not ((gradient != 0) & (gradient.abs() < smallest)).any()
 
 
 def test_without_wrap_around_it_learns_and_is_loaded_back(cache):

@@ -7,9 +7,10 @@ import torch
 
 from addlib.model import weights
 from addlib.pair_training import PairForward, accuracy, loss_and_gradient
-from addlib.pairs import PairModelConfig, PairTask, build_pair_model, pair_logits, split
+from addlib.pairs import PairModelConfig, PairTask, build_pair_model, logits_from, pair_logits, pair_paths, split
 
 SMALL = PairModelConfig(n_heads=4, width=32)
+PATHS = ("keys", "values", "direct")
 
 
 def shaken(model, seed=2):
@@ -172,3 +173,63 @@ def test_a_loss_below_the_resolution_of_float32_is_kept():
 def test_accuracy_counts_largest_logits():
     logits = torch.tensor([[1.0, 2.0, 0.0], [3.0, 2.0, 1.0], [0.0, 0.0, 1.0], [9.0, 0.0, 0.0]])
     assert accuracy(logits, torch.tensor([1, 0, 2, 1])).item() == 0.75
+
+
+# ------------------------------------------------------------------------ paths
+@pytest.mark.parametrize("biases", [False, True])
+def test_paths_without_replacements_are_the_model(biases):
+    task = PairTask(6)
+    model = shaken(build_pair_model(SMALL, task, 3, biases=biases))
+    names = ["blocks.0.attn.hook_pattern", "blocks.0.hook_resid_mid", "blocks.0.mlp.hook_pre"]
+    logits, cache = model.run_with_cache(task.tokens(task.pairs()), names_filter=names)
+    paths = pair_paths(weights(model), SMALL, task)
+    assert torch.allclose(paths.logits, logits[:, -1])
+    assert torch.allclose(paths.pattern, cache[names[0]][:, :, -1].transpose(1, 2))
+    assert torch.allclose(paths.mid, cache[names[1]][:, -1])
+    assert torch.allclose(paths.pre, cache[names[2]][:, -1])
+    assert torch.allclose(logits_from(weights(model), paths.mid), paths.logits)
+    assert torch.equal(pair_paths(weights(model), SMALL, task, pattern=paths.pattern).logits, paths.logits)
+
+
+def test_other_embeddings_on_all_paths_are_a_model_with_other_embeddings():
+    task = PairTask(5)
+    model = shaken(build_pair_model(SMALL, task, 3, biases=True))
+    own = {name: p.detach().clone() for name, p in weights(model).items()}
+    other = torch.randn(5, 32, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    changed = own | {"embed.weight": torch.cat([other, own["embed.weight"][5:]])}
+    everywhere = pair_paths(own, SMALL, task, keys=other, values=other, direct=other)
+    assert torch.allclose(everywhere.logits, pair_paths(changed, SMALL, task).logits)
+    plain = pair_paths(own, SMALL, task)
+    assert not torch.allclose(everywhere.logits, plain.logits, atol=1e-3)
+    # Each path by itself changes what comes after it, and nothing else.
+    of_keys, of_values, of_direct = (pair_paths(own, SMALL, task, **{name: other}) for name in PATHS)
+    assert torch.equal(of_values.pattern, plain.pattern)
+    assert not torch.allclose(of_keys.pattern, plain.pattern, atol=1e-3)
+    assert torch.equal(of_direct.mid, plain.mid)
+    assert not torch.allclose(of_direct.logits, plain.logits, atol=1e-3)
+    assert not torch.allclose(of_values.logits, plain.logits, atol=1e-3)
+    # The MLP's part and the direct part add up.
+    assert torch.allclose(
+        of_values.logits - plain.logits + of_direct.logits,
+        pair_paths(own, SMALL, task, values=other, direct=other).logits,
+    )
+
+
+def test_one_pattern_for_all_pairs_makes_the_residual_stream_a_sum_of_two_tables():
+    task = PairTask(5)
+    model = shaken(build_pair_model(SMALL, task, 3))
+    even = pair_paths(weights(model), SMALL, task, pattern=torch.full((1, 3, 4), 1 / 3, dtype=torch.float64))
+    table = even.mid.view(5, 5, 32)
+    assert torch.allclose(table + table[:1, :1], table[:, :1] + table[:1])
+    own = pair_paths(weights(model), SMALL, task).mid.view(5, 5, 32)
+    assert not torch.allclose(own + own[:1, :1], own[:, :1] + own[:1], atol=1e-3)
+    assert even.pattern.shape == (25, 3, 4)
+
+
+def test_without_biases_only_the_direction_of_the_residual_stream_counts():
+    task = PairTask(5)
+    for biases in (False, True):
+        model = shaken(build_pair_model(SMALL, task, 3, biases=biases))
+        mid = pair_paths(weights(model), SMALL, task).mid
+        same = torch.allclose(logits_from(weights(model), 3 * mid), 3 * logits_from(weights(model), mid))
+        assert same is not biases

@@ -13,23 +13,14 @@ from safetensors.torch import save_file
 
 from addlib.checkpoints import CheckpointError
 from addlib.history import answer_nll
-from addlib.model import ModelConfig, answer_logits, weights
+from addlib.model import ModelConfig, answer_logits
 from addlib.runs import load_or_train, load_or_train_all
 from addlib.sampling import training_questions, uniform_questions
 from addlib.task import AdditionTask
 from addlib.training import TrainConfig, Trainer
+from models import same_weights
 
 SMALL = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
-    return tmp_path
-
-
-def same_weights(a, b):
-    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
 
 
 def test_recorded_metrics_equal_a_plain_recomputation():

@@ -17,6 +17,9 @@ MAX_PAGE_BYTES = 3_000_000
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
+PATIENCE_MS = 60_000
+"""How long a page may take on a busy machine before what it lacks counts as a fault."""
+
 FAULTS = Path(__file__).with_name("faults.js").read_text(encoding="utf-8")
 """Runs in the page and returns the faults that only a browser can see."""
 
@@ -83,9 +86,8 @@ def browser_faults(browser: Browser, url: str, theme: str = "light", viewport: d
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
     page.on("response", lambda r: faults.append(f"status {r.status}: {r.url}") if r.status >= 400 else None)
     try:
-        page.goto(url)
-        wait_until_drawn(page)
-        faults += page.evaluate(FAULTS, [theme])
+        page.goto(url, timeout=PATIENCE_MS)
+        faults += lasting_faults(page, theme)
         if faults:
             folder = Path("_build/screenshots")
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +99,17 @@ def browser_faults(browser: Browser, url: str, theme: str = "light", viewport: d
     return faults
 
 
-def wait_until_drawn(page: Page, timeout: float = 60_000) -> None:
+def lasting_faults(page: Page, theme: str, tries: int = 12) -> list[str]:
+    """What is wrong on an open page once it has come to rest: on a busy machine scripts may recolour and fit late."""
+    wait_until_drawn(page)
+    for _ in range(tries):
+        if not (faults := page.evaluate(FAULTS, [theme])):
+            break
+        page.wait_for_timeout(250)
+    return faults
+
+
+def wait_until_drawn(page: Page, timeout: float = PATIENCE_MS) -> None:
     """Wait for figures and formulas; a page that never gets there is left to the checks, which then name what lacks."""
     every = "[...document.querySelectorAll({})].every((node) => node.querySelector({}))".format
     plots = every('".addlib-figure [id^=plot-]:not(button)"', '".cartesianlayer :is(.trace, .hm image)"')
@@ -105,7 +117,6 @@ def wait_until_drawn(page: Page, timeout: float = 60_000) -> None:
     done = f"() => {plots} && {formulas}"
     try:
         page.wait_for_function(done, timeout=timeout)
-        page.wait_for_timeout(150)  # the theme script recolours after drawing
     except Exception as error:
         if "Timeout" not in str(error):
             raise

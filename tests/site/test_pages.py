@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checks import DESKTOP, FAULTS, PHONE, browser_faults, file_faults, served, wait_until_drawn
+from checks import DESKTOP, PHONE, browser_faults, file_faults, lasting_faults, served, wait_until_drawn
 from playwright.sync_api import Browser
 
 from chapters import chapters
@@ -80,7 +80,7 @@ def test_links_lead_somewhere_and_pages_are_small(site, pages):
 def test_the_search_finds_a_word(browser, address):
     page = browser.new_page()
     page.goto(address + "search.html?q=cascade")
-    page.wait_for_selector("#search-results li a", timeout=10_000)
+    page.wait_for_selector("#search-results li a")
     assert page.locator("#search-results li a").count() >= 2
     page.close()
 
@@ -113,8 +113,7 @@ def test_figures_follow_a_change_of_theme(browser, address):
     wait_until_drawn(page)
     for theme in ("dark", "light"):
         page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-        page.wait_for_timeout(800)
-        faults = page.evaluate(FAULTS, [theme])
+        faults = lasting_faults(page, theme)
         assert not faults, faults
     page.close()
 
