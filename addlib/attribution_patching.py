@@ -12,6 +12,7 @@ batch do not see each other, so one backward from the sum over prompts has each 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,39 +53,64 @@ def attribution_patch(
     Raises:
         ValueError: as there; or gradients are switched off.
     """
+    return attribution_patch_kinds(model, [kind], base, source, metric, by_position, layers)[kind]
+
+
+def attribution_patch_kinds(
+    model: TransformerBridge,
+    kinds: Sequence[str],
+    base: Int[Tensor, "batch position"],
+    source: Int[Tensor, "batch position"],
+    metric: Metric,
+    by_position: bool | None = None,
+    layers: Sequence[int] | None = None,
+) -> dict[str, PatchingResult]:
+    """:func:`attribution_patch` of several kinds from one gradient; the arguments are those of it.
+
+    Raises:
+        ValueError: as there; or no kinds.
+    """
     from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
     base, source = paired(base, source)
     check_model(model)
-    layers = check_kind(model, kind, layers)
-    by_position = kind in RESIDUAL if by_position is None else by_position
+    if not kinds:
+        raise ValueError("kinds = []: name at least one")
+    over = {kind: check_kind(model, kind, layers) for kind in kinds}
     device = next(model.parameters()).device
-    hooks = [f"blocks.{layer}.{KINDS[kind]}" for layer in layers]
-    slopes = [f"blocks.{layer}.{GRADIENT_AT.get(kind, KINDS[kind])}" for layer in layers]
+    hooks = {kind: [f"blocks.{layer}.{KINDS[kind]}" for layer in over[kind]] for kind in kinds}
+    slopes = {kind: [f"blocks.{layer}.{GRADIENT_AT.get(kind, KINDS[kind])}" for layer in over[kind]] for kind in kinds}
+    values = list(chain(*hooks.values()))
     measured: list[Tensor] = []
 
     def total(logits: Tensor) -> Tensor:
-        values = metric(logits[:, -1])
-        if values.shape != (len(base),):
+        found = metric(logits[:, -1])
+        if found.shape != (len(base),):
             raise ValueError(
-                f"metric gives shape {tuple(values.shape)}: must be a number for each of {len(base)} prompts"
+                f"metric gives shape {tuple(found.shape)}: must be a number for each of {len(base)} prompts"
             )
-        measured.append(values.detach())
-        return values.sum()
+        measured.append(found.detach())
+        return found.sum()
 
     # hook_embed comes before everything: without it the first hook point's own gradient would be missing.
-    here = cache_activation_and_gradient(model, base.to(device), total, ["hook_embed", *hooks, *slopes])
+    here = cache_activation_and_gradient(
+        model, base.to(device), total, list(dict.fromkeys(["hook_embed", *values, *chain(*slopes.values())]))
+    )
     with torch.no_grad():
-        there = cache_activation_and_gradient(model, source.to(device), total, hooks, compute_gradient=False)
-    estimates = []
-    for hook, slope in zip(hooks, slopes, strict=True):
-        gradient = here.gradients[slope]
-        if gradient is None:
-            raise ValueError(f"no gradient at {slope}: the model's parameters must have requires_grad=True")
-        estimate = ((there.activations[hook] - here.activations[hook]) * gradient).sum(-1)
-        if kind == "pattern":
-            estimate = estimate.transpose(1, 2)
-        estimate = estimate.reshape(*estimate.shape[:2], -1)  # (batch, position, head)
-        estimates.append(estimate if by_position else estimate.sum(1, keepdim=True))
-    table = torch.stack(estimates).permute(0, 2, 3, 1)[None]  # (metric, layer, position, head, batch)
-    return as_result(kind, by_position, layers, table + measured[0], measured[0][None], metric)
+        there = cache_activation_and_gradient(model, source.to(device), total, values, compute_gradient=False)
+    results = {}
+    for kind in kinds:
+        estimates = []
+        for hook, slope in zip(hooks[kind], slopes[kind], strict=True):
+            gradient = here.gradients[slope]
+            if gradient is None:
+                raise ValueError(f"no gradient at {slope}: the model's parameters must have requires_grad=True")
+            estimate = ((there.activations[hook] - here.activations[hook]) * gradient).sum(-1)
+            if kind == "pattern":
+                estimate = estimate.transpose(1, 2)
+            estimate = estimate.reshape(*estimate.shape[:2], -1)  # (batch, position, head)
+            positions = kind in RESIDUAL if by_position is None else by_position
+            estimates.append(estimate if positions else estimate.sum(1, keepdim=True))
+        table = torch.stack(estimates).permute(0, 2, 3, 1)[None]  # (metric, layer, position, head, batch)
+        results[kind] = as_result(kind, positions, over[kind], table + measured[0], measured[0][None], metric)
+    return results

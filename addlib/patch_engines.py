@@ -35,8 +35,12 @@ class ShortEngine:
     def __init__(self, forward: ShortForward, base: Tensor, source: Tensor, first: int, rows: int) -> None:
         self.forward, self.first, self.n_positions = forward, first, base.shape[1]
         runs: tuple[list[Run], list[Run]] = ([], [])
-        for some, others in zip(base.split(rows), source.split(rows), strict=True):
-            past = forward.run(some[:, :first]) if first else None
+        before, which = None, torch.zeros_like(base[:, 0])
+        if first:  # often one for all: the same examples
+            begins, which = base[:, :first].unique(dim=0, return_inverse=True)
+            before = Run.join([forward.run(some) for some in begins.split(rows)])
+        for some, others, begin in zip(base.split(rows), source.split(rows), which.split(rows), strict=True):
+            past = before.past_of(begin) if before else None
             # In batches of the same shape: what is the same in both is then the same to the last bit.
             for run, tokens in zip(runs, (some, others), strict=True):
                 run.append(forward.run(tokens, past))

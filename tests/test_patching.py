@@ -10,7 +10,7 @@ import torch
 from transformer_lens import patching as library
 
 from addlib import patching
-from addlib.attribution_patching import attribution_patch
+from addlib.attribution_patching import attribution_patch, attribution_patch_kinds
 from addlib.patch_cells import HEADS, KINDS, RESIDUAL
 from addlib.patch_engines import ShortEngine
 from addlib.patching import LogitDifference, Patcher
@@ -367,6 +367,27 @@ def test_attribution_is_exact_for_small_differences(kind, name, by_position):
     largest = exact.effect().abs().max()
     assert largest > 1e-4
     assert (estimate.effect() - exact.effect()).abs().max() < 0.05 * largest
+
+
+def test_one_gradient_gives_the_attribution_of_every_kind():
+    clean, corrupted = pairs()
+    near = close_model("qwen2")
+    together = attribution_patch_kinds(near, list(KINDS), corrupted, clean, difference())
+    for kind, found in together.items():
+        alone = attribution_patch(near, kind, corrupted, clean, difference())
+        assert found.axis_names == alone.axis_names
+        assert torch.allclose(found.values, alone.values, atol=1e-6)
+    with pytest.raises(ValueError, match="at least one"):
+        attribution_patch_kinds(near, [], corrupted, clean, difference())
+
+
+def test_prompts_with_beginnings_of_their_own_are_run_from_their_own():
+    clean, corrupted = pairs()
+    clean[0, 0], corrupted[0, 0] = 7, 7  # the same within each pair, another one between pairs
+    found = Patcher(build(), corrupted, clean).sweep("z", difference()).values
+    assert torch.allclose(
+        found, Patcher(build(), corrupted, clean, skip=False).sweep("z", difference()).values, atol=1e-5
+    )
 
 
 @cache

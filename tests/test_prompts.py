@@ -2,8 +2,6 @@
 
 import itertools
 from functools import cache
-from pathlib import Path
-from tempfile import mkdtemp
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +23,8 @@ from addlib.prompts import (
     problems,
     wrong_answers,
 )
-from tiny_llm import CHARACTERS, other_tokenizer, save_folder, tokenizer
+from addlib.random_llm import CHARACTERS, RANDOM, random_tokenizer
+from tiny_llm import other_tokenizer
 
 FORM = few_shot()
 
@@ -37,7 +36,7 @@ def ids(text):
 @cache
 def random_llm():
     """A bridge around a random model, and its tokenizer."""
-    return load_llm(path=save_folder(Path(mkdtemp()) / "tiny"), device="cpu")
+    return load_llm(RANDOM, device="cpu")
 
 
 class Calculator:
@@ -69,7 +68,7 @@ class Calculator:
 def calculator(form=FORM, wrong=()):
     model = Calculator(form, wrong)
     bridge = SimpleNamespace(original_model=model, parameters=model.parameters)
-    return SimpleNamespace(bridge=bridge, tokenizer=tokenizer(), device=torch.device("cpu"))
+    return SimpleNamespace(bridge=bridge, tokenizer=random_tokenizer(), device=torch.device("cpu"))
 
 
 # Prompts
@@ -145,7 +144,7 @@ def test_wrong_answers_are_the_named_slips():
 
 
 def test_prompts_become_ids_with_nothing_put_before_them():
-    assert encode(tokenizer(), ["12*3=36", "45*6=27"]).tolist() == [ids("12*3=36"), ids("45*6=27")]
+    assert encode(random_tokenizer(), ["12*3=36", "45*6=27"]).tolist() == [ids("12*3=36"), ids("45*6=27")]
     begins = other_tokenizer()
     assert begins("1*2=").input_ids[0] == CHARACTERS.index("<s>")
     assert encode(begins, ["1*2="]).tolist() == [ids("1*2=")]
@@ -170,9 +169,9 @@ def grade_with(other):
 
 def test_prompts_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match=r"prompts of 4 and 5 tokens in one batch \('2\*3=', '12\*3='\)"):
-        encode(tokenizer(), ["12*3=", "2*3="])
+        encode(random_tokenizer(), ["12*3=", "2*3="])
     with pytest.raises(ValueError, match="no prompts"):
-        encode(tokenizer(), [])
+        encode(random_tokenizer(), [])
 
 
 # Grades
@@ -211,7 +210,7 @@ def test_what_is_written_is_the_likeliest_token_each_time():
         for _ in range(5):
             with torch.no_grad():
                 tokens.append(int(random_llm().bridge.original_model(torch.tensor([tokens])).logits[0, -1].argmax()))
-        assert text == tokenizer().decode(tokens[-5:]).partition("\n")[0]
+        assert text == random_tokenizer().decode(tokens[-5:]).partition("\n")[0]
 
 
 def test_a_calculator_gets_full_marks_and_its_slips_are_found():
@@ -288,7 +287,7 @@ def test_the_likeliest_tokens_are_listed_position_by_position():
     third = table[table["position"] == 2]
     assert third["after"].tolist() == ["*"] * 4
     assert third["probability"].tolist() == pytest.approx(expected.topk(4).values.tolist(), rel=1e-4)
-    assert third["token"].tolist() == [tokenizer().decode([int(token)]) for token in expected.topk(4).indices]
+    assert third["token"].tolist() == [random_tokenizer().decode([int(token)]) for token in expected.topk(4).indices]
 
 
 # Pairs
@@ -302,7 +301,7 @@ def test_every_pair_is_what_it_must_be(operation, corruption, k):
     # A changed factor of one digit moves a product by ten or more: with k = 2 it is the one of two digits.
     size = (2, 2) if operation is ADD else (1, 2) if corruption == "other" else (2, 1)
     solved = problems(size, 2000, seed=1, without=form.shots)
-    pairs = prompt_pairs(form, tokenizer(), solved, k, corruption, seed=1)
+    pairs = prompt_pairs(form, random_tokenizer(), solved, k, corruption, seed=1)
     assert len(pairs) == 64
     used = list(zip(pairs.problems, pairs.corrupted_problems, strict=True))
     assert len(set(pairs.problems)) == 64
@@ -324,9 +323,9 @@ def test_every_pair_is_what_it_must_be(operation, corruption, k):
 
 
 def test_pairs_share_no_problem_while_there_are_enough():
-    pairs = prompt_pairs(FORM, tokenizer(), problems((2, 1)), 1)
+    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 1)
     assert len({*pairs.problems, *pairs.corrupted_problems}) == 128
-    every = prompt_pairs(FORM, tokenizer(), problems((2, 1)), 1, count=None)
+    every = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 1, count=None)
     assert len(every) > 300 and len(set(every.problems)) == len(every)
     made = set(zip(every.problems, every.corrupted_problems, strict=True))
     assert not {(other, one) for one, other in made} & made
@@ -334,39 +333,44 @@ def test_pairs_share_no_problem_while_there_are_enough():
 
 def test_controls_ask_other_things_of_the_same_operands():
     others = [few_shot(ADD), few_shot(COPY)]
-    pairs = prompt_pairs(FORM, tokenizer(), problems((2, 1)), 0, also=others)
+    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 0, also=others)
     for form in others:
-        control = of_problems(form, tokenizer(), pairs.problems, pairs.corrupted_problems, 0, "digit")
+        control = of_problems(form, random_tokenizer(), pairs.problems, pairs.corrupted_problems, 0, "digit")
         assert control.clean.shape[0] == 64
         for row, (one, other) in enumerate(zip(pairs.problems, pairs.corrupted_problems, strict=True)):
             assert control.right[row] == int(form.answer(one)[0]) != int(form.answer(other)[0]) == control.wrong[row]
     with pytest.raises(ValueError, match="only 0 pairs"):
-        prompt_pairs(FORM, tokenizer(), problems((2, 1)), 2, also=others)  # copies have two digits
+        prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 2, also=others)  # copies have two digits
 
 
 def test_pairs_are_those_of_a_seed():
     solved = problems((2, 1), 300)
-    assert prompt_pairs(FORM, tokenizer(), solved, 1).problems == prompt_pairs(FORM, tokenizer(), solved, 1).problems
     assert (
-        prompt_pairs(FORM, tokenizer(), solved, 1).problems
-        != prompt_pairs(FORM, tokenizer(), solved, 1, seed=1).problems
+        prompt_pairs(FORM, random_tokenizer(), solved, 1).problems
+        == prompt_pairs(FORM, random_tokenizer(), solved, 1).problems
+    )
+    assert (
+        prompt_pairs(FORM, random_tokenizer(), solved, 1).problems
+        != prompt_pairs(FORM, random_tokenizer(), solved, 1, seed=1).problems
     )
 
 
 def test_pairs_that_cannot_be_had_are_refused():
     few = problems((2, 1), 30)
     with pytest.raises(ValueError, match=r"only \d+ pairs with k = 2 .* among 30 problems .* 64 wanted: ask it more"):
-        prompt_pairs(FORM, tokenizer(), few, 2)
-    assert 0 < len(prompt_pairs(FORM, tokenizer(), few, 0, count=None)) < 64
+        prompt_pairs(FORM, random_tokenizer(), few, 2)
+    assert 0 < len(prompt_pairs(FORM, random_tokenizer(), few, 0, count=None)) < 64
     with pytest.raises(ValueError, match="no pair with k = 0"):
-        prompt_pairs(FORM, tokenizer(), [(12, 3)], 0, count=None)
+        prompt_pairs(FORM, random_tokenizer(), [(12, 3)], 0, count=None)
     with pytest.raises(ValueError, match=r"k = 0, sizes \[\(1, 1\), \(2, 1\)\]"):
-        prompt_pairs(FORM, tokenizer(), [(12, 3), (2, 3)], 0)
+        prompt_pairs(FORM, random_tokenizer(), [(12, 3), (2, 3)], 0)
     with pytest.raises(ValueError, match="corruption = 'swap': must be one of digit, other, resample"):
-        prompt_pairs(FORM, tokenizer(), few, 0, "swap")
+        prompt_pairs(FORM, random_tokenizer(), few, 0, "swap")
     for clean, corrupted in [((12, 3), (12, 4)), ((12, 3), (13, 3)), ((12, 3), (45, 3)), ((12, 3), (112, 3))]:
         with pytest.raises(ValueError, match="are no pair with k = 0"):
-            of_problems(FORM, tokenizer(), [clean], [corrupted], 0, "digit")  # other operand, same first digit, …
+            of_problems(
+                FORM, random_tokenizer(), [clean], [corrupted], 0, "digit"
+            )  # other operand, same first digit, …
     assert fits(FORM, (12, 3), (22, 3), 0, "digit")
     assert not fits(FORM, (12, 3), (22, 4), 0, "digit")  # both operands
     assert fits(FORM, (13, 4), (17, 4), 0, "digit") and not fits(FORM, (13, 4), (17, 4), 1, "digit")  # 52 and 68
@@ -375,7 +379,7 @@ def test_pairs_that_cannot_be_had_are_refused():
 def test_a_pair_with_answers_of_other_lengths_is_none():
     assert not fits(FORM, (12, 8), (13, 8), 0, "digit")  # 96 and 104
     with pytest.raises(ValueError, match="prompts of"):
-        encode(tokenizer(), [FORM.prompt((12, 8), 3), FORM.prompt((13, 8), 3)])
+        encode(random_tokenizer(), [FORM.prompt((12, 8), 3), FORM.prompt((13, 8), 3)])
 
 
 # Metrics
@@ -391,7 +395,7 @@ def test_metrics_are_probability_and_rank_of_the_right_digit():
 
 
 def test_a_sweep_takes_all_metrics_at_once():
-    pairs = prompt_pairs(FORM, tokenizer(), problems((2, 1), 200), 1, count=5)
+    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1), 200), 1, count=5)
     assert pairs.difference.tokens.tolist() == torch.stack([pairs.right, pairs.wrong], -1).tolist()
     assert isinstance(pairs.first(2).metrics["difference"], LogitDifference) and len(pairs.first(2)) == 2
     result = Patcher(random_llm().bridge, pairs.corrupted, pairs.clean).sweep("resid_pre", pairs.metrics, layers=[0])

@@ -5,20 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
-CHARACTERS = [*"0123456789*+|=\n x", " x", "<s>", "</s>"]
-
-VOCABULARY = [{"\n": "Ċ", " ": "Ġ", " x": "Ġx"}.get(text, text) for text in CHARACTERS]
-"""As GPT-2's way of writing bytes has them."""
-
-
-def tokenizer():
-    """Qwen2's, with one token a character."""
-    from transformers import Qwen2Tokenizer
-
-    ids = {text: index for index, text in enumerate(VOCABULARY)}
-    return Qwen2Tokenizer(vocab=ids, merges=[("Ġ", "x")], unk_token="x", bos_token="<s>", eos_token="</s>")
+from addlib.random_llm import CHARACTERS, VOCABULARY, random_model, random_tokenizer
 
 
 def other_tokenizer(split: str = "[^\\n]"):
@@ -36,24 +24,10 @@ def other_tokenizer(split: str = "[^\\n]"):
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="x", bos_token="<s>", eos_token="</s>")
 
 
-def plain_model(seed: int = 0):
-    """A random Qwen2 of two layers, with two key-value heads for four others."""
-    import transformers
-
-    shape = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
-    shape |= dict(intermediate_size=48, vocab_size=len(CHARACTERS), max_position_embeddings=128)
-    torch.manual_seed(seed)
-    model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**shape))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.2 * torch.randn_like(p))
-    return model.eval()
-
-
 def save_folder(path: Path, seed: int = 0) -> Path:
     """A complete Hugging Face folder."""
-    plain_model(seed).save_pretrained(path)
-    tokenizer().save_pretrained(path)
+    random_model(seed).save_pretrained(path)
+    random_tokenizer().save_pretrained(path)
     return path
 
 
@@ -78,7 +52,7 @@ def save_gguf(path: Path, seed: int = 0) -> Path:
     """The model of :func:`save_folder` as a GGUF file, its vocabulary included."""
     import gguf
 
-    model = plain_model(seed)
+    model = random_model(seed)
     config = model.config
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_name("tiny")
