@@ -20,6 +20,7 @@ def map_grid(
     y_title: str,
     z_title: str,
     names: Sequence[object] | None = None,
+    row_names: Sequence[object] | None = None,
     columns: int = 2,
     title: str | None = None,
     diverging: bool = False,
@@ -32,7 +33,7 @@ def map_grid(
     Args:
         panels: panel heading → values, all of the same shape.
         x_title, y_title: what columns and rows are. z_title: the quantity with its unit, ``"attention (share)"``.
-        names: of the columns and of the rows; default 0, 1, 2, ….
+        names: of the columns; default 0, 1, 2, …. row_names: of the rows; default the same as of the columns.
         columns: 1 or 2 panels side by side; panel_height: CSS pixels of one row of them.
         diverging: blue, white, orange around 0 instead of dark to bright.
         z_range: values of the scale's ends; default those of all panels (symmetric when diverging).
@@ -52,7 +53,7 @@ def map_grid(
         fig.add_heatmap(
             z=compact(z),
             x=_names(names, z.shape[1]),
-            y=_names(names, z.shape[0]),
+            y=_names(names if row_names is None else row_names, z.shape[0]),
             coloraxis="coloraxis",
             xgap=1,
             ygap=1,

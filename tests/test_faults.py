@@ -233,9 +233,8 @@ def test_no_memory_for_one_question_is_an_error_that_says_what_to_do(cache, monk
 # --------------------------------------------------------------------- old results
 def test_what_an_older_book_left_is_not_read(tmp_path):
     """Claims of a chapter that is no more, records of another form, half a record; the site is still laid out."""
-    sound = dict(
-        statement="S.", value=1.0, ci=None, threshold="<= 2", n_seeds=1, verdict="holds", device="cpu", revision="r"
-    )
+    sound = dict(statement="S.", source="this chapter", value=1.0, ci=None, threshold="<= 2", n_seeds=1)
+    sound |= dict(verdict="holds", device="cpu", revision="r")
     ledger = [sound | {"id": "01.here", "chapter": "01_setup"}, sound | {"id": "99.gone", "chapter": "99_gone"}]
     (tmp_path / "claims.json").write_text(json.dumps([*ledger, {"id": "01.old", "chapter": "01_setup"}]))
     results = Results(tmp_path)

