@@ -18,11 +18,10 @@ from playwright.sync_api import sync_playwright
 from train_step import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "workflow"), str(ROOT / "tests" / "site")]
-
-from checks import served  # noqa: E402
+sys.path.append(str(ROOT / "workflow"))
 
 from browser import find_browser  # noqa: E402
+from served import served  # noqa: E402
 
 LOADS, KEYSTROKES = 7, 60
 

@@ -10,14 +10,11 @@ page that is missing, stops the printing: there is no PDF with holes.
 from __future__ import annotations
 
 import argparse
-import functools
-import http.server
 import io
 import json
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +27,7 @@ from addlib.files import write_whole
 from browser import ADVICE, NAMES, find_browser
 from build import SITE
 from chapters import ROOT, WorkflowError, shown
+from served import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -145,23 +143,6 @@ def _static(figure: dict[str, Any], folder: Path) -> str:
     drawing = go.Figure(data=spec["data"], layout=spec["layout"], skip_invalid=True)
     path = save(drawing, folder / f"{figure['name']}.svg", width=FIGURE_WIDTH, height=figure["height"])
     return path.read_text(encoding="utf-8")
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder on localhost, at the address that is given."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            """Keep requests out of the terminal."""
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
 
 
 # ------------------------------------------------------------------------- binding

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import functools
-import http.server
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -120,20 +116,3 @@ def wait_until_drawn(page: Page, timeout: float = PATIENCE_MS) -> None:
     except Exception as error:
         if "Timeout" not in str(error):
             raise
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder on localhost, at the address that is given."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            """Keep the test's output to itself."""
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()

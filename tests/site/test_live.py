@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checks import PATIENCE_MS, served
+from checks import PATIENCE_MS
 
 import live_scripts
 import npm_files
@@ -25,6 +25,7 @@ from addlib.task import BUCKETS, AdditionTask, Questions
 from addlib.training import TrainConfig
 from addlib.variables import MISTAKES, carry_ignored, mistakes
 from chapters import ROOT
+from served import served
 
 TASK = AdditionTask()
 

@@ -8,11 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checks import DESKTOP, PATIENCE_MS, PHONE, browser_faults, file_faults, lasting_faults, served, wait_until_drawn
+from checks import DESKTOP, PATIENCE_MS, PHONE, browser_faults, file_faults, lasting_faults, wait_until_drawn
 from playwright.sync_api import Browser
 
 from chapters import chapters
 from runs import SmokeRuns, run_script
+from served import served
 
 CHAPTERS = chapters()
 
