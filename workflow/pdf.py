@@ -38,7 +38,7 @@ PRINTED = Path(__file__).with_name("pdf_page.js").read_text(encoding="utf-8")
 
 FIGURE_WIDTH = 680  # CSS pixels: the width of the text on the paper
 
-PATIENCE_MS = 120_000
+PATIENCE = 120  # seconds that a page may take to draw its figures
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ def contents() -> list[tuple[str, str]]:
     return [(toc["root"], ""), *entries]
 
 
-def make(site: Path, output: Path, names: Sequence[str] | None = None) -> int:
+def make(site: Path, output: Path, names: Sequence[str] | None = None, patience: float = PATIENCE) -> int:
     """Print the site and return the number of sheets; the file appears whole or not at all.
 
     Args:
         site: the built site. output: the PDF. names: pages as in ``_toc.yml``; default all.
+        patience: seconds that a page may take to draw its figures.
 
     Raises:
         WorkflowError: no browser, no such page, or a figure that is not drawn; the message names it.
@@ -73,7 +74,7 @@ def make(site: Path, output: Path, names: Sequence[str] | None = None) -> int:
         raise WorkflowError(f"no page {', '.join(unknown)}; pages: {', '.join(name for name, _ in contents())}")
     if absent := [name for name, _ in wanted if not (site / f"{name}.html").is_file()]:
         raise WorkflowError(f"{shown(site)} has no {', '.join(absent)}: run 'make book' first")
-    printed = list(_print_pages(site, wanted))
+    printed = list(_print_pages(site, wanted, patience * 1000))
     document = _bind(printed)
     content = io.BytesIO()
     document.write(content)
@@ -83,7 +84,7 @@ def make(site: Path, output: Path, names: Sequence[str] | None = None) -> int:
 
 
 # ------------------------------------------------------------------------ printing
-def _print_pages(site: Path, wanted: Sequence[tuple[str, str]]) -> Iterator[Printed]:
+def _print_pages(site: Path, wanted: Sequence[tuple[str, str]], timeout: float) -> Iterator[Printed]:
     from playwright.sync_api import sync_playwright
 
     if not (program := find_browser()):
@@ -94,7 +95,8 @@ def _print_pages(site: Path, wanted: Sequence[tuple[str, str]]) -> Iterator[Prin
         context.add_init_script("localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')")
         for name, part in tqdm(wanted, unit="page", desc="printing"):
             page = context.new_page()
-            page.goto(f"{url}{name}.html", timeout=PATIENCE_MS)
+            page.set_default_timeout(timeout)
+            page.goto(f"{url}{name}.html")
             yield _printed(page, name, part, Path(folder))
             page.close()
         browser.close()
@@ -132,7 +134,7 @@ def _wait_until_drawn(page: Page) -> None:
     from playwright.sync_api import TimeoutError as NotDrawn
 
     with suppress(NotDrawn):
-        page.wait_for_function("addlibPrint.ready()", timeout=PATIENCE_MS)
+        page.wait_for_function("addlibPrint.ready()")
 
 
 def _static(figure: dict[str, Any], folder: Path) -> str:
@@ -192,9 +194,10 @@ def main() -> int:
     parser.add_argument("--site", type=Path, default=SITE, help="the built site (default: _build/html)")
     parser.add_argument("--output", type=Path, default=SITE.parent / "book.pdf", help="default: _build/book.pdf")
     parser.add_argument("--pages", nargs="+", help="only these pages, named as in _toc.yml")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for a page's figures (default: 120)")
     options = parser.parse_args()
     try:
-        sheets = make(options.site.resolve(), options.output.resolve(), options.pages)
+        sheets = make(options.site.resolve(), options.output.resolve(), options.pages, options.patience)
     except WorkflowError as error:
         print(f"error: {error}")
         return 1
