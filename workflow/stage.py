@@ -41,16 +41,17 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
     shutil.copytree(ROOT / "book", target / "book")
     site_scripts.write(target)
     live_scripts.write(results.live, target)
-    records = [record for record in results.claims(smoke) if record["chapter"] in chapters()]  # some may be no more
+    known = chapters()
+    records = [record for record in results.claims(smoke) if record["chapter"] in known]  # some may be no more
     (target / "notebooks").mkdir()
     incomplete = []
-    for chapter in chapters().values():
+    for chapter in known.values():
         notebook, complete = chapter_page(chapter, results)
         add_claim_targets(notebook, [record for record in records if record["chapter"] == chapter.name])
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
         if not complete:
             incomplete.append(chapter.name)
-    add_ledger(target, records, {name: chapter.title for name, chapter in chapters().items()}, smoke)
+    add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     return incomplete
 
 
