@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from addlib.files import write_whole
+from addlib.files import held, write_whole
 
 FORMAT = "addlib-1"
 
@@ -70,24 +70,9 @@ class RunFolder:
     def path(self) -> Path:
         return self.root / f"{self.name}-{self.key}"
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; another process that asks waits, and says so."""
-        from filelock import FileLock, Timeout
-
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / f"{self.name}-{self.key}.lock")
-        try:
-            lock.acquire(timeout=0.2)
-        except Timeout:
-            print(f"Another process is training {self.path.name}; waiting for it to finish.", flush=True)
-            lock.acquire()
-        try:
-            for leftover in self.path.glob(".*.tmp"):
-                leftover.unlink()
-            yield
-        finally:
-            lock.release()
+        return held(self.path, f"is training {self.path.name}")
 
     def write(self, file: str, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors (any device) to ``file`` in this folder, whole or not at all."""

@@ -12,12 +12,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from addlib.checkpoints import cache_dir
-from addlib.files import write_whole
+from addlib.files import held, write_whole
 
 FORMAT = "addlib-llm-1"
 
@@ -74,24 +74,10 @@ class WeightsFolder:
         """The unpacked folder."""
         return self.path / "float32"
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the folder for this process; another process that asks waits, and says so."""
-        from filelock import FileLock, Timeout
-
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
-        try:
-            lock.acquire(timeout=0.2)
-        except Timeout:
-            print(f"Another process prepares the weights of {self.name}; waiting for it to finish.", flush=True)
-            lock.acquire()
-        try:
-            for leftover in self.path.glob(".*.tmp"):  # of a process that was killed
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            yield
-        finally:
-            lock.release()
+        return held(self.path, f"prepares the weights of {self.name}")
 
     def fault(self) -> str | None:
         """What is wrong with the unpacked folder; None if it is as it was made.

@@ -1,8 +1,11 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files that appear whole or not at all, whatever happens while they are written; folders that one process holds."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -30,3 +33,26 @@ def write_whole(path: Path, data: bytes, remedy: str = "free some space, then ru
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path, busy: str) -> Iterator[None]:
+    """Hold a folder for this process, and clear it of what a killed one left half-written.
+
+    Another process that asks prints "Another process ``busy``" and waits. The lock is a file beside the folder.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0.2)
+    except Timeout:
+        print(f"Another process {busy}; waiting for it to finish.", flush=True)
+        lock.acquire()
+    try:
+        for leftover in folder.glob(".*.tmp"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+    finally:
+        lock.release()
