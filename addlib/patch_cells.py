@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -37,6 +37,9 @@ HEADS = {
 """Kinds by head. Under grouped-query attention k and v have one head for several of the others."""
 
 KINDS = RESIDUAL | HEADS
+
+POSITION, HEAD = ("pos", "dest_pos"), ("head", "head_index")
+"""TransformerLens's names of the axes of a sweep, besides ``layer``."""
 
 SPREADS = ("resid_pre", "k", "v")
 """Kinds that act on later positions within their own layer; the others act there on their own position only."""
@@ -84,6 +87,17 @@ class Cells:
         active = differs.flatten(1).T
         return cls(position, head.repeat(positions), active, position[:, None].expand_as(active))
 
+    def only(self, asked: pd.DataFrame) -> Cells:
+        """The same cells, of which only those in the rows asked for can matter."""
+        position, head = (
+            next((asked[name].tolist() for name in names if name in asked), [without] * len(asked))
+            for names, without in ((POSITION, -1), (HEAD, 0))
+        )
+        wanted = set(zip(position, head, strict=True))
+        cells = zip(self.position.tolist(), self.head.tolist(), strict=True)
+        kept = torch.tensor([cell in wanted for cell in cells], device=self.active.device)
+        return replace(self, active=self.active & kept[:, None])
+
     def to_run(self) -> Int[Tensor, " cell"]:
         """Cells that can matter for any prompt; those that change similar positions follow each other."""
         cell = self.active.any(1).nonzero()[:, 0]
@@ -106,18 +120,13 @@ def as_result(
     from transformer_lens.patching import PatchingResult
 
     several = isinstance(metric, Mapping)
-    axes = ["layer"]
+    axes = axes_of(kind, by_position)
     if kind in RESIDUAL:
         table = table[:, :, :, 0] if by_position else table[:, :, 0, 0]
-        axes += ["pos"] * by_position
     elif not by_position:
         table = table[:, :, 0]
-        axes += ["head_index" if kind == "pattern" else "head"]
     elif kind == "pattern":
         table = table.transpose(2, 3)
-        axes += ["head_index", "dest_pos"]
-    else:
-        axes += ["pos", "head"]
     rows = itertools.product(layers, *(range(count) for count in table.shape[2:-1]))
     return PatchingResult(
         values=(table if several else table[0]).cpu(),
@@ -128,6 +137,40 @@ def as_result(
         baseline=(baseline if several else baseline[0]).cpu(),
         has_metric_axis=several,
     )
+
+
+def axes_of(kind: str, by_position: bool) -> list[str]:
+    """The axes of a sweep, as TransformerLens names them."""
+    if kind in RESIDUAL:
+        return ["layer", "pos"] if by_position else ["layer"]
+    if kind == "pattern":
+        return ["layer", "head_index", "dest_pos"] if by_position else ["layer", "head_index"]
+    return ["layer", "pos", "head"] if by_position else ["layer", "head"]
+
+
+def of_cells(kind: str, cells: pd.DataFrame) -> tuple[bool, list[int]]:
+    """Whether these cells are by position, and their layers. Raises ValueError for columns that are not the axes."""
+    by_position = any(name in cells for name in POSITION)
+    axes = axes_of(kind, by_position)
+    if set(cells) != set(axes) or len(cells) == 0:
+        columns, rows = ", ".join(map(str, cells)), len(cells)
+        raise ValueError(
+            f"index_df has {rows} rows with columns {columns}: a row for each cell, with {', '.join(axes)}"
+        )
+    return by_position, sorted({int(layer) for layer in cells["layer"]})
+
+
+def rows_of(result: PatchingResult, cells: pd.DataFrame) -> PatchingResult:
+    """The cells named, in their order, along one axis. Raises ValueError for one that the sweep does not have."""
+    names = list(result.index_df)
+    known = {cell: row for row, cell in enumerate(result.index_df.itertuples(index=False, name=None))}
+    asked = list(cells[names].itertuples(index=False, name=None))
+    if strange := [cell for cell in asked if cell not in known]:
+        raise ValueError(f"index_df: there is no cell {dict(zip(names, strange[0], strict=True))}")
+    first = int(result.has_metric_axis)
+    values = result.values.flatten(first, first + len(names) - 1)
+    values = values.index_select(first, torch.tensor([known[cell] for cell in asked]))
+    return replace(result, values=values, axis_names=[], index_df=cells.reset_index(drop=True))
 
 
 def paired(base: Any, source: Any) -> tuple[Int[Tensor, "batch position"], Int[Tensor, "batch position"]]:

@@ -32,11 +32,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from addlib.patch_cells import RESIDUAL, SPREADS, Cells, Metric, as_result, check_kind, check_model, paired
+from addlib.patch_cells import (
+    RESIDUAL,
+    SPREADS,
+    Cells,
+    Metric,
+    as_result,
+    check_kind,
+    check_model,
+    of_cells,
+    paired,
+    rows_of,
+)
 from addlib.patch_engines import HookEngine, ShortEngine
 from addlib.suffix import ShortForward, out_of_memory
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.patching import PatchingResult
 
@@ -133,6 +145,7 @@ class Patcher:
         metric: Metric | Mapping[str, Metric],
         by_position: bool | None = None,
         layers: Sequence[int] | None = None,
+        index_df: pd.DataFrame | None = None,
     ) -> PatchingResult:
         """The metric after each replacement, prompt by prompt, with the unpatched one as baseline.
 
@@ -143,20 +156,27 @@ class Patcher:
             by_position: one position at a time, or all at once; None: the first for kinds without heads, the second
                 for kinds with heads.
             layers: which, counted from 0; None: all.
+            index_df: these cells alone, as in TransformerLens: one row each, columns named as the axes below;
+                ``by_position`` and ``layers`` are then theirs.
 
         Returns:
             TransformerLens's result type, on the CPU, with axes as there: (layer, pos), (layer, head), (layer, pos,
             head), for patterns (layer, head_index[, dest_pos]), for kinds without heads at all positions (layer,).
+            With ``index_df``: one axis, its rows.
             ``effect()``, ``normalized(…)``, ``bootstrap_ci(…)`` and ``permutation_pvalue(…)`` are on it.
 
         Raises:
-            ValueError: an unknown kind, a hook point or layer that the model lacks, a metric of another shape.
+            ValueError: an unknown kind, a hook point, layer or cell that the model lacks, a metric of another shape.
         """
+        if index_df is not None:
+            by_position, layers = of_cells(kind, index_df)
         layers = check_kind(self.model, kind, layers)
         by_position = kind in RESIDUAL if by_position is None else by_position
         metrics = dict(metric) if isinstance(metric, Mapping) else {"metric": metric}
         baseline = self._measure(self.engine.unpatched[None], metrics)  # (metric, 1, batch)
         cells = [Cells.of(self._differs(kind, layer), by_position) for layer in layers]
+        if index_df is not None:
+            cells = [one.only(index_df[index_df["layer"] == layer]) for layer, one in zip(layers, cells, strict=True)]
         count = sum(len(one.to_run()) for one in cells)
         with tqdm(total=count, desc=kind, unit="cell", delay=3.0, mininterval=1.0, disable=not self.progress) as bar:
             values = [
@@ -164,7 +184,8 @@ class Patcher:
             ]
         shape = (self.base.shape[1] if by_position else 1, -1)
         table = torch.stack(values, 1).unflatten(2, shape)  # (metric, layer, position, head, batch)
-        return as_result(kind, by_position, layers, table, baseline[:, 0], metric)
+        result = as_result(kind, by_position, layers, table, baseline[:, 0], metric)
+        return result if index_df is None else rows_of(result, index_df)
 
     def _differs(self, kind: str, layer: int) -> Bool[Tensor, "batch position head"]:
         """Where a replacement can change anything at all."""

@@ -5,6 +5,7 @@ import warnings
 from functools import cache
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from transformer_lens import patching as library
@@ -308,6 +309,47 @@ def test_some_layers_are_a_part_of_all():
     some = patcher.sweep("v", difference(), by_position=True, layers=[2, 0])
     assert torch.allclose(some.values, every.values[[2, 0]], atol=1e-6)
     assert some.index_df["layer"].unique().tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(("kind", "by_position"), SWEEPS)
+@pytest.mark.parametrize("route", ["short", "hooks"])
+def test_named_cells_are_those_of_the_whole_sweep(kind, by_position, route, monkeypatch):
+    clean, corrupted = pairs()
+    patcher = Patcher(model("qwen2"), corrupted, clean, route=route)
+    metrics = {"a": difference(), "b": lambda logits: logits[:, 5]}
+    every = patcher.sweep(kind, metrics, by_position)
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.randperm(len(every.index_df), generator=generator)[:5]
+    ran = []
+    outcome = type(patcher.engine).outcome
+    monkeypatch.setattr(
+        type(patcher.engine), "outcome", lambda *given: (ran.append(len(given[-1])), outcome(*given))[1]
+    )
+    some = patcher.sweep(kind, metrics, index_df=every.index_df.iloc[rows.tolist()])
+    assert torch.allclose(some.values, every.values.flatten(1, -2)[:, rows], atol=1e-5)
+    assert torch.allclose(some.effect(), every.effect().flatten(1, -2)[:, rows], atol=1e-5)
+    assert torch.allclose(some["b"].mean(), every["b"].mean().flatten()[rows], atol=1e-5)
+    assert sum(ran) <= len(rows) * len(clean)  # no other cell went through the model
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "cell", "said"),
+    [
+        ("z", ["layer", "pos"], (0, 1), "layer, pos, head"),
+        ("z", ["layer", "head_index"], (0, 1), "with layer, head$"),
+        ("mlp_out", ["layer", "head"], (0, 1), "with layer$"),
+        ("pattern", ["layer", "head_index", "pos"], (0, 1, 1), "layer, head_index, dest_pos"),
+        ("z", ["layer", "head"], (0, 99), "no cell {'layer': 0, 'head': 99}"),
+        ("mlp_out", ["layer", "pos"], (9, 0), "layers 0 to 1"),
+        ("mlp_out", ["layer", "pos"], None, "0 rows"),
+    ],
+)
+def test_cells_that_are_not_there_are_refused(kind, columns, cell, said):
+    clean, corrupted = pairs()
+    with pytest.raises(ValueError, match=said):
+        Patcher(model(), corrupted, clean).sweep(
+            kind, difference(), index_df=pd.DataFrame([cell] if cell else [], columns=columns)
+        )
 
 
 def test_intervals_and_p_values_come_with_the_result():
