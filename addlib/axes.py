@@ -43,15 +43,15 @@ def panel_frame(
     if not headings:
         raise ValueError("there must be at least one panel to draw")
     rows = -(-len(headings) // columns)
-    height = rows * (panel_height + gap - 6) + 90
+    plot_height = rows * (panel_height + gap - 6)
     fig = make_subplots(
         rows=rows,
         cols=columns,
         specs=[[{} if row * columns + col < len(headings) else None for col in range(columns)] for row in range(rows)],
         subplot_titles=headings,
         horizontal_spacing=apart,
-        vertical_spacing=gap / height,
-        figure=frame(title, height),
+        vertical_spacing=gap / plot_height,
+        figure=frame(title, plot_height + 90),
     )
     fig.update_annotations(font_size=13)
     return fig, [dict(row=i // columns + 1, col=i % columns + 1) for i in range(len(headings))]

@@ -33,7 +33,7 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
 # Draws when plotly.js is there, whenever a page loads it, figures in view first, and follows its container's width.
-# On the book's site a theme script (book/_assets/theme.js) loads plotly.js and chooses the colour of the text.
+# On the book's site a theme script (book/_assets/theme.js) loads plotly.js, chooses colours and breaks long titles.
 DRAW = """
 (() => {
   const div = document.getElementById("%(id)s"), spec = %(spec)s;
@@ -45,7 +45,7 @@ DRAW = """
     if (!window.Plotly) return div.append("This figure needs plotly.js, which did not load. " + div.ariaLabel);
     if (!queued && !inView()) return (queued = true), (window.requestIdleCallback ?? setTimeout)(draw);
     if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
-    window.addlibPaint?.(spec.layout);
+    window.addlibPaint?.(spec, div.offsetWidth);
     await Plotly.newPlot(div, spec);
     width = div.offsetWidth;
     new ResizeObserver(() => {

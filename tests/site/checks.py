@@ -60,7 +60,9 @@ def file_faults(site: Path, page: Path) -> list[str]:
     return faults
 
 
-def browser_faults(browser: Browser, url: str, theme: str = "light", viewport: dict | None = None) -> list[str]:
+def browser_faults(
+    browser: Browser, url: str, theme: str = "light", viewport: dict | None = None, patience: float = PATIENCE_MS
+) -> list[str]:
     """Open one page as a reader would; on a fault keep a picture in ``_build/screenshots``."""
     faults: list[str] = []
     context = browser.new_context(viewport=viewport or DESKTOP)
@@ -83,7 +85,7 @@ def browser_faults(browser: Browser, url: str, theme: str = "light", viewport: d
     page.on("response", lambda r: faults.append(f"status {r.status}: {r.url}") if r.status >= 400 else None)
     try:
         page.goto(url, timeout=PATIENCE_MS)
-        faults += lasting_faults(page, theme)
+        faults += lasting_faults(page, theme, patience)
         if faults:
             folder = Path("_build/screenshots")
             folder.mkdir(parents=True, exist_ok=True)
@@ -95,9 +97,9 @@ def browser_faults(browser: Browser, url: str, theme: str = "light", viewport: d
     return faults
 
 
-def lasting_faults(page: Page, theme: str, tries: int = 12) -> list[str]:
+def lasting_faults(page: Page, theme: str, patience: float = PATIENCE_MS, tries: int = 12) -> list[str]:
     """What is wrong on an open page once it has come to rest: on a busy machine scripts may recolour and fit late."""
-    wait_until_drawn(page)
+    wait_until_drawn(page, patience)
     for _ in range(tries):
         if not (faults := page.evaluate(FAULTS, [theme])):
             break

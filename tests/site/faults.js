@@ -10,6 +10,23 @@
     const spoken = "[role=img][aria-label]:not([aria-label='']), [role=img] > title, img[alt]:not([alt=''])";
     if (!figure.querySelector(spoken)) faults.push(`${name} has no text for those who can't see it`);
   });
+  // Titles, names of panels and legends: on top of each other, on the numbers of an axis, or beyond the figure's edge.
+  document.querySelectorAll(".addlib-figure .js-plotly-plot").forEach((plot) => {
+    const name = plot.closest(".addlib-figure").id, edge = plot.getBoundingClientRect();
+    const boxes = (selector) => [...plot.querySelectorAll(selector)].filter((node) => node.textContent.trim())
+      .map((node) => [node.textContent.trim().slice(0, 30), node.getBoundingClientRect()]).filter(([, box]) => box.width);
+    const titles = boxes(".xtitle, .ytitle, .gtitle, .cbtitle text, .annotation-text, .legendtext");
+    const all = [...titles, ...boxes(".xtick text, .ytick text, .cbaxis text")];
+    titles.forEach(([text, box], i) => {
+      const out = Math.max(edge.left - box.left, box.right - edge.right, edge.top - box.top, box.bottom - edge.bottom);
+      if (out > 3) faults.push(`${name}: '${text}' is cut off`);
+      all.slice(i + 1).forEach(([other, there]) => {
+        const across = Math.min(box.right, there.right) - Math.max(box.left, there.left);
+        const down = Math.min(box.bottom, there.bottom) - Math.max(box.top, there.top);
+        if (across > 3 && down > 3) faults.push(`${name}: '${text}' lies on '${other}'`);
+      });
+    });
+  });
   document.querySelectorAll("[id^='circuits-vis']").forEach((view) => {
     if (!view.children.length) faults.push(`attention view ${view.id} is not drawn`);
   });
@@ -20,7 +37,7 @@
   });
   const prose = document.querySelector("main, article")?.cloneNode(true);
   prose?.querySelectorAll("pre, code, script, mjx-container, .math").forEach((node) => node.remove());
-  const raw = prose?.textContent.match(/\\\(|\\\[|\$[^$\s][^$]{0,80}\$|\{glue|\{cite/);
+  const raw = prose?.textContent.match(/\\\(|\\\[|\$[^$\s][^$]{0,80}\$|\{glue|\{cite|:::|:class:/);
   if (raw) faults.push(`raw markup in the text: ${raw[0]}`);
   document.querySelectorAll("img:not([alt])").forEach((img) => faults.push(`image ${img.src} has no alt text`));
   document.querySelectorAll("img").forEach((img) => {

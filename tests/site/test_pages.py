@@ -156,6 +156,31 @@ def test_figures_follow_a_change_of_theme(browser, address):
     page.close()
 
 
+MIDDLES = """() => [...document.querySelectorAll(".js-plotly-plot")]
+  .flatMap((plot) => [...plot._fullData, plot._fullLayout.coloraxis ?? {}])
+  .filter((one) => one.colorscale?.length === 3).map((one) => one.colorscale[1][1])"""
+
+
+def test_zero_in_a_diverging_scale_is_near_the_page_in_both_themes(browser, address):
+    context = browser.new_context(viewport=DESKTOP)
+    context.add_init_script("localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')")
+    page = context.new_page()
+    page.goto(address + "notebooks/10_qwen_multiplication.html")
+    wait_until_drawn(page)
+    opened = page.evaluate(MIDDLES)
+    seen = {}
+    for theme in ("light", "dark"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        page.wait_for_timeout(500)
+        seen[theme] = page.evaluate(MIDDLES)
+    context.close()
+    assert len(opened) > 3
+    assert opened == seen["dark"] == ["#2e2e2e"] * len(opened)
+    assert seen["light"] == ["#f2f2f2"] * len(opened)
+
+
+IN_ONE_PLACE = 'text: "here", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false'
+
 BREAKAGES = {
     "another host": ("</head>", '<script src="https://example.org/a.js"></script></head>', "asks another host"),
     "missing script": ("</head>", '<script src="../_static/none.js"></script></head>', "status 404"),
@@ -163,6 +188,13 @@ BREAKAGES = {
     "undrawn figure": ("Plotly.newPlot(", "Plotly.validate(", "is not drawn"),
     "no alternative": ('role="img" aria-label="', 'data-label="', "has no text for those who can't see it"),
     "raw formula": ("</h1>", "</h1><p>\\(x^2\\)</p>", "raw markup"),
+    "raw directive": ("</h1>", "</h1><p>:class: warning</p>", "raw markup"),
+    "long title": ("window.addlibPaint?.(spec, div.offsetWidth);", "", "is cut off"),
+    "labels in one place": (
+        "await Plotly.newPlot(",
+        f"spec.layout.annotations = [{{{IN_ONE_PLACE}}}, {{{IN_ONE_PLACE}}}]; await Plotly.newPlot(",
+        "'here' lies on 'here'",
+    ),
     "untypeset formula": ("</h1>", '</h1><span class="math tex2jax_ignore">x</span>', "is not typeset"),
     "image without alt": ("</h1>", '</h1><img src="../_static/icon.svg">', "no alt text"),
     "skipped heading": ("</h1>", "</h1><h4>deep</h4>", "skips a level"),
@@ -180,7 +212,7 @@ def test_the_browser_checks_see(breakage, browser: Browser, site, tmp_path):
     assert old in text
     page.write_text(text.replace(old, new), encoding="utf-8")
     with served(tmp_path / "site") as url:
-        faults = browser_faults(browser, url + "notebooks/01_setup.html")
+        faults = browser_faults(browser, url + "notebooks/01_setup.html", patience=10_000)
     assert any(fault in found for found in faults), faults
 
 
