@@ -33,7 +33,8 @@ test: .venv/.installed ## lint, unit tests, notebook regression, the rendered si
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-full: export ADDLIB_TEST := full
-test-full: test ## the same, and the findings of chapters that train for minutes of their own
+test-full: book test ## the same, all findings, something wrong in every chapter, and the pages of the whole book
+	ADDLIB_SITE=_build/html $(BIN)/python -m pytest -n 2 tests/site/test_pages.py -k "not smoke"
 
 sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=..., PROFILE=local, slurm or a folder), resumable
 	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) \
