@@ -39,7 +39,7 @@ def claim_target(claim: str) -> str:
 
 
 def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smoke: bool) -> None:
-    """Append squares and table to the staged claims page; write what the first page includes: count and squares.
+    """Append squares and table to the staged claims page; write what the first page includes: count, and squares.
 
     Args:
         target: the staging folder. records: of the ledger, with the targets that `add_claim_targets` found.
@@ -48,10 +48,10 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
     front = target / "book" / "_generated" / "claims.md"
     front.parent.mkdir(exist_ok=True)
     overview = squares(records, titles)
-    counted = (
-        f"[All claims](claims.md): {score(records)} Each square below is one; it leads to the cell that measures it."
-    )
+    counted = "[All claims](claims.md), by chapter. Each square is one; it leads to the cell that measures it."
     front.write_text(f"{counted}\n\n{overview}\n" if records else "", encoding="utf-8")
+    said = f"**[The claims](claims.md)**: {score(records)}\n" if records else ""
+    front.with_name("score.md").write_text(said, encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()
     page.write_text(f"{text}\n\n{ledger(records, overview, smoke)}\n", encoding="utf-8")
