@@ -40,12 +40,12 @@ sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=..., PR
 	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) \
 	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(RECORD),--record)
 
-bench: .venv/.installed ## speed of training, answering and patching beside plain ways; writes benchmarks/results.json
+bench: .venv/.installed ## speed of training, answering, patching and pages beside plain ways; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py
 	@$(BIN)/python benchmarks/pair_step.py
 	@$(BIN)/python benchmarks/answers.py
 	@$(BIN)/python benchmarks/precision.py
-	@test ! -f _build/html/_static/live/model.js || $(BIN)/python benchmarks/live_page.py
+	@test ! -f _build/html/_static/live/model.js || $(BIN)/python benchmarks/pages.py
 	@$(BIN)/python benchmarks/patching.py --llm --layers 4 12 20 --pairs 4
 
 serve: ## the built site at http://localhost:8000 (PORT=...)

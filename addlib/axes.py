@@ -76,12 +76,14 @@ def axis(log: bool, ends: tuple[float, float] | None, extent: tuple[float, float
 
     Args:
         ends: fixed ends of the axis, in the data's own units on a logarithmic axis too; None: those of the data.
-        extent: what `extent_of` gives; from two decades on, a logarithmic axis is labelled at whole decades only.
+        extent: what `extent_of` gives; from two decades on, a logarithmic axis is labelled at whole decades only,
+            on one decade at 1, 2 and 5.
     """
     settings = dict(range=[_at(end, log) for end in ends] if ends else None)
     if log:
         settings |= dict(type="log", tickformat="~g", minor=dict(ticks="outside", ticklen=2, tickcolor=NEUTRAL))
-        settings["dtick"] = 1 if extent[1] - extent[0] >= 2 else None
+        decades = extent[1] - extent[0]
+        settings["dtick"] = 1 if decades >= 2 else "D2" if decades > 0.7 else None
     return settings
 
 

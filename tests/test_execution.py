@@ -228,6 +228,24 @@ def test_a_failing_chapter_stops_nothing_else_and_the_last_lines_name_its_cell(b
     assert [record["id"] for record in book.results.claims()] == ["01.strides"]
 
 
+def test_chapters_side_by_side_have_one_thread_each_and_large_ones_all(book: Book, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for name in ("01_small", "02_large"):
+        book.chapter(name, f"import os\nopen({str(book.root / name)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])")
+    listed = (book.root / "workflow" / "chapters.yml").read_text(encoding="utf-8")
+    book.write("workflow/chapters.yml", listed.replace('"Is this 02_large?",', '"Is this 02_large?", threads: 2,'))
+    done = book.run("workflow/book.py", "chapters")
+    assert done.status == 0, done.text
+    assert [(book.root / name).read_text() for name in ("01_small", "02_large")] == ["1", "7"]
+
+
+def test_a_number_of_threads_that_means_nothing_is_refused(book: Book) -> None:
+    book.write("workflow/chapters.yml", "01_first: {title: Is it?, threads: 3}\n")
+    done = book.run("workflow/book.py")
+    assert done.status == 2
+    assert "01_first: threads = 3: must be 1 or 2" in done.text
+
+
 def test_a_killed_run_resumes_and_redoes_only_what_was_unfinished(book: Book) -> None:
     """Everything of the run is killed at once, as by a power cut, while the second chapter is in its slow cell."""
     book.chapter("01_first", "print(steps)")

@@ -33,6 +33,7 @@ class Chapter:
     weights: list[str] = field(default_factory=list)
     smoke: dict[str, Any] = field(default_factory=dict)
     nbval: str = "test"
+    threads: int = 1
 
     @property
     def notebook(self) -> Path:
@@ -56,11 +57,13 @@ def chapters() -> dict[str, Chapter]:
         try:
             found[name] = Chapter(name=name, **entry)
         except TypeError as error:
-            raise WorkflowError(f"{path.name}: {name}: {error}; keys are title, weights, smoke, nbval") from error
+            raise WorkflowError(f"{path.name}: {name}: {error}; keys: title, weights, smoke, nbval, threads") from error
         if found[name].nbval not in NBVAL:
             raise WorkflowError(
                 f"{path.name}: {name}: nbval = {found[name].nbval!r}: must be one of {', '.join(NBVAL)}"
             )
+        if found[name].threads not in (1, 2):
+            raise WorkflowError(f"{path.name}: {name}: threads = {found[name].threads!r}: must be 1 or 2")
     return found
 
 
