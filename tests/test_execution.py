@@ -16,6 +16,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import execute
 from cells import COMPARED
 from chapters import ROOT, Results
 from parameters import declared_range
@@ -228,22 +229,30 @@ def test_a_failing_chapter_stops_nothing_else_and_the_last_lines_name_its_cell(b
     assert [record["id"] for record in book.results.claims()] == ["01.strides"]
 
 
-def test_chapters_side_by_side_have_one_thread_each_and_large_ones_all(book: Book, monkeypatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+def test_a_chapter_has_as_many_threads_as_it_can_use(book: Book) -> None:
     for name in ("01_small", "02_large"):
         book.chapter(name, f"import os\nopen({str(book.root / name)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])")
     listed = (book.root / "workflow" / "chapters.yml").read_text(encoding="utf-8")
-    book.write("workflow/chapters.yml", listed.replace('"Is this 02_large?",', '"Is this 02_large?", threads: 2,'))
+    book.write("workflow/chapters.yml", listed.replace('"Is this 02_large?",', '"Is this 02_large?", threads: 999,'))
     done = book.run("workflow/book.py", "chapters")
     assert done.status == 0, done.text
-    assert [(book.root / name).read_text() for name in ("01_small", "02_large")] == ["1", "7"]
+    threads = [int((book.root / name).read_text()) for name in ("01_small", "02_large")]
+    assert threads == [1, len(os.sched_getaffinity(0))]  # all there are
+
+
+def test_claims_that_another_chapter_removes_meanwhile_are_no_fault(tmp_path: Path, monkeypatch) -> None:
+    own, gone = tmp_path / "01.own.json", tmp_path / "02.gone.json"
+    own.write_text('{"chapter": "01_first"}')
+    monkeypatch.setattr(Path, "rglob", lambda *_: [gone, own])
+    execute._remove_old_claims(Results(tmp_path), "01_first")
+    assert not own.exists()
 
 
 def test_a_number_of_threads_that_means_nothing_is_refused(book: Book) -> None:
-    book.write("workflow/chapters.yml", "01_first: {title: Is it?, threads: 3}\n")
+    book.write("workflow/chapters.yml", "01_first: {title: One, threads: none}\n")
     done = book.run("workflow/book.py")
     assert done.status == 2
-    assert "01_first: threads = 3: must be 1 or 2" in done.text
+    assert "01_first: threads = 'none': must be a number from 1 on" in done.text
 
 
 def test_a_killed_run_resumes_and_redoes_only_what_was_unfinished(book: Book) -> None:

@@ -62,8 +62,8 @@ def chapters() -> dict[str, Chapter]:
             raise WorkflowError(
                 f"{path.name}: {name}: nbval = {found[name].nbval!r}: must be one of {', '.join(NBVAL)}"
             )
-        if found[name].threads not in (1, 2):
-            raise WorkflowError(f"{path.name}: {name}: threads = {found[name].threads!r}: must be 1 or 2")
+        if not (isinstance(found[name].threads, int) and found[name].threads > 0):
+            raise WorkflowError(f"{path.name}: {name}: threads = {found[name].threads!r}: must be a number from 1 on")
     return found
 
 

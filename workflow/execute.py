@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -176,8 +176,9 @@ def _lock(results: Results, chapter: str) -> Iterator[None]:
 def _remove_old_claims(results: Results, chapter: str) -> None:
     """Claims of an earlier run, which may have had other ids, must not stand beside those of this one."""
     for path in (results.folder / "claims").rglob("*.json"):
-        if f'"chapter": "{chapter}"' in path.read_text(encoding="utf-8"):
-            path.unlink()
+        with suppress(FileNotFoundError):  # of another chapter, which starts at the same time and removes its own
+            if f'"chapter": "{chapter}"' in path.read_text(encoding="utf-8"):
+                path.unlink()
 
 
 def _write_record(results: Results, record: Mapping[str, Any]) -> None:
@@ -223,6 +224,8 @@ def main() -> int:
         return 2
     except OSError as error:  # most often a full disk, to which the run's record can't be written either
         reason = str(error.strerror or error)
+        if error.errno == errno.ENOENT:
+            reason += f": {error.filename}"
         if error.errno == errno.ENOSPC and "free some space" not in reason:
             reason += "; free some space, then run again"
         print(f"error: {options.chapter} stopped: {reason}", file=sys.stderr)
