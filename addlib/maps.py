@@ -43,7 +43,7 @@ def map_grid(
         ValueError: for a z_title without unit, maps of different shapes, infinite values, nothing but NaN, no panel.
     """
     require_units(z_title=z_title)
-    fig, cells = panel_frame(panels, columns, panel_height, title, gap=46, apart=0.09)
+    fig, cells = panel_frame(panels, columns, panel_height, title, gap=58, apart=0.09)
     maps = {heading: as_array(z, heading) for heading, z in panels.items()}
     every = np.stack(list(maps.values())) if len({z.shape for z in maps.values()}) == 1 else np.empty(0)
     if every.ndim != 3 or np.isinf(every).any() or np.isnan(every).all():
