@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -276,6 +277,8 @@ def test_a_killed_run_resumes_and_redoes_only_what_was_unfinished(book: Book) ->
     assert "another run is going on" in second.text
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    with (book.root / ".snakemake" / "book.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the last process of the group is gone
     assert book.results.record("02_second")["status"] == "running"
     assert not book.results.executed("02_second").exists()
     assert not (book.root / "_build" / "html").exists()
