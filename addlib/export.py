@@ -73,6 +73,7 @@ def _browser() -> tuple:
 
     Kaleido's own `start_sync_server` blocks for ever where its browser does not start, hence this loop.
     """
+    from choreographer.channels import ChannelClosedError
     from kaleido import Kaleido
     from kaleido.errors import BrowserFailedError, ChromeNotFoundError
 
@@ -86,7 +87,7 @@ def _browser() -> tuple:
 
     try:
         browser = asyncio.run_coroutine_threadsafe(start(), loop).result(START_TIMEOUT)
-    except (ChromeNotFoundError, BrowserFailedError, NoAnswer) as error:
+    except (ChromeNotFoundError, BrowserFailedError, ChannelClosedError, NoAnswer) as error:
         loop.call_soon_threadsafe(loop.stop)
         raise NoBrowserError(f"{REMEDY} (reported: {error or type(error).__name__})") from error
 

@@ -32,18 +32,20 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
-# Draws when plotly.js is there, whenever a page loads it, figures in view first, and follows its container's width.
+# Draws when plotly.js is there, whenever a page loads it, the page's first figure and those in view at once, the others
+# when there is time, and follows its container's width.
 # On the book's site a theme script (book/_assets/theme.js) loads plotly.js, chooses colours and breaks long titles.
 DRAW = """
 (() => {
   const div = document.getElementById("%(id)s"), spec = %(spec)s;
   let waits = 0, width = 0, queued = false;
   const inView = () => div.getBoundingClientRect().top < 1.5 * innerHeight && div.getBoundingClientRect().bottom > 0;
+  const first = () => !location.hash && div === document.querySelector(".plotly-graph-div");
   const draw = async () => {
     if (div.data) return;
     if (!window.Plotly && waits++ < 600) return setTimeout(draw, 50);
     if (!window.Plotly) return div.append("This figure needs plotly.js, which did not load. " + div.ariaLabel);
-    if (!queued && !inView()) return (queued = true), (window.requestIdleCallback ?? setTimeout)(draw);
+    if (!queued && !first() && !inView()) return (queued = true), (window.requestIdleCallback ?? setTimeout)(draw);
     if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
     window.addlibPaint?.(spec, div.offsetWidth);
     await Plotly.newPlot(div, spec);
