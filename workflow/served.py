@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,14 @@ def served(folder: Path) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             """Keep requests out of the terminal."""
 
+    class Patient(http.server.ThreadingHTTPServer):
+        def handle_error(self, *arguments: object) -> None:
+            """A browser that leaves a page before all of it came is no fault."""
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(*arguments)
+
     handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Patient(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/"
