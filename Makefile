@@ -62,7 +62,7 @@ clean: ## remove the site and all results; trained weights and the environment s
 	rm -rf _build results .snakemake
 
 # torch comes first and alone, so that nothing else can choose another one.
-.venv/.installed: requirements.txt pyproject.toml
+.venv/.installed: requirements.txt pyproject.toml workflow/npm_files.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv || { \

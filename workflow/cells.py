@@ -7,6 +7,9 @@ from nbformat import NotebookNode
 COMPARED = "nbval-check-output"
 """Tag of the cells whose stored output the regression check compares."""
 
+PLOTLY = "application/vnd.plotly.v1+json"
+"""The MIME type of a plotly figure."""
+
 ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 
 
@@ -32,3 +35,10 @@ def first_line(source: str) -> str:
     """The first line that is neither empty nor a comment."""
     lines = (line.strip() for line in source.splitlines())
     return next((line for line in lines if line and not line.startswith("#")), "")
+
+
+def trace_kinds(notebook: NotebookNode) -> set[str]:
+    """The kinds of trace in the notebook's figures: ``scatter``, ``heatmap``, ..."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    figures = [output.data[PLOTLY] for output in outputs if PLOTLY in output.get("data", {})]
+    return {trace.get("type", "scatter") for figure in figures for trace in figure["data"]}

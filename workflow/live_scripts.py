@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from addlib.live_page import read
-from npm_files import FILES, FOLDER, PACKAGE, VERSION
+from npm_files import ONNX_RUNTIME
 
 SCRIPTS, HTML = "_scripts/live", "_assets/live/live.html"
 
@@ -27,10 +27,13 @@ look at, in every digit. It runs on onnxruntime-web {version}.
 """
 
 WITHOUT_MODEL = "The model has not been exported for this page yet. `make book` does it."
-WITHOUT_RUNTIME = f"{PACKAGE} {VERSION}, which runs the model, is not there. `python workflow/npm_files.py` fetches it."
+WITHOUT_RUNTIME = (
+    f"{ONNX_RUNTIME.name} {ONNX_RUNTIME.version}, which runs the model, is not there. "
+    "`python workflow/npm_files.py` fetches it."
+)
 
 
-def write(exported: Path, target: Path, runtime: Path = FOLDER) -> bool:
+def write(exported: Path, target: Path, runtime: Path = ONNX_RUNTIME.folder) -> bool:
     """Write the scripts and the part of the page that needs them, into a staged book; whether it can run.
 
     Args:
@@ -46,7 +49,7 @@ def write(exported: Path, target: Path, runtime: Path = FOLDER) -> bool:
         part.write_text(f"```{{warning}}\n{note}\n```\n", encoding="utf-8")
         return False
     data, page = found
-    library, loader, wasm = (runtime / name for name in FILES)
+    library, loader, wasm = (runtime / Path(name).name for name in ONNX_RUNTIME.files)
     scripts = target / SCRIPTS
     scripts.mkdir(parents=True)
     text = library.read_text(encoding="utf-8").split("//# sourceMappingURL")[0]  # no map is there
@@ -61,7 +64,7 @@ def write(exported: Path, target: Path, runtime: Path = FOLDER) -> bool:
             compared=page["compared"],
             cascades=f"{page['cascades']:,}",
             agreeing=page["agreeing"],
-            version=VERSION,
+            version=ONNX_RUNTIME.version,
         ),
         encoding="utf-8",
     )

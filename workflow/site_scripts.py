@@ -10,9 +10,11 @@ from __future__ import annotations
 import shutil
 import sys
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 
 from addlib.attention_view import circuitsvis_script
+from npm_files import PLOTLY_CARTESIAN
 
 FOLDER = "_scripts"
 
@@ -20,17 +22,31 @@ MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")
 """The MathJax 3.2 component that typesets TeX as HTML, and its fonts."""
 
 
-def write(target: Path) -> Path:
+CARTESIAN = frozenset(
+    {"bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour"}
+    | {"image", "pie", "scatter", "scatterternary", "violin"}
+)
+"""The kinds of trace that `npm_files.PLOTLY_CARTESIAN` draws (its README)."""
+
+
+def write(target: Path, kinds: Collection[str] = CARTESIAN, cartesian: Path = PLOTLY_CARTESIAN.folder) -> Path:
     """Copy plotly.js, circuitsvis and MathJax to ``target/_scripts``; returns that folder.
+
+    Args:
+        target: the staged book.
+        kinds: the kinds of trace in the book's figures; the smaller plotly.js is taken where it draws them all.
+        cartesian: the folder with the smaller plotly.js, if it was fetched.
 
     Raises:
         FileNotFoundError: a package lacks the script, or is not installed; the message names the package.
     """
     from plotly.offline import get_plotlyjs
 
+    smaller = cartesian / PLOTLY_CARTESIAN.files[0]
+    plotly = smaller.read_text("utf-8") if smaller.is_file() and CARTESIAN.issuperset(kinds) else get_plotlyjs()
     folder = target / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    (folder / "plotly.min.js").write_text(plotly, encoding="utf-8")
     (folder / "circuitsvis.js").write_text(circuitsvis_script(), encoding="utf-8")
     # The package's folder has a name that can't be imported; it only carries files.
     mathjax = Path(sysconfig.get_path("purelib")) / "sphinx-mathjax-offline/static/mathjax"

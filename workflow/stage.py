@@ -19,7 +19,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 import live_scripts
 import site_scripts
-from cells import has_tag, last_started
+from cells import has_tag, last_started, trace_kinds
 from chapters import ROOT, Chapter, Results, chapters, shown
 from ledger import add_claim_targets, add_ledger
 from stamp import site_config, stamp
@@ -39,18 +39,19 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
     )
     shutil.copy(ROOT / "_toc.yml", target / "_toc.yml")
     shutil.copytree(ROOT / "book", target / "book")
-    site_scripts.write(target)
     live_scripts.write(results.live, target)
     known = chapters()
     records = [record for record in results.claims(smoke) if record["chapter"] in known]  # some may be no more
     (target / "notebooks").mkdir()
-    incomplete = []
+    incomplete, kinds = [], set()
     for chapter in known.values():
         notebook, complete = chapter_page(chapter, results)
         add_claim_targets(notebook, [record for record in records if record["chapter"] == chapter.name])
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
+        kinds |= trace_kinds(notebook)
         if not complete:
             incomplete.append(chapter.name)
+    site_scripts.write(target, kinds)
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     return incomplete
 

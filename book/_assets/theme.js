@@ -72,7 +72,10 @@
     for (const trace of spec.data) if (middled(trace.colorscale)) trace.colorscale = middled(trace.colorscale);
   };
 
-  const recolourAll = () =>
+  let painted = theme();
+  const recolourAll = () => {
+    if (painted === theme()) return; // the theme's own scripts set the attribute anew when a page opens
+    painted = theme();
     document.querySelectorAll(".addlib-figure .js-plotly-plot").forEach((div) => {
       if (!div._fullLayout) return;
       window.Plotly.relayout(div, inkOf(div._fullLayout));
@@ -81,6 +84,7 @@
         if (scale) window.Plotly.restyle(div, { colorscale: [scale] }, [i]);
       });
     });
+  };
 
   new MutationObserver(recolourAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   document.addEventListener("DOMContentLoaded", () => {

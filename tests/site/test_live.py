@@ -54,7 +54,7 @@ def exported(run, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def site(exported, tmp_path_factory) -> Path:
     """The page alone, without the rest of the book around it."""
-    npm_files.fetch()
+    npm_files.fetch(npm_files.ONNX_RUNTIME)
     stage, site = tmp_path_factory.mktemp("stage"), tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "book" / "_assets", stage / "book" / "_assets")
     assert live_scripts.write(exported, stage)
@@ -334,5 +334,5 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path):
     package = tmp_path / "package.tgz"
     package.write_bytes(b"something else")
     with pytest.raises(ValueError, match="is not the pinned package"):
-        npm_files.fetch(tmp_path / "folder", package.as_uri())
+        npm_files.fetch(npm_files.ONNX_RUNTIME, tmp_path / "folder", package.as_uri())
     assert not (tmp_path / "folder").exists()
