@@ -43,9 +43,9 @@ def test_stored_outputs_are_what_a_new_run_gives(name: str, tmp_path: Path) -> N
 
 PERTURBED = {
     "01_setup": ("task", "pair_sum[:, i] + carry[:, i] >= self.base", "pair_sum[:, i] + carry[:, i] >= self.base - 1"),
-    "02_training": ("task", "return self.ms9 & self.uc1", "return self.ms9"),
+    "02_training": ("runs", "p.copy_(values[name])", "p.copy_(values[name] * ('mlp.out' not in name))"),
     "03_loss_shelves": ("shelves", "-p * np.log(np.where", "-p * np.log2(np.where"),
-    "04_us9_cascades": ("runs", "p.copy_(values[name])", "p.copy_(values[name] * ('mlp.out' not in name))"),
+    "04_us9_cascades": ("sampling", "Fraction(task.base, cells)", "Fraction(task.base - 1, cells)"),
     "05_attention_staircases": ("runs", "p.copy_(values[name])", "p.copy_(values[name] * ('.q.' not in name))"),
     "06_head_ablation": ("ablation", "values = values.mean(0, keepdim=True)", "values = values[:1]"),
     "07_where_and_when": ("variables", "UNDETERMINED * questions.ms9.long()", "0 * questions.ms9.long()"),
