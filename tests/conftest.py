@@ -16,7 +16,7 @@ FLAGS = [
     *("--disable-sync", "--no-first-run"),
 ]
 
-LONGEST = ("test_findings.py", "test_pages.py", "test_execution.py")
+LONGEST = ("test_findings.py", "test_pages.py", "test_perturbations.py", "test_execution.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from chapters import ROOT, Results
+from chapters import ROOT, Chapter, Results
+
+FULL = os.environ.get("ADDLIB_TEST") == "full"
+"""Whether this is `make test-full`."""
 
 OFFLINE = Path(__file__).parent / "offline"
 
@@ -37,3 +40,14 @@ def run_script(*arguments: str | Path, **environment: str) -> subprocess.Complet
 def offline() -> dict[str, str]:
     """Environment of a process for which, and for whose kernels, there is no network: see offline/sitecustomize.py."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))}
+
+
+def nbval(chapter: Chapter, results: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the committed notebook anew and compare the outputs of its compared cells."""
+    environment.setdefault("ADDLIB_CACHE", os.environ.get("ADDLIB_CACHE", str(ROOT / "weights")))
+    return run_script(
+        *("-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=3600", "--timeout=0"),
+        *("-p", "no:cacheprovider", chapter.notebook),
+        ADDLIB_RESULTS=str(results),
+        **environment,
+    )

@@ -25,9 +25,8 @@ from packaging.requirements import Requirement
 
 import stamp
 from chapters import ROOT, chapters
+from runs import FULL
 from test_execution import Book
-
-FULL = os.environ.get("ADDLIB_TEST") == "full"
 
 CHAPTERS = chapters() if FULL else {"01_setup": chapters()["01_setup"]}
 

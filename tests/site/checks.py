@@ -61,7 +61,12 @@ def file_faults(site: Path, page: Path) -> list[str]:
 
 
 def browser_faults(
-    browser: Browser, url: str, theme: str = "light", viewport: dict | None = None, patience: float = PATIENCE_MS
+    browser: Browser,
+    url: str,
+    theme: str = "light",
+    viewport: dict | None = None,
+    patience: float = PATIENCE_MS,
+    tries: int = 12,
 ) -> list[str]:
     """Open one page as a reader would; on a fault keep a picture in ``_build/screenshots``."""
     faults: list[str] = []
@@ -85,7 +90,7 @@ def browser_faults(
     page.on("response", lambda r: faults.append(f"status {r.status}: {r.url}") if r.status >= 400 else None)
     try:
         page.goto(url, timeout=PATIENCE_MS)
-        faults += lasting_faults(page, theme, patience)
+        faults += lasting_faults(page, theme, patience, tries)
         if faults:
             folder = Path("_build/screenshots")
             folder.mkdir(parents=True, exist_ok=True)

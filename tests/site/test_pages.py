@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,8 @@ def address(site):
         yield url
 
 
-@pytest.mark.parametrize(("theme", "viewport"), [("light", DESKTOP), ("dark", DESKTOP), ("light", PHONE)])
+# The light theme on a desktop is seen when the pages are opened from the disk.
+@pytest.mark.parametrize(("theme", "viewport"), [("dark", DESKTOP), ("light", PHONE)])
 def test_every_page_shows_all_it_has(browser, site, pages, address, theme, viewport):
     faults = {
         name: found
@@ -206,13 +206,13 @@ BREAKAGES = {
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_the_browser_checks_see(breakage, browser: Browser, site, tmp_path):
     old, new, fault = BREAKAGES[breakage]
-    shutil.copytree(site, tmp_path / "site", ignore=shutil.ignore_patterns("*.ipynb", "circuitsvis.js"))
-    page = tmp_path / "site" / "notebooks" / "01_setup.html"
-    text = page.read_text(encoding="utf-8")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_static").symlink_to(site / "_static")
+    text = (site / "notebooks" / "01_setup.html").read_text(encoding="utf-8")
     assert old in text
-    page.write_text(text.replace(old, new), encoding="utf-8")
-    with served(tmp_path / "site") as url:
-        faults = browser_faults(browser, url + "notebooks/01_setup.html", patience=10_000)
+    (tmp_path / "notebooks" / "01_setup.html").write_text(text.replace(old, new), encoding="utf-8")
+    with served(tmp_path) as url:
+        faults = browser_faults(browser, url + "notebooks/01_setup.html", patience=5_000, tries=2)
     assert any(fault in found for found in faults), faults
 
 
