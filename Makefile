@@ -36,8 +36,8 @@ test-full: export ADDLIB_TEST := full
 test-full: book test ## the same, all findings, something wrong in every chapter, and the pages of the whole book
 	ADDLIB_SITE=_build/html $(BIN)/python -m pytest -n 2 tests/site/test_pages.py -k "not smoke"
 
-sweep: .venv/.installed ## run chapters over a grid of parameters (SWEEP=..., PROFILE=local, slurm or a folder), resumable
-	@$(BIN)/python workflow/sweep.py $(or $(SWEEP),workflow/sweeps/seeds.yml) \
+sweep: .venv/.installed ## run chapters over a grid of parameters (GRID=..., PROFILE=local, slurm or a folder), resumable
+	@$(BIN)/python workflow/sweep.py $(or $(GRID),workflow/sweeps/seeds.yml) \
 	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(RECORD),--record)
 
 bench: .venv/.installed ## speed of training, answering, patching and pages beside plain ways; writes benchmarks/results.json

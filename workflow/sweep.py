@@ -1,4 +1,4 @@
-"""Runs chapters over a grid of parameters and gathers their claims: `make sweep SWEEP=grid.yml`.
+"""Runs chapters over a grid of parameters and gathers their claims: `make sweep GRID=grid.yml`.
 
     python workflow/sweep.py workflow/sweeps/seeds.yml                  all cells that are not done yet, then the tables
     python workflow/sweep.py workflow/sweeps/seeds.yml --profile slurm  the same on a cluster: workflow/profiles/slurm
@@ -133,7 +133,7 @@ def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
             "values": [float(value) for value in group["value"]],
             "verdicts": list(group["verdict"]),
         }
-    return records.write(name, f"make sweep SWEEP={shown(grid.resolve())}", {"claims": found})
+    return records.write(name, f"make sweep GRID={shown(grid.resolve())}", {"claims": found})
 
 
 def main() -> int:
