@@ -24,7 +24,7 @@ sys.path.append(str(ROOT / "workflow"))
 from browser import find_browser  # noqa: E402
 from served import served  # noqa: E402
 
-LOADS, KEYSTROKES = 3, 60
+LOADS, KEYSTROKES = 7, 60
 
 MARKS = ".cartesianlayer :is(.trace path, .hm image), svg:not(.main-svg) path, canvas"
 FIRST = f"document.querySelector('.addlib-figure')?.querySelector('{MARKS}')"
