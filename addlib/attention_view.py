@@ -37,10 +37,14 @@ STYLE = """
   .addlib-attention [id^="circuits-vis"] h4 { position: static !important; }
   .addlib-attention div:has(> h4) { border-color: #7b7b7b !important; }
   .addlib-attention div[style*="box-shadow"]:has(> h4) { box-shadow: 0 0 4px 3px #7b7b7b !important; }
+  .addlib-attention div[style*="width: initial"] { width: 100% !important; }
   .addlib-attention div:has(> div > div > h4) { flex: 0 0 8.5rem !important; max-width: 33% !important; }
 </style>
 """
-"""Heads' names above their small maps, in the book's colours, and on white in both themes, as circuitsvis draws."""
+"""Heads' names above their small maps, in the book's colours, and on white in both themes, as circuitsvis draws.
+
+The large map fills its place: left to itself it becomes narrower with its window, but never wider again.
+"""
 
 KEY = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 210 18" style="width:210px;display:block" font-size="11">'

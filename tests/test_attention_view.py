@@ -50,6 +50,21 @@ def test_a_saved_view_holds_its_numbers_and_draws_without_a_network(tmp_path, br
     assert {"3+4=07", "4+3=07", "base add", "carry"} <= set(re.split(r"\n+", text))
 
 
+LARGEST = "Math.max(...[...document.querySelectorAll('canvas')].map((map) => map.getBoundingClientRect().width))"
+
+
+def test_the_large_map_follows_the_window_both_ways(tmp_path, browser):
+    page = browser.new_page(viewport={"width": 900, "height": 900})
+    page.goto(save_attention(tmp_path / "view.html", [view()]).as_uri())
+    page.wait_for_function(f"{LARGEST} > 400")
+    wide = page.evaluate(LARGEST)
+    page.set_viewport_size({"width": 320, "height": 700})
+    page.wait_for_function(f"{LARGEST} < 320")
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_function(f"{LARGEST} === {wide}")
+    page.close()
+
+
 def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
     figures = []
     monkeypatch.setattr(attention_view, "display_shown", lambda shown: figures.append(shown.bundle["text/html"]))
