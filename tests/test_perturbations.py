@@ -22,7 +22,7 @@ PERTURBED = {
     "06_head_ablation": ("ablation", "values = values.mean(0, keepdim=True)", "values = values[:1]"),
     "07_where_and_when": ("variables", "UNDETERMINED * questions.ms9.long()", "0 * questions.ms9.long()"),
     "08_toy_addition": ("geometry", "torch.linalg.svd(rows - mean", "torch.linalg.svd(rows"),
-    "09_grokking": ("fourier", "(k[:, None] * a % p).double() / p", "(k[:, None] * a % p).double() / (p + 1)"),
+    "09_grokking": ("progress", "[:, None] - torch.arange(n_outputs or p)", "[:, None] + torch.arange(n_outputs or p)"),
     "10_qwen_multiplication": ("patching", "two[:, 0] - two[:, 1]", "two[:, 0] + two[:, 1]"),
 }
 """In each chapter one thing that is real: a label, a formula, a weight. Module, what it says, and what is wrong."""
