@@ -32,8 +32,8 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
-# Draws when plotly.js is there, whenever a page loads it, the page's first figure and those in view at once, the others
-# when there is time, and follows its container's width.
+# Draws when plotly.js is there, whenever a page loads it: the page's first figure at once, those in view as soon as the
+# page stands at its anchor, the others when there is time; and follows its container's width.
 # On the book's site a theme script (book/_assets/theme.js) loads plotly.js, chooses colours and breaks long titles.
 DRAW = """
 (() => {
@@ -45,6 +45,7 @@ DRAW = """
     if (div.data) return;
     if (!window.Plotly && waits++ < 600) return setTimeout(draw, 50);
     if (!window.Plotly) return div.append("This figure needs plotly.js, which did not load. " + div.ariaLabel);
+    if (document.readyState === "loading" && !first()) return setTimeout(draw, 50);
     if (!queued && !first() && !inView()) return (queued = true), (window.requestIdleCallback ?? setTimeout)(draw);
     if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
     window.addlibPaint?.(spec, div.offsetWidth);
