@@ -40,7 +40,7 @@ DRAW = """
   const div = document.getElementById("%(id)s"), spec = %(spec)s;
   let waits = 0, width = 0, queued = false;
   const inView = () => div.getBoundingClientRect().top < 1.5 * innerHeight && div.getBoundingClientRect().bottom > 0;
-  const first = () => !location.hash && div === document.querySelector(".plotly-graph-div");
+  const first = () => !location.hash && div.closest(".addlib-figure") === document.querySelector(".addlib-figure");
   const draw = async () => {
     if (div.data) return;
     if (!window.Plotly && waits++ < 600) return setTimeout(draw, 50);
