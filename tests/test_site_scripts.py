@@ -11,7 +11,8 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 import npm_files
 import site_scripts
-from cells import PLOTLY, trace_kinds
+from addlib.notebook import PLOTLY_MIME
+from cells import trace_kinds
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_the_smaller_script_is_taken_where_it_draws_all(smaller, tmp_path):
 
 def test_the_kinds_of_trace_are_read_from_the_figures_on_show():
     figure = go.Figure([go.Scatter(y=[1]), go.Bar(y=[1]), go.Scatter3d(x=[1], y=[1], z=[1])])
-    data = {PLOTLY: figure.to_plotly_json(), "text/plain": "figure"}
+    data = {PLOTLY_MIME: figure.to_plotly_json(), "text/plain": "figure"}
     cells = [new_code_cell("1"), new_code_cell("2", outputs=[new_output("display_data", data=data)])]
     assert trace_kinds(new_notebook(cells=cells)) == {"scatter", "bar", "scatter3d"}
     assert trace_kinds(new_notebook()) == set()
