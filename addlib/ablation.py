@@ -1,11 +1,12 @@
 """Take something out of a model and see what breaks: interventions on heads, positions and the MLP.
 
-An ablation replaces an activation by zeros, by its mean over a reference set of questions (position by position), or by
-that of another question of the set: a random one, or a chosen one for each question. The reference set matters: the
-mean over questions without carries says "no carry", and a carry head that is replaced by it goes on telling the truth
-about them. So there is no default set.
+An ablation replaces an activation by zeros, by its mean over a reference set of questions (position
+by position), or by that of another question of the set: a random one, or a chosen one for each
+question. The reference set matters: the mean over questions without carries says "no carry", and a
+carry head that is replaced by it goes on telling the truth about them. So there is no default set.
 
-Everything runs through TransformerLens's hooks, at any hook point that holds (batch, position, …) activations.
+Everything runs through TransformerLens's hooks, at any hook point that holds (batch, position, …)
+activations.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Ablation:
         head: the head, for z and v; None for the others.
         layer: counted from 0.
         positions: token positions; None means all.
-        method: ``"zero"``, ``"mean"``, ``"resample"`` (a random reference question for each question) or ``"swap"``
-            (question i gets the activation of reference question i).
+        method: ``"zero"``, ``"mean"``, ``"resample"`` (a random reference question for each
+            question) or ``"swap"`` (question i gets the activation of reference question i).
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -59,7 +60,9 @@ class Ablation:
 
     def __post_init__(self) -> None:
         if self.component not in COMPONENTS:
-            raise ValueError(f"component = {self.component!r}: must be one of {', '.join(COMPONENTS)}")
+            raise ValueError(
+                f"component = {self.component!r}: must be one of {', '.join(COMPONENTS)}"
+            )
         if self.method not in METHODS:
             raise ValueError(f"method = {self.method!r}: must be one of {', '.join(METHODS)}")
         if (self.component in ("z", "v")) == (self.head is None):
@@ -73,20 +76,25 @@ class Ablation:
 
 
 def hooks(
-    model: TransformerBridge, ablations: Iterable[Ablation], reference: Questions | None = None, seed: int = 0
+    model: TransformerBridge,
+    ablations: Iterable[Ablation],
+    reference: Questions | None = None,
+    seed: int = 0,
 ) -> list[Hook]:
-    """Hooks that carry out the ablations together: ``answer(model, config, questions, hooks=hooks(...))``.
+    """Hooks that carry out the ablations together: ``answer(model, config, questions,
+    hooks=hooks(...))``.
 
-    ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make the hooks anew for each
-    set of questions.
+    ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make the
+    hooks anew for each set of questions.
 
     Args:
-        reference: questions that means and replacements come from; needed unless all ablations are ``"zero"``. For
-            ``"swap"`` as many as there are questions.
+        reference: questions that means and replacements come from; needed unless all ablations are
+            ``"zero"``. For ``"swap"`` as many as there are questions.
         seed: of the draws of ``"resample"``.
 
     Raises:
-        ValueError: a layer, head or position that the model lacks, or a reference set that is empty or missing.
+        ValueError: a layer, head or position that the model lacks, or a reference set that is empty
+            or missing.
     """
     return [(one.hook_name, _replacement(model, one, reference, seed)) for one in ablations]
 
@@ -110,7 +118,9 @@ def _replacement(
         values = activations(model, one.hook_name, reference)
         if one.method == "mean":
             values = values.mean(0, keepdim=True)
-    where = (slice(None), torch.tensor(positions, dtype=torch.int64)) + (() if one.head is None else (one.head,))
+    where = (slice(None), torch.tensor(positions, dtype=torch.int64)) + (
+        () if one.head is None else (one.head,)
+    )
     generator, done = torch.Generator().manual_seed(seed), 0
 
     def hook(value: Tensor, **_: object) -> Tensor:
@@ -123,7 +133,10 @@ def _replacement(
             new = values[torch.randint(len(values), (len(value),), generator=generator)][where]
         else:
             if done + len(value) > len(values):
-                raise ValueError(f"swap: {done + len(value)} questions, but only {len(values)} reference questions")
+                raise ValueError(
+                    f"swap: {done + len(value)} questions, but only {len(values)} reference "
+                    f"questions"
+                )
             new = values[done : done + len(value)][where]
             done += len(value)
         value = value.clone()

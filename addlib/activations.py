@@ -52,7 +52,9 @@ def _collect(
     parts: dict[str, list[Tensor]] = {name: [] for name in hook_names}
 
     def collect_batch(rows: slice) -> None:
-        _, cache = model.run_with_cache(questions.tokens[rows].to(device), names_filter=list(hook_names))
+        _, cache = model.run_with_cache(
+            questions.tokens[rows].to(device), names_filter=list(hook_names)
+        )
         kept = {name: keep(name, cache[name]).cpu() for name in hook_names}
         for name, values in parts.items():
             values.append(kept[name])

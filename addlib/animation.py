@@ -39,8 +39,10 @@ def heat_map_film(
     """An animated `addlib.figures.heat_map`: one scale for all frames; NaN cells stay empty.
 
     Args:
-        frames: values. names: of the frames, as the slider shows them. x, y: names of the columns and of the rows.
-        x_title, y_title: what the names are. z_title: the quantity with its unit, ``"probability (share)"``.
+        frames: values. names: of the frames, as the slider shows them. x, y: names of the columns
+            and of the rows.
+        x_title, y_title: what the names are. z_title: the quantity with its unit, ``"probability
+            (share)"``.
         slider_title: what the frames' names are, ``"training step (count)"``.
         diverging: blue, white, orange around 0 instead of dark to bright.
         z_range: values of the scale's ends; default those of all frames (symmetric when diverging).
@@ -48,16 +50,20 @@ def heat_map_film(
         first: the frame that is seen before anything is played. height: CSS pixels.
 
     Raises:
-        ValueError: for names that do not fit the frames, infinite values, a title without unit, no such first frame, or
-            more numbers than a page should hold.
+        ValueError: for names that do not fit the frames, infinite values, a title without unit, no
+            such first frame, or more numbers than a page should hold.
     """
     frames = as_array(frames, "frames")
     if frames.shape != (len(names), len(y), len(x)) or frames.size == 0:
         raise ValueError(
-            f"frames has shape {frames.shape}, its names make ({len(names)}, {len(y)}, {len(x)}): frames, rows, columns"
+            f"frames has shape {frames.shape}, its names make ({len(names)}, {len(y)}, {len(x)}): "
+            f"frames, rows, columns"
         )
     if frames.size > MOST_NUMBERS:
-        raise ValueError(f"frames holds {frames.size:,} numbers: a page takes {MOST_NUMBERS:,}; leave out some frames")
+        raise ValueError(
+            f"frames holds {frames.size:,} numbers: a page takes {MOST_NUMBERS:,}; leave out some "
+            f"frames"
+        )
     if len({str(name) for name in names}) != len(names):
         raise ValueError(f"names = {list(names)}: each frame needs a name of its own")
     if not 0 <= first < len(frames):
@@ -65,7 +71,9 @@ def heat_map_film(
     if np.isinf(frames).any() or np.isnan(frames).all():
         raise ValueError("frames must hold a finite value, and no infinite one")
     require_units(slider_title=slider_title)
-    stored = [np.round(frame, decimals).tolist() for frame in frames]  # plain numbers: short, and any player reads them
+    stored = [
+        np.round(frame, decimals).tolist() for frame in frames
+    ]  # plain numbers: short, and any player reads them
     fig = heat_map(
         np.where(np.isnan(frames[first]).all(), 0.0, frames[first]),
         x,
@@ -90,13 +98,21 @@ def heat_map_film(
 
 
 def with_player(
-    fig: go.Figure, frames: Mapping[str, dict[str, Any]], *, first: int, slider_title: str, frame_ms: int
+    fig: go.Figure,
+    frames: Mapping[str, dict[str, Any]],
+    *,
+    first: int,
+    slider_title: str,
+    frame_ms: int,
 ) -> go.Figure:
-    """The figure with a slider and a play button that change its first trace; returned for chaining.
+    """The figure with a slider and a play button that change its first trace; returned for
+    chaining.
 
     Args:
-        frames: name of each moment → what its trace is then, with the trace's ``type``. first: the moment shown now.
-        slider_title: what the names are, with the unit in parentheses. frame_ms: milliseconds per frame when played.
+        frames: name of each moment → what its trace is then, with the trace's ``type``. first: the
+            moment shown now.
+        slider_title: what the names are, with the unit in parentheses. frame_ms: milliseconds per
+            frame when played.
     """
     fig.frames = [go.Frame(name=name, data=[trace], traces=[0]) for name, trace in frames.items()]
     at_once = dict(mode="immediate", transition=dict(duration=0))

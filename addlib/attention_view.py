@@ -1,8 +1,10 @@
-"""Interactive attention views, drawn by circuitsvis's script: on a page of the book, in a notebook, in a file.
+"""Interactive attention views, drawn by circuitsvis's script: on a page of the book, in a notebook,
+in a file.
 
-circuitsvis's own Python side asks the network whether it is there and then loads its script from another host, and
-without a network it writes the whole script (1.3 MB) into every view. Its package brings the script along, so the views
-here take it from there: the book's pages load one copy, notebooks and files carry it once in each figure.
+circuitsvis's own Python side asks the network whether it is there and then loads its script from
+another host, and without a network it writes the whole script (1.3 MB) into every view. Its package
+brings the script along, so the views here take it from there: the book's pages load one copy,
+notebooks and files carry it once in each figure.
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ STYLE = """
   .addlib-attention div:has(> div > div > h4) { flex: 0 0 8.5rem !important; max-width: 33% !important; }
 </style>
 """
-"""Heads' names above their small maps, in the book's colours, and on white in both themes, as circuitsvis draws.
+"""Heads' names above their small maps, in the book's colours, and on white in both themes, as
+circuitsvis draws.
 
-The large map fills its place: left to itself it becomes narrower with its window, but never wider again.
+The large map fills its place: left to itself it becomes narrower with its window, but never wider
+again.
 """
 
 KEY = (
@@ -54,7 +58,8 @@ KEY = (
     '<text x="194" y="13" fill="#1f1f1f">1</text></svg>'
 )
 
-# Draws as soon as the script is there, whoever loads it; a page of the book does (book/_assets/theme.js).
+# Draws as soon as the script is there, whoever loads it; a page of the book does
+# (book/_assets/theme.js).
 DRAW = """
 (() => {
   const views = %s;
@@ -84,7 +89,8 @@ class AttentionView:
         pattern: attention of each head from each position (rows) to each position.
 
     Raises:
-        ValueError: the pattern's shape does not fit the names, or it holds something that is no share.
+        ValueError: the pattern's shape does not fit the names, or it holds something that is no
+            share.
     """
 
     heading: str
@@ -95,7 +101,9 @@ class AttentionView:
     def __post_init__(self) -> None:
         expected = (len(self.heads), len(self.tokens), len(self.tokens))
         if tuple(self.pattern.shape) != expected or 0 in expected:
-            raise ValueError(f"pattern has shape {tuple(self.pattern.shape)}: its names make {expected}")
+            raise ValueError(
+                f"pattern has shape {tuple(self.pattern.shape)}: its names make {expected}"
+            )
         if not ((self.pattern >= 0) & (self.pattern <= 1 + 1e-4)).all():
             raise ValueError("pattern holds values outside [0, 1], or NaN: attention is a share")
 
@@ -113,14 +121,17 @@ class AttentionView:
         }
 
 
-def show_attention(views: Sequence[AttentionView], *, number: str, name: str, caption: str, alt: str) -> None:
+def show_attention(
+    views: Sequence[AttentionView], *, number: str, name: str, caption: str, alt: str
+) -> None:
     """Show views as one numbered, captioned figure; the first is open, the others unfold.
 
-    On a page of the book (run by ``workflow/execute.py``, which sets ``ADDLIB_RESULTS``) the page brings the script;
-    elsewhere the figure carries it.
+    On a page of the book (run by ``workflow/execute.py``, which sets ``ADDLIB_RESULTS``) the page
+    brings the script; elsewhere the figure carries it.
 
     Raises:
-        ValueError: no view; also as `addlib.notebook.show`. FileNotFoundError: circuitsvis is not installed.
+        ValueError: no view; also as `addlib.notebook.show`. FileNotFoundError: circuitsvis is not
+            installed.
     """
     script = "" if "ADDLIB_RESULTS" in os.environ else _script_tag()
     picture = f'<div role="group" aria-label="{html.escape(alt)}">{_views(views, name)}</div>'
@@ -129,11 +140,15 @@ def show_attention(views: Sequence[AttentionView], *, number: str, name: str, ca
     display_shown(Shown(f"Figure {number}: {caption}", {"text/html": page}))
 
 
-def save_attention(path: str | Path, views: Sequence[AttentionView], title: str = "Attention") -> Path:
-    """Write views as one HTML file that needs nothing else: no server, no network. Returns its path.
+def save_attention(
+    path: str | Path, views: Sequence[AttentionView], title: str = "Attention"
+) -> Path:
+    """Write views as one HTML file that needs nothing else: no server, no network. Returns its
+    path.
 
     Raises:
-        ValueError: no view, or another ending than ``.html``. FileNotFoundError: circuitsvis is not installed.
+        ValueError: no view, or another ending than ``.html``. FileNotFoundError: circuitsvis is not
+            installed.
     """
     path = Path(path)
     if path.suffix != ".html":
@@ -160,22 +175,27 @@ def _views(views: Sequence[AttentionView], name: str) -> str:
         for i, view in enumerate(views)
     )
     # "<" could end the script element
-    props = json.dumps({key: view.props for key, view in zip(ids, views, strict=True)}).replace("<", "\\u003c")
+    props = json.dumps({key: view.props for key, view in zip(ids, views, strict=True)}).replace(
+        "<", "\\u003c"
+    )
     rules = "".join(
         f"#{key} div:has(> div > div > h4):nth-child({i}) h4 {{ background: {colour} !important; }}"
         for key, view in zip(ids, views, strict=True)
         for i, colour in enumerate(line_colours(list(view.heads)).values(), 1)
     )
     key = KEY % (name, name)
-    return (
-        f'{STYLE}<style>{rules}</style><div class="addlib-attention">{key}{places}</div><script>{DRAW % props}</script>'
-    )
+    body = f'<div class="addlib-attention">{key}{places}</div>'
+    return f"{STYLE}<style>{rules}</style>{body}<script>{DRAW % props}</script>"
 
 
 def circuitsvis_script() -> str:
     """circuitsvis's script, as its package brings it; FileNotFoundError where it is not installed."""
     found = importlib.util.find_spec("circuitsvis")
-    path = Path(found.origin).parent / "dist/cdn/iife.js" if found and found.origin else Path("circuitsvis")
+    path = (
+        Path(found.origin).parent / "dist/cdn/iife.js"
+        if found and found.origin
+        else Path("circuitsvis")
+    )
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: pip install circuitsvis")
     # a browser's tools would look for the map beside the page

@@ -1,12 +1,13 @@
-"""Direct logit attribution: what each head, neuron and embedding itself writes towards one digit and against another.
+"""Direct logit attribution: what each head, neuron and embedding itself writes towards one digit
+and against another.
 
-The residual stream is a sum of what the components write, and the unembedding is linear. So a difference of two logits
-is a sum over components, once the final LayerNorm's divisor is taken as given (Elhage et al. 2021). What a component
-makes *later* components do is not in it.
+The residual stream is a sum of what the components write, and the unembedding is linear. So a
+difference of two logits is a sum over components, once the final LayerNorm's divisor is taken as
+given (Elhage et al. 2021). What a component makes *later* components do is not in it.
 
-The arithmetic is TransformerLens's own, `transformer_lens.tools.analysis.direct_logit_attribution`. It wants the gain
-and bias of LayerNorm folded into the matrices that follow, and refuses a model where they are not: :func:`folded` makes
-such a copy.
+The arithmetic is TransformerLens's own, `transformer_lens.tools.analysis.direct_logit_attribution`.
+It wants the gain and bias of LayerNorm folded into the matrices that follow, and refuses a model
+where they are not: :func:`folded` makes such a copy.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Logit differences, right digit minus wrong one, and their parts. Units: logits, which are nats."""
+    """Logit differences, right digit minus wrong one, and their parts. Units: logits, which are
+    nats.
+    """
 
-    labels: list[str]  # "L0H0" …, "embed", "pos_embed", "0_mlp_out" …, "attention bias", "unembedding bias"
+    labels: list[
+        str
+    ]  # "L0H0" …, "embed", "pos_embed", "0_mlp_out" …, "attention bias", "unembedding bias"
     parts: Float[Tensor, "component batch n_answer"]
     difference: Float[Tensor, "batch n_answer"]  # of the logits that an ordinary forward gives
 
@@ -45,10 +50,12 @@ class Attribution:
 
 
 def folded(model: TransformerBridge) -> TransformerBridge:
-    """A copy with the same log-probabilities whose LayerNorms have no gain and no bias of their own.
+    """A copy with the same log-probabilities whose LayerNorms have no gain and no bias of their
+    own.
 
-    TransformerLens's compatibility mode folds them into the next matrices and centres what is written to the residual
-    stream; biases of the values move to the attention's output bias. The model itself stays as it is.
+    TransformerLens's compatibility mode folds them into the next matrices and centres what is
+    written to the residual stream; biases of the values move to the attention's output bias. The
+    model itself stays as it is.
     """
     twin = copy.deepcopy(model).eval()
     twin.enable_compatibility_mode()
@@ -56,7 +63,9 @@ def folded(model: TransformerBridge) -> TransformerBridge:
 
 
 @torch.no_grad()
-def attribute(twin: TransformerBridge, questions: Questions, wrong: Int[Tensor, "batch n_answer"]) -> Attribution:
+def attribute(
+    twin: TransformerBridge, questions: Questions, wrong: Int[Tensor, "batch n_answer"]
+) -> Attribution:
     """Split the logit difference between the right digit and a wrong one, for every answer digit.
 
     Args:
@@ -86,17 +95,26 @@ def attribute(twin: TransformerBridge, questions: Questions, wrong: Int[Tensor, 
     bias = parts[attention].sum(0) - parts[: twin.cfg.n_layers * twin.cfg.n_heads].sum(0)
     constant = twin.b_U[right] - twin.b_U[other]
     parts = torch.cat([parts[~attention], bias[None], constant[None]])
-    labels = [name for name in labels if not name.endswith("attn_out")] + ["attention bias", "unembedding bias"]
+    labels = [name for name in labels if not name.endswith("attn_out")] + [
+        "attention bias",
+        "unembedding bias",
+    ]
     logits = answer_logits(twin, questions.task, questions.tokens.to(twin.W_U.device)).cpu()
-    difference = (logits.gather(-1, questions.answer[..., None]) - logits.gather(-1, wrong[..., None]))[..., 0]
+    difference = (
+        logits.gather(-1, questions.answer[..., None]) - logits.gather(-1, wrong[..., None])
+    )[..., 0]
     return Attribution(labels, questions.task.by_column(parts.cpu(), -1), difference)
 
 
 @torch.no_grad()
 def attribute_neurons(
-    twin: TransformerBridge, questions: Questions, wrong: Int[Tensor, "batch n_answer"], layer: int = 0
+    twin: TransformerBridge,
+    questions: Questions,
+    wrong: Int[Tensor, "batch n_answer"],
+    layer: int = 0,
 ) -> Float[Tensor, "d_mlp batch n_answer"]:
-    """What each MLP neuron of a layer adds to those logit differences; without the MLP's output bias.
+    """What each MLP neuron of a layer adds to those logit differences; without the MLP's output
+    bias.
 
     Raises:
         ValueError: as :func:`attribute`.
@@ -104,16 +122,22 @@ def attribute_neurons(
     right, other, (start, stop) = _in_reading_order(questions, wrong)
     names = [f"blocks.{layer}.mlp.hook_post", "ln_final.hook_scale"]
     _, cache = twin.run_with_cache(questions.tokens.to(twin.W_U.device), names_filter=names)
-    active = cache[names[0]][:, start:stop] / cache[names[1]][:, start:stop]  # (batch, n_answer, d_mlp)
+    active = (
+        cache[names[0]][:, start:stop] / cache[names[1]][:, start:stop]
+    )  # (batch, n_answer, d_mlp)
     written = (twin.blocks[layer].mlp.W_out @ twin.W_U).T  # (d_vocab, d_mlp)
     parts = active * (written[right] - written[other])
     return questions.task.by_column(parts.movedim(-1, 0).cpu(), -1)
 
 
-def _in_reading_order(questions: Questions, wrong: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+def _in_reading_order(
+    questions: Questions, wrong: Tensor
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Right and wrong digits in the order of the answer positions, and these positions."""
     if wrong.shape != questions.answer.shape:
-        raise ValueError(f"wrong has shape {tuple(wrong.shape)}: must be {tuple(questions.answer.shape)}")
+        raise ValueError(
+            f"wrong has shape {tuple(wrong.shape)}: must be {tuple(questions.answer.shape)}"
+        )
     where = questions.task.answer_positions
     order = questions.task.answer_columns
     return questions.answer[:, order], wrong[:, order], (where.start, where.stop)

@@ -19,7 +19,8 @@ def check_whole(config: Any, least: Mapping[str, int]) -> None:
 
 
 def check_within(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a configuration with a named field outside its range; ``lr`` excludes the lower end, a beta the upper one.
+    """Refuse a configuration with a named field outside its range; ``lr`` excludes the lower end, a
+    beta the upper one.
 
     Raises:
         ValueError: naming the field, its value and the allowed range.
@@ -27,7 +28,9 @@ def check_within(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         open_low, open_high = name == "lr", name.startswith("beta")
-        inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+        inside = (low < value if open_low else low <= value) and (
+            value < high if open_high else value <= high
+        )
         if not inside:
             interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
             raise ValueError(f"{name} = {value!r}: must be in {interval}")

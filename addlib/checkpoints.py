@@ -1,7 +1,9 @@
-"""Files of trained runs: named by content, written whole or not at all, locked, and refused when damaged or foreign.
+"""Files of trained runs: named by content, written whole or not at all, locked, and refused when
+damaged or foreign.
 
-A run lives in ``<cache>/<name>-<key>/``, where the key is a hash of everything that determines its weights. Every file
-is safetensors (never pickle) and carries the key and a digest of its tensors, so that each can be checked on its own.
+A run lives in ``<cache>/<name>-<key>/``, where the key is a hash of everything that determines its
+weights. Every file is safetensors (never pickle) and carries the key and a digest of its tensors,
+so that each can be checked on its own.
 """
 
 from __future__ import annotations
@@ -31,11 +33,17 @@ class CheckpointError(RuntimeError):
 
 def cache_dir() -> Path:
     """Where trained runs live: the environment variable ``ADDLIB_CACHE``, or ``~/.cache/addlib``."""
-    return Path(os.environ.get("ADDLIB_CACHE") or Path.home() / ".cache" / "addlib").expanduser().resolve()
+    return (
+        Path(os.environ.get("ADDLIB_CACHE") or Path.home() / ".cache" / "addlib")
+        .expanduser()
+        .resolve()
+    )
 
 
 def key_of(description: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that identify a description (plain JSON values), independent of the order of keys."""
+    """Twelve hexadecimal digits that identify a description (plain JSON values), independent of the
+    order of keys.
+    """
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -106,18 +114,24 @@ class RunFolder:
         if marks.get("format") != FORMAT:
             raise self._refuse(file, "was not written by addlib")
         if marks.get("key") != self.key:
-            raise self._refuse(file, f"belongs to another run (key {marks.get('key')}, expected {self.key})")
+            raise self._refuse(
+                file, f"belongs to another run (key {marks.get('key')}, expected {self.key})"
+            )
         if marks.get("sha256") != _digest(tensors):
             raise self._refuse(file, "was altered after it was written (its checksum differs)")
         if like is not None and (
-            {n: (t.shape, t.dtype) for n, t in tensors.items()} != {n: (t.shape, t.dtype) for n, t in like.items()}
+            {n: (t.shape, t.dtype) for n, t in tensors.items()}
+            != {n: (t.shape, t.dtype) for n, t in like.items()}
         ):
-            raise self._refuse(file, "holds tensors of other names, shapes or types than this model's")
+            raise self._refuse(
+                file, "holds tensors of other names, shapes or types than this model's"
+            )
         return tensors
 
     def _refuse(self, file: str, fault: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.path / file} {fault}. Nothing was loaded. Delete the folder {self.path} and run again to retrain."
+            f"{self.path / file} {fault}. Nothing was loaded. Delete the folder {self.path} and "
+            f"run again to retrain."
         )
 
     def write_record(self, record: Mapping[str, Any]) -> None:

@@ -1,7 +1,9 @@
-"""The ledger of claims: a threshold fixed before the run, a measured value, and the verdict that follows from both.
+"""The ledger of claims: a threshold fixed before the run, a measured value, and the verdict that
+follows from both.
 
-A notebook declares each claim and hands it the measured value; every claim becomes one file under ``claims/``.
-``python -m addlib.claims collect`` checks the files, gathers them into ``claims.json`` and prints the score.
+A notebook declares each claim and hands it the measured value; every claim becomes one file under
+``claims/``. ``python -m addlib.claims collect`` checks the files, gathers them into ``claims.json``
+and prints the score.
 """
 
 from __future__ import annotations
@@ -22,17 +24,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addlib.files import write_whole
-from addlib.thresholds import VERDICTS, AtLeast, AtMost, Between, Threshold, finite, parse_threshold, verdict
+from addlib.thresholds import (
+    VERDICTS,
+    AtLeast,
+    AtMost,
+    Between,
+    Threshold,
+    finite,
+    parse_threshold,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AtLeast", "AtMost", "Between", "Claim", "collect", "results_dir", "revision", "table", "verdict"]
+__all__ = [
+    "AtLeast",
+    "AtMost",
+    "Between",
+    "Claim",
+    "collect",
+    "results_dir",
+    "revision",
+    "table",
+    "verdict",
+]
 
 Record = dict[str, Any]
 
-TEXTS = ("id", "chapter", "statement", "source", "metric", "threshold", "verdict", "device", "revision")
-"""Keys of a record that hold a text, never an empty one; beside them stand value, ci and n_seeds."""
+TEXTS = (
+    "id",
+    "chapter",
+    "statement",
+    "source",
+    "metric",
+    "threshold",
+    "verdict",
+    "device",
+    "revision",
+)
+"""Keys of a record that hold a text, never an empty one; beside them stand value, ci and n_seeds.
+"""
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -51,7 +83,8 @@ class Claim:
         threshold: the values that bear it out, fixed before the run.
 
     Raises:
-        ValueError: for an empty text, an id of another form, or an id that belongs to another chapter.
+        ValueError: for an empty text, an id of another form, or an id that belongs to another
+            chapter.
     """
 
     id: str
@@ -66,12 +99,19 @@ class Claim:
             text = getattr(self, name)
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"claim {self.id!r}: {name} = {text!r}: must be a text")
-        if not re.fullmatch(r"\d\d\.[a-z0-9][a-z0-9-]*", self.id) or self.chapter[:3] != self.id[:2] + "_":
+        if (
+            not re.fullmatch(r"\d\d\.[a-z0-9][a-z0-9-]*", self.id)
+            or self.chapter[:3] != self.id[:2] + "_"
+        ):
             raise ValueError(
-                f"claim {self.id!r} of {self.chapter!r}: the id must read like '02.final-loss' in '02_training'"
+                f"claim {self.id!r} of {self.chapter!r}: the id must read like '02.final-loss' in "
+                f"'02_training'"
             )
         if not isinstance(self.threshold, Threshold):
-            raise ValueError(f"claim {self.id}: threshold = {self.threshold!r}: must be AtMost, AtLeast or Between")
+            raise ValueError(
+                f"claim {self.id}: threshold = {self.threshold!r}: must be AtMost, AtLeast or "
+                f"Between"
+            )
 
     def measure(
         self,
@@ -83,16 +123,19 @@ class Claim:
     ) -> Record:
         """Write the claim's record, whole or not at all, and return it.
 
-        Runs with smoke parameters (``ADDLIB_SMOKE=1``) write to ``claims/smoke/``, out of the way of real ones.
+        Runs with smoke parameters (``ADDLIB_SMOKE=1``) write to ``claims/smoke/``, out of the way
+        of real ones.
 
         Args:
             value: the measured value, in the metric's unit.
-            ci: ends of its interval (95 % unless the metric says otherwise); it must hold the value.
+            ci: ends of its interval (95 % unless the metric says otherwise); it must hold the
+                value.
             n_seeds: training seeds behind the value.
             device: where it was measured. seed: the seed where there is just one.
 
         Raises:
-            ValueError: for a value or an interval that is not finite, or an interval without the value.
+            ValueError: for a value or an interval that is not finite, or an interval without the
+                value.
         """
         value, ci = finite(f"claim {self.id}: value", value), _interval(f"claim {self.id}", ci)
         smoke = os.environ.get("ADDLIB_SMOKE") == "1"
@@ -121,20 +164,29 @@ class Claim:
 
 
 def table(records: Sequence[Record], digits: int = 2) -> pd.DataFrame:
-    """One row per claim, in the order of ids: threshold, value to `digits` significant digits, verdict.
+    """One row per claim, in the order of ids: threshold, value to `digits` significant digits,
+    verdict.
 
-    Made for output cells that a regression run compares: no date, no device, no digits that arithmetic may change.
+    Made for output cells that a regression run compares: no date, no device, no digits that
+    arithmetic may change.
 
     Raises:
         ValueError: where an id occurs twice, since one record file then overwrote the other.
     """
     import pandas as pd
 
-    twice = [name for name, count in Counter(record["id"] for record in records).items() if count > 1]
+    twice = [
+        name for name, count in Counter(record["id"] for record in records).items() if count > 1
+    ]
     if twice:
         raise ValueError(f"two claims share an id: {', '.join(twice)}")
     rows = [
-        dict(id=r["id"], threshold=r["threshold"], value=f"{r['value']:.{digits}g}", verdict=r["verdict"])
+        dict(
+            id=r["id"],
+            threshold=r["threshold"],
+            value=f"{r['value']:.{digits}g}",
+            verdict=r["verdict"],
+        )
         for r in sorted(records, key=lambda record: record["id"])
     ]
     return pd.DataFrame(rows, columns=["id", "threshold", "value", "verdict"]).set_index("id")
@@ -143,14 +195,15 @@ def table(records: Sequence[Record], digits: int = 2) -> pd.DataFrame:
 def collect(folder: str | Path | None = None) -> list[Record]:
     """Gather ``claims/*.json`` of a results folder into its ``claims.json``, in the order of ids.
 
-    Every record is checked: all keys there, numbers finite, the verdict the one that value, interval and threshold
-    give, the file named after the id, no smoke run.
+    Every record is checked: all keys there, numbers finite, the verdict the one that value,
+    interval and threshold give, the file named after the id, no smoke run.
 
     Args:
         folder: the results folder; default `results_dir`.
 
     Raises:
-        ValueError: naming each file that is not such a record, and why; ``claims.json`` then stays as it was.
+        ValueError: naming each file that is not such a record, and why; ``claims.json`` then stays
+            as it was.
     """
     folder = Path(folder) if folder is not None else results_dir()
     records, refused = [], []
@@ -167,7 +220,9 @@ def collect(folder: str | Path | None = None) -> list[Record]:
         records.append(record)
         refused += [f"{path}: {'; '.join(flaws)}"] if flaws else []
     if refused:
-        raise ValueError("\n".join(["refused; delete these files or run their chapters again:", *refused]))
+        raise ValueError(
+            "\n".join(["refused; delete these files or run their chapters again:", *refused])
+        )
     _write(folder / "claims.json", records)
     return records
 
@@ -176,19 +231,28 @@ def collect(folder: str | Path | None = None) -> list[Record]:
 def results_dir() -> Path:
     """Folder of claims and exports: ``ADDLIB_RESULTS``, default ``results``.
 
-    A relative folder lies in the repository where `addlib` runs from a checkout, else in the working directory.
+    A relative folder lies in the repository where `addlib` runs from a checkout, else in the
+    working directory.
     """
     checkout = (PACKAGE.parent / "pyproject.toml").is_file()
-    return (PACKAGE.parent if checkout else Path.cwd()) / os.environ.get("ADDLIB_RESULTS", "results")
+    return (PACKAGE.parent if checkout else Path.cwd()) / os.environ.get(
+        "ADDLIB_RESULTS", "results"
+    )
 
 
 def revision() -> str:
-    """The code's revision: what git calls it, ``-dirty`` where files changed; outside git the version."""
+    """The code's revision: what git calls it, ``-dirty`` where files changed; outside git the
+    version.
+    """
     git = ["git", "-C", str(PACKAGE)]
     try:
         # a package installed inside somebody else's repository must not borrow that one's revision
-        subprocess.run([*git, "ls-files", "--error-unmatch", "claims.py"], check=True, capture_output=True)
-        found = subprocess.run([*git, "describe", "--always", "--dirty"], check=True, capture_output=True, text=True)
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", "claims.py"], check=True, capture_output=True
+        )
+        found = subprocess.run(
+            [*git, "describe", "--always", "--dirty"], check=True, capture_output=True, text=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return f"addlib {_version('addlib')}"
     return found.stdout.strip()
@@ -218,14 +282,19 @@ def _flaws(record: object) -> list[str]:
     if not isinstance(record, dict):
         return ["is not a record"]
     flaws = [f"has no {key!r}" for key in (*TEXTS, "value", "ci", "n_seeds") if key not in record]
-    flaws += [f"{key!r} is not a text" for key in TEXTS if key in record and not _is_text(record[key])]
+    flaws += [
+        f"{key!r} is not a text" for key in TEXTS if key in record and not _is_text(record[key])
+    ]
     if flaws:
         return flaws
     value, ci, n_seeds = record["value"], record["ci"], record["n_seeds"]
     if not _is_number(value):
         return [f"value {value!r} is not a finite number"]
     if ci is not None and not (
-        isinstance(ci, list) and len(ci) == 2 and all(map(_is_number, ci)) and ci[0] <= value <= ci[1]
+        isinstance(ci, list)
+        and len(ci) == 2
+        and all(map(_is_number, ci))
+        and ci[0] <= value <= ci[1]
     ):
         return [f"interval {ci!r} does not hold the value {value!r}"]
     if not isinstance(n_seeds, int) or n_seeds < 1:
@@ -234,7 +303,11 @@ def _flaws(record: object) -> list[str]:
         follows = verdict(value, ci, parse_threshold(record["threshold"]))
     except ValueError as error:
         return [str(error)]
-    return [] if record["verdict"] == follows else [f"verdict {record['verdict']!r} does not follow; {follows!r} does"]
+    return (
+        []
+        if record["verdict"] == follows
+        else [f"verdict {record['verdict']!r} does not follow; {follows!r} does"]
+    )
 
 
 def _is_text(value: object) -> bool:
@@ -251,11 +324,19 @@ def _write(path: Path, content: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: ``collect`` gathers the records and prints the score; the exit status is 1 for a refused record."""
-    parser = argparse.ArgumentParser(prog="python -m addlib.claims", description=__doc__.splitlines()[0])
+    """Command line: ``collect`` gathers the records and prints the score; the exit status is 1 for
+    a refused record.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m addlib.claims", description=__doc__.splitlines()[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    collecting = commands.add_parser("collect", help="check claims/*.json and gather them into claims.json")
-    collecting.add_argument("--results", help="the results folder (default: ADDLIB_RESULTS, else ./results)")
+    collecting = commands.add_parser(
+        "collect", help="check claims/*.json and gather them into claims.json"
+    )
+    collecting.add_argument(
+        "--results", help="the results folder (default: ADDLIB_RESULTS, else ./results)"
+    )
     options = parser.parse_args(arguments)
     try:
         records = collect(options.results)

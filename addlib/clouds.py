@@ -1,4 +1,6 @@
-"""Clouds of points in small multiples: activations on two principal components, coloured by what they should mean."""
+"""Clouds of points in small multiples: activations on two principal components, coloured by what
+they should mean.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def cloud_grid(
     colours: Mapping[str, str] | None = None,
     panel_height: int = 190,
 ) -> go.Figure:
-    """One panel of points per entry, each on axes of its own, one colour and one legend entry per label.
+    """One panel of points per entry, each on axes of its own, one colour and one legend entry per
+    label.
 
     Args:
         panels: panel heading → {label: x and y of its points}.
@@ -32,7 +35,8 @@ def cloud_grid(
         colours: label → colour, where the label's own is not wanted.
 
     Raises:
-        ValueError: for a title without unit, points that are not finite pairs, no panel, or another number of columns.
+        ValueError: for a title without unit, points that are not finite pairs, no panel, or another
+            number of columns.
     """
     require_units(x_title=x_title, y_title=y_title)
     fig, cells = panel_frame(panels, columns, panel_height, title, gap=46, apart=0.09)
@@ -43,7 +47,9 @@ def cloud_grid(
         for label, points in clouds.items():
             points = as_array(points, f"{heading}, {label}")
             if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-                raise ValueError(f"{heading}, {label}: points must be finite pairs, not of shape {points.shape}")
+                raise ValueError(
+                    f"{heading}, {label}: points must be finite pairs, not of shape {points.shape}"
+                )
             cloud = go.Scatter(
                 x=compact(points[:, 0]),
                 y=compact(points[:, 1]),

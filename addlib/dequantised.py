@@ -1,8 +1,10 @@
-"""Quantised GGUF files unpacked to float32 once, and kept as a Hugging Face folder that loads in seconds.
+"""Quantised GGUF files unpacked to float32 once, and kept as a Hugging Face folder that loads in
+seconds.
 
-A model lives in ``<cache>/llm/<name>-<start of the GGUF's SHA-256>/``: ``float32/`` is the unpacked folder, with a
-list of its files' sizes and SHA-256; ``model.gguf`` is there if it was downloaded (:mod:`addlib.shipped`). Folders
-appear whole or not at all, one process makes them while others wait, and what is damaged is removed and made again.
+A model lives in ``<cache>/llm/<name>-<start of the GGUF's SHA-256>/``: ``float32/`` is the unpacked
+folder, with a list of its files' sizes and SHA-256; ``model.gguf`` is there if it was downloaded
+(:mod:`addlib.shipped`). Folders appear whole or not at all, one process makes them while others
+wait, and what is damaged is removed and made again.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then 
 
 
 class WeightsError(RuntimeError):
-    """Weights that are not there or must not be used; the message says what is wrong and what to do."""
+    """Weights that are not there or must not be used; the message says what is wrong and what to
+    do.
+    """
 
 
 def sha256(path: Path) -> str:
@@ -36,7 +40,9 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Without the progress bars of transformers, whose every refresh would become a line of a notebook."""
+    """Without the progress bars of transformers, whose every refresh would become a line of a
+    notebook.
+    """
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -82,7 +88,8 @@ class WeightsFolder:
     def fault(self) -> str | None:
         """What is wrong with the unpacked folder; None if it is as it was made.
 
-        Sizes are compared each time, and contents of files that were touched since they were last found intact.
+        Sizes are compared each time, and contents of files that were touched since they were last
+        found intact.
         """
         list_of_files = self.float32 / "files.json"
         try:
@@ -112,18 +119,23 @@ class WeightsFolder:
             return False
         fault = self.fault()
         if fault:
-            print(f"The unpacked weights of {self.name} are damaged ({fault}): removed, to be made again.", flush=True)
+            print(
+                f"The unpacked weights of {self.name} are damaged ({fault}): removed, to be made "
+                f"again.",
+                flush=True,
+            )
             shutil.rmtree(self.float32)
         return fault is None
 
     def unpack(self, gguf: Path) -> None:
         """Make the unpacked folder from a GGUF file whose hash has been checked.
 
-        Needs about 8 bytes of memory and 4 of disk for each weight, and 1 to 2 minutes for half a billion of them.
+        Needs about 8 bytes of memory and 4 of disk for each weight, and 1 to 2 minutes for half a
+        billion of them.
 
         Raises:
-            WeightsError: the file can't be read as a language model, the ``gguf`` package is missing, or the disk is
-                full; nothing is left behind.
+            WeightsError: the file can't be read as a language model, the ``gguf`` package is
+                missing, or the disk is full; nothing is left behind.
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -135,7 +147,8 @@ class WeightsFolder:
                 there = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
                 tokenizer = AutoTokenizer.from_pretrained(**there)
                 model = AutoModelForCausalLM.from_pretrained(**there, dtype=torch.float32)
-                # What was unpacked is a plain model; with these it would be saved, and loaded, as a quantised one.
+                # What was unpacked is a plain model; with these it would be saved, and loaded, as a
+                # quantised one.
                 model.hf_quantizer = None
                 if hasattr(model.config, "quantization_config"):
                     del model.config.quantization_config
@@ -145,18 +158,29 @@ class WeightsFolder:
             gc.collect()
             files = {file.name: file for file in sorted(temporary.iterdir())}
             listed = {
-                name: {"size": file.stat().st_size, "mtime_ns": file.stat().st_mtime_ns, "sha256": sha256(file)}
+                name: {
+                    "size": file.stat().st_size,
+                    "mtime_ns": file.stat().st_mtime_ns,
+                    "sha256": sha256(file),
+                }
                 for name, file in files.items()
             }
-            record = {"format": FORMAT, "name": self.name, "gguf_sha256": self.gguf_sha256, "files": listed}
+            record = {
+                "format": FORMAT,
+                "name": self.name,
+                "gguf_sha256": self.gguf_sha256,
+                "files": listed,
+            }
             write_whole(temporary / "files.json", json.dumps(record, indent=1).encode(), REMEDY)
             temporary.replace(self.float32)
         except ImportError as error:
             raise WeightsError(f"{error}. Run: pip install gguf") from error
         except Exception as error:
             raise WeightsError(
-                f"{gguf.name} of {self.name} could not be unpacked ({type(error).__name__}: {error}). It must be the "
-                f"GGUF file of a causal language model that transformers knows; if the disk is full, {REMEDY}."
+                f"{gguf.name} of {self.name} could not be unpacked ({type(error).__name__}: "
+                f"{error}). It must be the "
+                f"GGUF file of a causal language model that transformers knows; if the disk is "
+                f"full, {REMEDY}."
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -1,7 +1,9 @@
-"""Curves around the origin: the plane they lie in, the angle at which each point is seen, turning, nearest directions.
+"""Curves around the origin: the plane they lie in, the angle at which each point is seen, turning,
+nearest directions.
 
-A network without biases and normalisation can't tell x from 2x but by the size of its logits: what it answers depends
-on the direction of x alone. So where it reads a quantity, that quantity is an angle.
+A network without biases and normalisation can't tell x from 2x but by the size of its logits: what
+it answers depends on the direction of x alone. So where it reads a quantity, that quantity is an
+angle.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from addlib.geometry import correlation
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane through the origin. Its second axis, "up", is where the rows' mean lies; the first grows with the order.
+    """A plane through the origin. Its second axis, "up", is where the rows' mean lies; the first
+    grows with the order.
 
-    Angles are measured from "up", in radians; they are positive on the side of the rows that come late in the order.
+    Angles are measured from "up", in radians; they are positive on the side of the rows that come
+    late in the order.
     """
 
     axes: Float[Tensor, "2 d"]  # orthonormal
@@ -37,7 +41,9 @@ class Plane:
         return torch.atan2(x, y)
 
     def turned(self, rows: Float[Tensor, "n d"], by: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """The rows, each turned within the plane by an angle (radians); what is outside the plane stays."""
+        """The rows, each turned within the plane by an angle (radians); what is outside the plane
+        stays.
+        """
         x, y = self.points(rows).T
         new = torch.stack([x * by.cos() + y * by.sin(), y * by.cos() - x * by.sin()], 1)
         return rows.double() + (new - torch.stack([x, y], 1)) @ self.axes
@@ -50,10 +56,13 @@ def fit_plane(rows: Float[Tensor, "n d"], order: Float[Tensor, " n"]) -> Plane:
         order: a number for each row (its sum); it fixes the sign of the first axis.
 
     Raises:
-        ValueError: fewer than two rows, another number of orders, or rows on one line through the origin.
+        ValueError: fewer than two rows, another number of orders, or rows on one line through the
+            origin.
     """
     if rows.ndim != 2 or len(rows) < 2 or len(order) != len(rows):
-        raise ValueError(f"rows {tuple(rows.shape)}, {len(order)} orders: must be two or more, and as many")
+        raise ValueError(
+            f"rows {tuple(rows.shape)}, {len(order)} orders: must be two or more, and as many"
+        )
     rows = rows.double()
     _, sizes, directions = torch.linalg.svd(rows, full_matrices=False)
     if len(sizes) < 2 or sizes[1] <= 1e-12 * sizes[0]:
@@ -69,17 +78,20 @@ def fit_plane(rows: Float[Tensor, "n d"], order: Float[Tensor, " n"]) -> Plane:
 
 
 def unwrapped(angles: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Angles (radians) along a path, with whole turns added so that each step is at most half a turn."""
+    """Angles (radians) along a path, with whole turns added so that each step is at most half a
+    turn.
+    """
     steps = angles.double().diff()
     steps = steps - 2 * math.pi * (steps / (2 * math.pi)).round()
     return torch.cat([angles[:1].double(), angles[0] + steps.cumsum(0)])
 
 
 def widest_line_step(n: int) -> float:
-    """The smallest angle between neighbours (radians), at best, of 2n + 1 evenly spaced points on a straight line.
+    """The smallest angle between neighbours (radians), at best, of 2n + 1 evenly spaced points on a
+    straight line.
 
-    Seen from a distance h off the middle of the line, points -n…n lie at atan(s / h), closest at the ends. There the
-    step atan(n / h) - atan((n - 1) / h) is largest for h = √(n (n - 1)).
+    Seen from a distance h off the middle of the line, points -n…n lie at atan(s / h), closest at
+    the ends. There the step atan(n / h) - atan((n - 1) / h) is largest for h = √(n (n - 1)).
 
     Raises:
         ValueError: n below 2.
@@ -90,8 +102,12 @@ def widest_line_step(n: int) -> float:
     return math.atan(n / h) - math.atan((n - 1) / h)
 
 
-def nearest_direction(rows: Float[Tensor, "n d"], references: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
-    """For each row the reference of the largest cosine similarity: nearest in angle, whatever the lengths."""
+def nearest_direction(
+    rows: Float[Tensor, "n d"], references: Float[Tensor, "c d"]
+) -> Int[Tensor, " n"]:
+    """For each row the reference of the largest cosine similarity: nearest in angle, whatever the
+    lengths.
+    """
     return (normalize(rows.double(), dim=1) @ normalize(references.double(), dim=1).T).argmax(1)
 
 

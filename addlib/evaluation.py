@@ -30,8 +30,9 @@ Hook = tuple[str, Callable[..., Tensor]]
 class Answers:
     """A model's answers to a batch of questions, digit by digit, teacher-forced on the true answer.
 
-    A question is right when every digit is the model's most likely one. Writing the answer token by token, always the
-    most likely, is right for exactly the same questions: up to a first mistake both see the same tokens.
+    A question is right when every digit is the model's most likely one. Writing the answer token by
+    token, always the most likely, is right for exactly the same questions: up to a first mistake
+    both see the same tokens.
     """
 
     questions: Questions
@@ -48,7 +49,8 @@ class Answers:
 
 
 READOUT_FROM = 10_000
-"""From this many questions on, one-layer models answer through :class:`addlib.readout.FastReadout`."""
+"""From this many questions on, one-layer models answer through :class:`addlib.readout.FastReadout`.
+"""
 
 
 @torch.no_grad()
@@ -60,20 +62,24 @@ def answer(
     hooks: Sequence[Hook] = (),
     progress: bool = False,
 ) -> Answers:
-    """The model's answers to ``questions``, ``batch_size`` at a time, fewer where a GPU has no memory for so many.
+    """The model's answers to ``questions``, ``batch_size`` at a time, fewer where a GPU has no
+    memory for so many.
 
-    One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on they answer through a shorter
-    one, which is exact for the digits that are not a clear case: see :mod:`addlib.readout`. Answers are the same, mean
-    losses to 1 in 1,000.
+    One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on they
+    answer through a shorter one, which is exact for the digits that are not a clear case: see
+    :mod:`addlib.readout`. Answers are the same, mean losses to 1 in 1,000.
 
-    With TransformerLens ``hooks`` (of :mod:`addlib.ablation`, or your own) the library's own forward runs with them.
+    With TransformerLens ``hooks`` (of :mod:`addlib.ablation`, or your own) the library's own
+    forward runs with them.
 
     Raises:
         ValueError: no questions, or a batch size below 1.
     """
     task, device = questions.task, next(model.parameters()).device
     short = covers(config) and not hooks
-    forward = FastForward(weights(model), config, task) if short else partial(answer_logits, model, task)
+    forward = (
+        FastForward(weights(model), config, task) if short else partial(answer_logits, model, task)
+    )
     many = len(questions) >= READOUT_FROM
     if many and short and not config.attn_only:
         spread = torch.arange(1024) * len(questions) // 1024  # questions may come sorted by kind
@@ -95,18 +101,27 @@ def answer(
 def bootstrap_interval(
     values: Float[Tensor, " sample"], confidence: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean (Efron 1979): how far it moves when the sample is drawn again.
+    """Percentile bootstrap interval of a mean (Efron 1979): how far it moves when the sample is
+    drawn again.
 
     Raises:
         ValueError: an empty sample, or a confidence outside (0, 1).
     """
     if len(values) == 0 or not 0 < confidence < 1:
-        raise ValueError(f"{len(values)} values at confidence = {confidence!r}: must be at least 1, and in (0, 1)")
+        raise ValueError(
+            f"{len(values)} values at confidence = {confidence!r}: must be at least 1, and in (0, "
+            f"1)"
+        )
     generator = torch.Generator().manual_seed(seed)
     means = torch.stack(
-        [values[torch.randint(len(values), (len(values),), generator=generator)].double().mean() for _ in range(draws)]
+        [
+            values[torch.randint(len(values), (len(values),), generator=generator)].double().mean()
+            for _ in range(draws)
+        ]
     )
-    low, high = means.quantile(torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64))
+    low, high = means.quantile(
+        torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    )
     return float(low), float(high)
 
 
@@ -119,7 +134,9 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     from scipy.stats import binomtest
 
     if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} successes in {trials} trials: must be 0 ≤ successes ≤ trials, trials ≥ 1")
+        raise ValueError(
+            f"{successes} successes in {trials} trials: must be 0 ≤ successes ≤ trials, trials ≥ 1"
+        )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence!r}: must be in (0, 1)")
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")

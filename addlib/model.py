@@ -1,4 +1,6 @@
-"""The model: a configuration of the addition transformer, and TransformerLens's native bridge built from it."""
+"""The model: a configuration of the addition transformer, and TransformerLens's native bridge built
+from it.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the transformer. The default is the model of Quirke & Barez (ICLR 2024): one layer, three heads.
+    """Shape of the transformer. The default is the model of Quirke & Barez (ICLR 2024): one layer,
+    three heads.
 
     Args:
         n_layers: 1 or more.
         n_heads: attention heads per layer, at most ``width``.
-        width: upper bound of the residual width; ``d_model`` is its largest multiple of ``n_heads``.
+        width: upper bound of the residual width; ``d_model`` is its largest multiple of
+            ``n_heads``.
         attn_only: True leaves the MLP out.
 
     Raises:
@@ -44,7 +48,9 @@ class ModelConfig:
 
     @property
     def d_model(self) -> int:
-        """Residual width: the largest multiple of ``n_heads`` that is at most ``width`` (3 heads, 512 → 510)."""
+        """Residual width: the largest multiple of ``n_heads`` that is at most ``width`` (3 heads,
+        512 → 510).
+        """
         return self.width - self.width % self.n_heads
 
     @property
@@ -59,7 +65,8 @@ class ModelConfig:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The torch device for ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    """The torch device for ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or
+    ``"cuda:1"``.
 
     Raises:
         ValueError: an unknown name, or a device that this machine lacks.
@@ -71,7 +78,9 @@ def choose_device(device: str = "auto") -> torch.device:
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
         raise ValueError(f"device = {device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if kind == "cuda" and int(index or 0) >= gpus:
-        raise ValueError(f"device = {device!r}: this machine has {gpus} CUDA devices; use 'auto' or 'cpu'")
+        raise ValueError(
+            f"device = {device!r}: this machine has {gpus} CUDA devices; use 'auto' or 'cpu'"
+        )
     return torch.device(device)
 
 
@@ -80,11 +89,15 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def build_model(config: ModelConfig, task: AdditionTask, seed: int, device: str = "cpu") -> TransformerBridge:
-    """A freshly initialised TransformerLens bridge: ReLU, LayerNorm, learned positions, vocabulary B + 2 in and out.
+def build_model(
+    config: ModelConfig, task: AdditionTask, seed: int, device: str = "cpu"
+) -> TransformerBridge:
+    """A freshly initialised TransformerLens bridge: ReLU, LayerNorm, learned positions, vocabulary
+    B + 2 in and out.
 
-    Weights are drawn on the CPU from ``seed`` alone, so they don't depend on the device. TransformerLens 4 scales
-    output projections by 1/√(2 · layers) at initialisation; its version 2, which older write-ups used, did not.
+    Weights are drawn on the CPU from ``seed`` alone, so they don't depend on the device.
+    TransformerLens 4 scales output projections by 1/√(2 · layers) at initialisation; its version 2,
+    which older write-ups used, did not.
     """
     return boot_bridge(
         config,
@@ -98,8 +111,11 @@ def build_model(config: ModelConfig, task: AdditionTask, seed: int, device: str 
     )
 
 
-def boot_bridge(config: Any, task: Any, seed: int, device: str, **settings: Any) -> TransformerBridge:
-    """The native bridge with ReLU and learned positions, of the widths in ``config``, for the tokens of ``task``.
+def boot_bridge(
+    config: Any, task: Any, seed: int, device: str, **settings: Any
+) -> TransformerBridge:
+    """The native bridge with ReLU and learned positions, of the widths in ``config``, for the
+    tokens of ``task``.
 
     Args:
         config: has ``d_model``, ``d_head``, ``d_mlp`` and ``n_heads``.
@@ -131,7 +147,9 @@ def boot_bridge(config: Any, task: Any, seed: int, device: str, **settings: Any)
 
 
 def weights(model: TransformerBridge) -> dict[str, Tensor]:
-    """The live parameters under TransformerLens's names (``"blocks.0.attn.q.weight"``); no copies are made."""
+    """The live parameters under TransformerLens's names (``"blocks.0.attn.q.weight"``); no copies
+    are made.
+    """
     parameters = {id(p) for p in model.parameters()}
     return {name: p for name, p in model.state_dict(keep_vars=True).items() if id(p) in parameters}
 
@@ -139,6 +157,8 @@ def weights(model: TransformerBridge) -> dict[str, Tensor]:
 def answer_logits(
     model: TransformerBridge, task: AdditionTask, tokens: Int[Tensor, "batch n_ctx"]
 ) -> Float[Tensor, "batch n_answer d_vocab"]:
-    """Logits that predict the answer digits, by column (``[:, 0]`` is for A0), from the library's own forward."""
+    """Logits that predict the answer digits, by column (``[:, 0]`` is for A0), from the library's
+    own forward.
+    """
     logits = model(tokens)[:, task.answer_positions.start : task.answer_positions.stop]
     return task.by_column(logits)

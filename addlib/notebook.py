@@ -1,4 +1,6 @@
-"""What a notebook needs at its top, and how it shows things: captioned figures and readings filled from the run."""
+"""What a notebook needs at its top, and how it shows things: captioned figures and readings filled
+from the run.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,10 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
-# Draws when plotly.js is there, whenever a page loads it: the page's first figure at once, those in view as soon as the
-# page stands at its anchor, the others when there is time; and follows its container's width.
-# On the book's site a theme script (book/_assets/theme.js) loads plotly.js, chooses colours and breaks long titles.
+# Draws when plotly.js is there, whenever a page loads it: the page's first figure at once, those in
+# view as soon as the page stands at its anchor, the others when there is time; and follows its
+# container's width. On the book's site a theme script (book/_assets/theme.js) loads plotly.js,
+# chooses colours and breaks long titles.
 DRAW = """
 (() => {
   const div = document.getElementById("%(id)s"), spec = %(spec)s;
@@ -68,10 +71,11 @@ DRAW = """
 
 
 def setup(threads: int | None = None) -> None:
-    """Make figures appear in Jupyter, VS Code, Colab, papermill and the book, and print one line on what runs here.
+    """Make figures appear in Jupyter, VS Code, Colab, papermill and the book, and print one line on
+    what runs here.
 
-    Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's defaults, so that a bare
-    ``fig.show()`` appears too. Safe to call again.
+    Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
+    defaults, so that a bare ``fig.show()`` appears too. Safe to call again.
 
     Args:
         threads: CPU threads for torch, at least 1; None leaves torch's own choice.
@@ -86,8 +90,14 @@ def setup(threads: int | None = None) -> None:
     pio.templates.default = "addlib"
     pio.renderers["addlib"] = Renderer()
     pio.renderers.default = "addlib"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformer_lens"))
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    libraries = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("torch", "transformer_lens")
+    )
     print(f"addlib {sys.modules['addlib'].__version__} on {device}; {libraries}")
 
 
@@ -104,12 +114,16 @@ def in_colab() -> bool:
 # ------------------------------------------------------------------------- figures
 @dataclass(frozen=True)
 class Shown:
-    """Something on display: its representations by MIME type, and a plain text that is the same in every run."""
+    """Something on display: its representations by MIME type, and a plain text that is the same in
+    every run.
+    """
 
     text: str
     bundle: dict[str, object]
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, object]:
         return self.bundle | {"text/plain": self.text}
 
     def __repr__(self) -> str:
@@ -117,7 +131,9 @@ class Shown:
 
 
 class Renderer(MimetypeRenderer):
-    """Plotly's way to show a bare figure, the book's way; the page's id comes from the figure's content."""
+    """Plotly's way to show a bare figure, the book's way; the page's id comes from the figure's
+    content.
+    """
 
     def to_mimebundle(self, fig_dict: dict) -> dict[str, object]:
         """Representations of the figure by MIME type."""
@@ -129,32 +145,37 @@ class Renderer(MimetypeRenderer):
 def show(fig: go.Figure, *, number: str, caption: str, alt: str, name: str) -> None:
     """Show a numbered, captioned figure that draws offline wherever the page has plotly.js.
 
-    The caption gains what `figures.notes` says. Above the figure JupyterLab and VS Code, which draw plotly's own
-    format, get number and caption as its title.
+    The caption gains what `figures.notes` says. Above the figure JupyterLab and VS Code, which draw
+    plotly's own format, get number and caption as its title.
 
     Args:
         fig: the figure.
         number: chapter and figure: ``"2.1"``.
         caption: what to see, in plain text.
         alt: what the picture shows, for those who cannot see it.
-        name: unique on the page, lower case with hyphens; the anchor is ``fig-<name>``, downloads have that name.
+        name: unique on the page, lower case with hyphens; the anchor is ``fig-<name>``, downloads
+            have that name.
 
     Raises:
-        ValueError: for a number or name of another form, or an empty text. TypeError: for another kind of figure.
+        ValueError: for a number or name of another form, or an empty text. TypeError: for another
+            kind of figure.
     """
     if not isinstance(fig, go.Figure):
         raise TypeError(f"fig is a {type(fig).__name__}: must be a plotly Figure")
     caption = " ".join([caption, *notes(fig)])
     download = f'<button type="button" class="addlib-svg" id="plot-{name}-svg" hidden>Download SVG</button>'
     page = figure_page(_plot_div(fig.to_dict(), name, alt), number, caption, alt, name, download)
-    display_shown(Shown(f"Figure {number}: {caption}", _bundle(_titled(fig, number, caption).to_dict(), page)))
+    display_shown(
+        Shown(f"Figure {number}: {caption}", _bundle(_titled(fig, number, caption).to_dict(), page))
+    )
 
 
 def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> None:
     """Show a hand-drawn SVG the way `show` shows a plotly figure.
 
     Raises:
-        ValueError: as `show`, and for text that is not one well-formed ``<svg xmlns="http://www.w3.org/2000/svg">``.
+        ValueError: as `show`, and for text that is not one well-formed ``<svg
+            xmlns="http://www.w3.org/2000/svg">``.
     """
     try:
         root = ElementTree.fromstring(svg).tag
@@ -164,9 +185,8 @@ def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> Non
         raise ValueError(f"figure {name!r}: svg must be one {SVG_ROOT} element, not {root}")
     drawing = svg[svg.index("<svg") :]  # without an XML declaration, which HTML does not know
     encoded = base64.b64encode(svg.encode()).decode()
-    download = (
-        f'<a class="addlib-svg" download="{name}.svg" href="data:image/svg+xml;base64,{encoded}">Download SVG</a>'
-    )
+    link = f"data:image/svg+xml;base64,{encoded}"
+    download = f'<a class="addlib-svg" download="{name}.svg" href="{link}">Download SVG</a>'
     picture = f'<div role="img" aria-label="{html.escape(alt)}">{drawing}</div>'
     page = figure_page(picture, number, caption, alt, name, download)
     display_shown(Shown(f"Figure {number}: {caption}", {"text/html": page}))
@@ -184,7 +204,8 @@ def figure_page(picture: str, number: str, caption: str, alt: str, name: str, do
             raise ValueError(f"figure {name!r}: {key} = {value!r}: must match {form}")
     return (
         f'<figure class="addlib-figure" id="fig-{name}" role="group" aria-label="Figure {number}" style="margin:1em 0">'
-        f"{picture}<figcaption><b>Figure {number}.</b> {html.escape(caption)} {download}</figcaption></figure>"
+        f"{picture}<figcaption><b>Figure {number}.</b> {html.escape(caption)} "
+        f"{download}</figcaption></figure>"
     )
 
 
@@ -217,7 +238,9 @@ def _config(name: str) -> dict:
 
 
 def _bundle(fig_dict: dict, page: str) -> dict[str, object]:
-    """HTML for the book, and plotly's own format for JupyterLab and VS Code; Colab draws only the first."""
+    """HTML for the book, and plotly's own format for JupyterLab and VS Code; Colab draws only the
+    first.
+    """
     if in_colab():
         return {"text/html": page}
     config = dict(_config("figure"), responsive=True)
@@ -227,7 +250,10 @@ def _bundle(fig_dict: dict, page: str) -> dict[str, object]:
 
 def _titled(fig: go.Figure, number: str, caption: str) -> go.Figure:
     """A copy whose title is the figure's caption."""
-    lines = [html.escape(line, quote=False) for line in textwrap.wrap(f"Figure {number}. {caption}", width=95)]
+    lines = [
+        html.escape(line, quote=False)
+        for line in textwrap.wrap(f"Figure {number}. {caption}", width=95)
+    ]
     own = [fig.layout.title.text] if fig.layout.title.text else []
     space = 24 + 18 * len(own + lines)
     titled = go.Figure(fig).update_layout(
@@ -240,10 +266,12 @@ def _titled(fig: go.Figure, number: str, caption: str) -> go.Figure:
 def reading(text: str, **values: object) -> None:
     """Show Markdown with the run's numbers filled in, so that text and figure cannot disagree.
 
-    ``reading("The loss falls to {loss:.3f} nats.", loss=run.final_loss)``. Braces of formulas are doubled.
+    ``reading("The loss falls to {loss:.3f} nats.", loss=run.final_loss)``. Braces of formulas are
+    doubled.
 
     Raises:
-        ValueError: naming a field without a value, a value without a field, or a value that is None, NaN or infinite.
+        ValueError: naming a field without a value, a value without a field, or a value that is
+            None, NaN or infinite.
     """
     filled = _Filler().vformat(textwrap.dedent(text).strip(), (), values)
     display_shown(Shown(filled, {"text/markdown": filled}))
@@ -254,12 +282,18 @@ class _Filler(string.Formatter):
 
     def get_value(self, key: int | str, args: object, kwargs: dict[str, object]) -> object:
         if key not in kwargs:
-            raise ValueError(f"reading: no value for {{{key}}} (braces of a formula are doubled: {{{{ }}}})")
+            raise ValueError(
+                f"reading: no value for {{{key}}} (braces of a formula are doubled: {{{{ }}}})"
+            )
         return kwargs[key]
 
-    def get_field(self, field_name: str, args: object, kwargs: dict[str, object]) -> tuple[object, int | str]:
+    def get_field(
+        self, field_name: str, args: object, kwargs: dict[str, object]
+    ) -> tuple[object, int | str]:
         value, key = super().get_field(field_name, args, kwargs)
-        number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        number = (
+            value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        )
         if number is None or (isinstance(number, float) and not math.isfinite(number)):
             raise ValueError(f"reading: {field_name} = {number}: the run gave no number for it")
         return number, key

@@ -1,7 +1,8 @@
-"""The toy task: one number plus another, ``a b =``, with every pair listed; its split, its model, its questions.
+"""The toy task: one number plus another, ``a b =``, with every pair listed; its split, its model,
+its questions.
 
-A number is one token here, so there are no digits and no carries: p numbers make p² pairs, few enough to be written
-down whole. Token p is ``=``, and the answer is read there.
+A number is one token here, so there are no digits and no carries: p numbers make p² pairs, few
+enough to be written down whole. Token p is ``=``, and the answer is read there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class PairTask:
 
     Args:
         p: how many numbers there are, at least 2.
-        modular: True answers (a + b) mod p, one of p; False answers a + b, one of 2p outputs (2p - 1 is never right).
+        modular: True answers (a + b) mod p, one of p; False answers a + b, one of 2p outputs (2p -
+            1 is never right).
 
     Raises:
         ValueError: naming the argument, its value and the allowed range.
@@ -73,7 +75,10 @@ class PairTask:
             ValueError: a number that is not one of 0 … p - 1.
         """
         if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < self.p:
-            raise ValueError(f"pairs hold {int(pairs.min())} to {int(pairs.max())}: must be from 0 to {self.p - 1}")
+            raise ValueError(
+                f"pairs hold {int(pairs.min())} to {int(pairs.max())}: must be from 0 to "
+                f"{self.p - 1}"
+            )
         return torch.cat([pairs, pairs.new_full((len(pairs), 1), self.equals)], 1)
 
     def answers(self, pairs: Int[Tensor, "pairs 2"]) -> Int[Tensor, " pairs"]:
@@ -82,10 +87,13 @@ class PairTask:
         return total % self.p if self.modular else total
 
 
-def split(task: PairTask, share: float, seed: int) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+def split(
+    task: PairTask, share: float, seed: int
+) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
     """Numbers of the pairs to train on and of those held out, both in random order.
 
-    The pairs are shuffled by a generator of their own, and the first ``share`` of them, rounded down, is for training.
+    The pairs are shuffled by a generator of their own, and the first ``share`` of them, rounded
+    down, is for training.
 
     Raises:
         ValueError: a negative seed, or a share that leaves one side empty.
@@ -93,7 +101,10 @@ def split(task: PairTask, share: float, seed: int) -> tuple[Int[Tensor, " train"
     total = task.p**2
     count = int(share * total + 1e-9) if 0 < share < 1 else 0  # 0.29 · 100 is 28.999…
     if not 0 < count < total:
-        raise ValueError(f"share = {share!r}: must be between 0 and 1 and leave pairs of p = {task.p} on both sides")
+        raise ValueError(
+            f"share = {share!r}: must be between 0 and 1 and leave pairs of p = {task.p} on both "
+            f"sides"
+        )
     if seed < 0:
         raise ValueError(f"seed = {seed}: must be 0 or more")
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
@@ -102,7 +113,8 @@ def split(task: PairTask, share: float, seed: int) -> tuple[Int[Tensor, " train"
 
 @dataclass(frozen=True)
 class PairModelConfig:
-    """Shape of the one-layer transformer: 4 heads of 32 and 512 neurons by default, as in Nanda et al. (ICLR 2023).
+    """Shape of the one-layer transformer: 4 heads of 32 and 512 neurons by default, as in Nanda et
+    al. (ICLR 2023).
 
     Args:
         n_heads: attention heads; must divide ``width``.
@@ -139,13 +151,16 @@ class PairModelConfig:
 def build_pair_model(
     config: PairModelConfig, task: PairTask, seed: int, device: str = "cpu", biases: bool = False
 ) -> TransformerBridge:
-    """A freshly initialised TransformerLens bridge: one layer, ReLU, learned positions, no normalisation.
+    """A freshly initialised TransformerLens bridge: one layer, ReLU, learned positions, no
+    normalisation.
 
-    Weights are drawn on the CPU from ``seed`` alone: normal with standard deviation 0.8/√d_model, and W_O and W_out
-    smaller by √2. Biases start at 0; without ``biases`` they need no gradient and stay there. The library's unembedding
-    has none.
+    Weights are drawn on the CPU from ``seed`` alone: normal with standard deviation 0.8/√d_model,
+    and W_O and W_out smaller by √2. Biases start at 0; without ``biases`` they need no gradient and
+    stay there. The library's unembedding has none.
     """
-    model = boot_bridge(config, task, seed, device, n_layers=1, d_vocab_out=task.n_outputs, normalization_type=None)
+    model = boot_bridge(
+        config, task, seed, device, n_layers=1, d_vocab_out=task.n_outputs, normalization_type=None
+    )
     if not biases:
         for name, p in weights(model).items():
             if name.endswith(".bias"):
@@ -163,7 +178,9 @@ def pair_logits(
 
 @dataclass(frozen=True)
 class PairPaths:
-    """What a one-layer pair model computes at ``=``, in float64: pair number a · p + b in row a · p + b."""
+    """What a one-layer pair model computes at ``=``, in float64: pair number a · p + b in row a · p
+    + b.
+    """
 
     pattern: Float[Tensor, "pairs 3 heads"]  # attention from = to a, to b and to = itself
     mid: Float[Tensor, "pairs d_model"]  # the residual stream that the MLP reads
@@ -181,14 +198,17 @@ def pair_paths(
     direct: Float[Tensor, "p d_model"] | None = None,
     pattern: Float[Tensor, "#pairs 3 heads"] | None = None,
 ) -> PairPaths:
-    """The forward of all p² pairs with its paths kept apart, so that each can be told another embedding.
+    """The forward of all p² pairs with its paths kept apart, so that each can be told another
+    embedding.
 
-    In one layer a number reaches the logits in three ways: through the keys (how much attention it gets), through the
-    values into the MLP, and through the values straight to the unembedding. Without replacements this is the model.
+    In one layer a number reaches the logits in three ways: through the keys (how much attention it
+    gets), through the values into the MLP, and through the values straight to the unembedding.
+    Without replacements this is the model.
 
     Args:
         weights: the bridge's parameters by name, from :func:`addlib.model.weights`.
-        keys, values, direct: W_E's rows of the numbers as each way sees them; default the model's own.
+        keys, values, direct: W_E's rows of the numbers as each way sees them; default the model's
+            own.
         pattern: attention in place of the model's own, for each pair or, with one row, for all.
     """
     w = {name: p.detach().double() for name, p in weights.items()}
@@ -201,7 +221,9 @@ def pair_paths(
 
     def per_head(name: str, table: Tensor | None) -> Float[Tensor, "pairs 3 heads d_head"]:
         table = own[: task.p] if table is None else table.to(own)
-        rows = torch.stack([table[a] + position[0], table[b] + position[1], equals.expand(len(a), -1)], 1)
+        rows = torch.stack(
+            [table[a] + position[0], table[b] + position[1], equals.expand(len(a), -1)], 1
+        )
         return linear(name, rows).unflatten(-1, (config.n_heads, config.d_head))
 
     query = linear("q", equals).view(config.n_heads, config.d_head)
@@ -218,9 +240,13 @@ def pair_paths(
 
 
 @torch.no_grad()
-def logits_from(weights: Mapping[str, Tensor], mid: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n_outputs"]:
+def logits_from(
+    weights: Mapping[str, Tensor], mid: Float[Tensor, "rows d_model"]
+) -> Float[Tensor, "rows n_outputs"]:
     """Logits of what the residual stream holds at ``=`` before the MLP, in float64."""
-    return _read({name: p.detach().double() for name, p in weights.items()}, mid.double(), mid.double())[1]
+    return _read(
+        {name: p.detach().double() for name, p in weights.items()}, mid.double(), mid.double()
+    )[1]
 
 
 def _read(w: Mapping[str, Tensor], mid: Tensor, direct: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,10 @@
-"""The book's visual language: one colour per sub-task, head role and answer digit, and one plotly template.
+"""The book's visual language: one colour per sub-task, head role and answer digit, and one plotly
+template.
 
-Every colour has a contrast of at least 3:1 on white and on the dark theme's #121212, so one figure serves both, and the
-five sub-tasks stay apart under the three common kinds of colour blindness (tests/test_figures.py measures it).
-The hues start from Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened or lightened into that range.
+Every colour has a contrast of at least 3:1 on white and on the dark theme's #121212, so one figure
+serves both, and the five sub-tasks stay apart under the three common kinds of colour blindness
+(tests/test_figures.py measures it). The hues start from Okabe and Ito's palette
+(https://jfly.uni-koeln.de/color/), darkened or lightened into that range.
 """
 
 from __future__ import annotations
@@ -40,12 +42,15 @@ CYCLE = ("#0d68c8", "#cc8400", "#a8308a", "#3fa19c", "#c8202a", "#7a6440", "#7f6
 """Colours for lines without a meaning of their own, in order of use."""
 
 DIGIT_ANCHORS = ("#5b9db3", "#1a7fe2", "#6a4acc", "#98508b", "#c8202a", "#cc8420")
-"""Ordered scale from the units digit (cool) to the top digit (warm): A0…A5 of the five-digit model."""
+"""Ordered scale from the units digit (cool) to the top digit (warm): A0…A5 of the five-digit model.
+"""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 DIGIT_LABEL = re.compile(r"(?:A|D'?|column )(\d+)\b")
-KNOWN_LABEL = re.compile("(" + "|".join(re.escape(key) for key in sorted(COLOURS, key=len, reverse=True)) + r")\b")
+KNOWN_LABEL = re.compile(
+    "(" + "|".join(re.escape(key) for key in sorted(COLOURS, key=len, reverse=True)) + r")\b"
+)
 
 
 def digit_colours(n: int) -> list[str]:
@@ -61,18 +66,23 @@ def digit_colours(n: int) -> list[str]:
         raise ValueError(f"n = {n}: must be at least 1")
     if n <= len(DIGIT_ANCHORS):
         return list(DIGIT_ANCHORS[:n])
-    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in DIGIT_ANCHORS], dtype=float)  # (6, rgb)
+    anchors = np.array(
+        [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in DIGIT_ANCHORS], dtype=float
+    )  # (6, rgb)
     at = np.linspace(0, len(anchors) - 1, n)
     channels = [np.interp(at, np.arange(len(anchors)), channel) for channel in anchors.T]
-    return ["#" + "".join(f"{round(value):02x}" for value in rgb) for rgb in zip(*channels, strict=True)]
+    return [
+        "#" + "".join(f"{round(value):02x}" for value in rgb) for rgb in zip(*channels, strict=True)
+    ]
 
 
 def line_colours(labels: list[str]) -> dict[str, str]:
     """Colour of each label of one figure.
 
-    A label that starts with a known name (``"UC1 (21 % of cases)"``) has that name's colour; ``A3``, ``D3`` and
-    ``column 3`` have digit 3's; the others take the remaining colours of `CYCLE`. Where two labels would share a colour
-    (``UC1 seed 1``, ``UC1 seed 2``) all take colours in order instead.
+    A label that starts with a known name (``"UC1 (21 % of cases)"``) has that name's colour;
+    ``A3``, ``D3`` and ``column 3`` have digit 3's; the others take the remaining colours of
+    `CYCLE`. Where two labels would share a colour (``UC1 seed 1``, ``UC1 seed 2``) all take colours
+    in order instead.
     """
     digits = {label: int(found[1]) for label in labels if (found := DIGIT_LABEL.match(label))}
     scale = digit_colours(max([*digits.values(), len(DIGIT_ANCHORS) - 1]) + 1)
@@ -94,7 +104,9 @@ def tinted(colour: str, opacity: float = 0.45) -> str:
 
 def luminance(colour: str) -> float:
     """Relative luminance of a hex colour, 0 (black) to 1 (white), as WCAG 2 defines it."""
-    channels: Float[np.ndarray, " rgb"] = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    channels: Float[np.ndarray, " rgb"] = (
+        np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    )
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
@@ -106,7 +118,9 @@ def contrast(colour: str, background: str) -> float:
 
 
 def template() -> go.layout.Template:
-    """The template of every figure: transparent, grey text and grid that read on a light and on a dark page."""
+    """The template of every figure: transparent, grey text and grid that read on a light and on a
+    dark page.
+    """
     axis = dict(
         gridcolor=GRID,
         linecolor=NEUTRAL,
@@ -125,7 +139,12 @@ def template() -> go.layout.Template:
             font=dict(family=FONT, size=13, color=NEUTRAL),
             title=dict(font=dict(size=15), x=0, xref="paper", xanchor="left"),
             colorway=list(CYCLE),
-            hoverlabel=dict(bgcolor="#fafafa", bordercolor=NEUTRAL, font=dict(color="#1f1f1f", size=12), namelength=-1),
+            hoverlabel=dict(
+                bgcolor="#fafafa",
+                bordercolor=NEUTRAL,
+                font=dict(color="#1f1f1f", size=12),
+                namelength=-1,
+            ),
             xaxis=axis,
             yaxis=axis,
             margin=dict(l=8, r=14, t=18, b=8),
@@ -135,7 +154,9 @@ def template() -> go.layout.Template:
 
 
 def themed(fig: go.Figure, dark: bool = False) -> go.Figure:
-    """A copy of `fig` on an opaque page with that page's full-contrast text, for exports on their own."""
+    """A copy of `fig` on an opaque page with that page's full-contrast text, for exports on their
+    own.
+    """
     page, text = (DARK_PAGE, "#e8e8e8") if dark else (LIGHT_PAGE, "#1f1f1f")
     copy = go.Figure(fig)
     copy.update_layout(paper_bgcolor=page, plot_bgcolor=page, font_color=text)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from transformer_lens.patching import PatchingResult
 
 Metric = Callable[[Float[Tensor, "batch d_vocab"]], Float[Tensor, " batch"]]
-"""From the logits at the last position to one number for each prompt of the base run, in their order."""
+"""From the logits at the last position to one number for each prompt of the base run, in their
+order.
+"""
 
 RESIDUAL = {
     "resid_pre": "hook_resid_pre",
@@ -42,7 +44,9 @@ POSITION, HEAD = ("pos", "dest_pos"), ("head", "head_index")
 """TransformerLens's names of the axes of a sweep, besides ``layer``."""
 
 SPREADS = ("resid_pre", "k", "v")
-"""Kinds that act on later positions within their own layer; the others act there on their own position only."""
+"""Kinds that act on later positions within their own layer; the others act there on their own
+position only.
+"""
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,15 @@ class Cells:
         return replace(self, active=self.active & kept[:, None])
 
     def to_run(self) -> Int[Tensor, " cell"]:
-        """Cells that can matter for any prompt; those that change similar positions follow each other."""
+        """Cells that can matter for any prompt; those that change similar positions follow each
+        other.
+        """
         cell = self.active.any(1).nonzero()[:, 0]
-        return cell[torch.where(self.active, self.start, self.start.max() + 1)[cell].amin(1).argsort(stable=True)]
+        return cell[
+            torch.where(self.active, self.start, self.start.max() + 1)[cell]
+            .amin(1)
+            .argsort(stable=True)
+        ]
 
     def patches(self, cell: Int[Tensor, " patch"], example: Int[Tensor, " patch"]) -> Patches:
         """The replacements of some cells for some prompts."""
@@ -116,7 +126,9 @@ def as_result(
     baseline: Float[Tensor, "metric batch"],
     metric: Metric | Mapping[str, Metric],
 ) -> PatchingResult:
-    """A sweep's table as TransformerLens's result, with the axes that its sweep of this kind has, on the CPU."""
+    """A sweep's table as TransformerLens's result, with the axes that its sweep of this kind has,
+    on the CPU.
+    """
     from transformer_lens.patching import PatchingResult
 
     several = isinstance(metric, Mapping)
@@ -149,21 +161,28 @@ def axes_of(kind: str, by_position: bool) -> list[str]:
 
 
 def of_cells(kind: str, cells: pd.DataFrame) -> tuple[bool, list[int]]:
-    """Whether these cells are by position, and their layers. Raises ValueError for columns that are not the axes."""
+    """Whether these cells are by position, and their layers. Raises ValueError for columns that are
+    not the axes.
+    """
     by_position = any(name in cells for name in POSITION)
     axes = axes_of(kind, by_position)
     if set(cells) != set(axes) or len(cells) == 0:
         columns, rows = ", ".join(map(str, cells)), len(cells)
         raise ValueError(
-            f"index_df has {rows} rows with columns {columns}: a row for each cell, with {', '.join(axes)}"
+            f"index_df has {rows} rows with columns {columns}: a row for each cell, with "
+            f"{', '.join(axes)}"
         )
     return by_position, sorted({int(layer) for layer in cells["layer"]})
 
 
 def rows_of(result: PatchingResult, cells: pd.DataFrame) -> PatchingResult:
-    """The cells named, in their order, along one axis. Raises ValueError for one that the sweep does not have."""
+    """The cells named, in their order, along one axis. Raises ValueError for one that the sweep
+    does not have.
+    """
     names = list(result.index_df)
-    known = {cell: row for row, cell in enumerate(result.index_df.itertuples(index=False, name=None))}
+    known = {
+        cell: row for row, cell in enumerate(result.index_df.itertuples(index=False, name=None))
+    }
     asked = list(cells[names].itertuples(index=False, name=None))
     if strange := [cell for cell in asked if cell not in known]:
         raise ValueError(f"index_df: there is no cell {dict(zip(names, strange[0], strict=True))}")
@@ -173,22 +192,31 @@ def rows_of(result: PatchingResult, cells: pd.DataFrame) -> PatchingResult:
     return replace(result, values=values, axis_names=[], index_df=cells.reset_index(drop=True))
 
 
-def paired(base: Any, source: Any) -> tuple[Int[Tensor, "batch position"], Int[Tensor, "batch position"]]:
+def paired(
+    base: Any, source: Any
+) -> tuple[Int[Tensor, "batch position"], Int[Tensor, "batch position"]]:
     """Both as tensors. Raises ValueError for prompts that cannot be patched into each other."""
     tokens = []
     for name, given in (("base", base), ("source", source)):
         if not isinstance(given, Tensor) and len({len(prompt) for prompt in given}) > 1:
-            raise ValueError(f"{name}: prompts of different lengths in one batch; sort by length, a Patcher for each")
+            raise ValueError(
+                f"{name}: prompts of different lengths in one batch; sort by length, a Patcher for "
+                f"each"
+            )
         one = torch.as_tensor(given)
         if one.ndim != 2 or 0 in one.shape or one.is_floating_point():
-            raise ValueError(f"{name} has shape {tuple(one.shape)}: must be token ids (batch, position), at least one")
+            raise ValueError(
+                f"{name} has shape {tuple(one.shape)}: must be token ids (batch, position), at "
+                f"least one"
+            )
         tokens.append(one.long())
     (n_base, t_base), (n_source, t_source) = (one.shape for one in tokens)
     if n_base != n_source:
         raise ValueError(f"{n_base} base prompts and {n_source} source prompts: must come in pairs")
     if t_base != t_source:
         raise ValueError(
-            f"base prompts have {t_base} tokens, source prompts {t_source}: choose pairs of the same length, "
+            f"base prompts have {t_base} tokens, source prompts {t_source}: choose pairs of the "
+            f"same length, "
             "for a position to mean the same in both"
         )
     return tokens[0], tokens[1]
@@ -197,24 +225,34 @@ def paired(base: Any, source: Any) -> tuple[Int[Tensor, "batch position"], Int[T
 def check_model(model: TransformerBridge) -> None:
     """Raises ValueError for a model in training mode, or with hooks of its own."""
     if any(module.training for module in model.modules()):
-        raise ValueError("the model is in training mode, where dropout makes runs differ: call model.eval() first")
+        raise ValueError(
+            "the model is in training mode, where dropout makes runs differ: call model.eval() "
+            "first"
+        )
     if any(point.has_hooks() for point in model.hook_dict.values()):
-        raise ValueError("the model has hooks, which the runs would not see all: call model.reset_hooks() first")
+        raise ValueError(
+            "the model has hooks, which the runs would not see all: call model.reset_hooks() first"
+        )
 
 
 def check_kind(model: TransformerBridge, kind: str, layers: Sequence[int] | None) -> list[int]:
-    """The layers to go through. Raises ValueError for a kind, a hook point or a layer that is not there."""
+    """The layers to go through. Raises ValueError for a kind, a hook point or a layer that is not
+    there.
+    """
     if kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     n_layers = int(model.cfg.n_layers)
     layers = list(range(n_layers)) if layers is None else list(layers)
     if not layers or not all(0 <= layer < n_layers for layer in layers):
-        raise ValueError(f"layers = {layers!r}: this model has layers 0 to {n_layers - 1}; name at least one")
+        raise ValueError(
+            f"layers = {layers!r}: this model has layers 0 to {n_layers - 1}; name at least one"
+        )
     known = model.hook_dict
     for layer in layers:
         if f"blocks.{layer}.{KINDS[kind]}" not in known:
             there = [other for other, hook in KINDS.items() if f"blocks.{layer}.{hook}" in known]
             raise ValueError(
-                f"kind = {kind!r}: this model has no hook point blocks.{layer}.{KINDS[kind]}; it has {', '.join(there)}"
+                f"kind = {kind!r}: this model has no hook point blocks.{layer}.{KINDS[kind]}; it "
+                f"has {', '.join(there)}"
             )
     return layers

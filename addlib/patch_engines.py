@@ -1,8 +1,9 @@
 """Two exact ways to run a model with one activation replaced: a short one, and one for any bridge.
 
-Both take a batch of *cells × prompts*: one activation of one layer, at one position or at all, of one head or of all,
-each for one prompt of the base run. Both give the same results; :mod:`addlib.patching` chooses, and asks either of them
-for what follows from the replacement at the last position.
+Both take a batch of *cells × prompts*: one activation of one layer, at one position or at all, of
+one head or of all, each for one prompt of the base run. Both give the same results;
+:mod:`addlib.patching` chooses, and asks either of them for what follows from the replacement at the
+last position.
 """
 
 from __future__ import annotations
@@ -27,21 +28,26 @@ class ShortEngine:
         forward: of the model; checked.
         base: tokens of the prompts that are patched.
         source: tokens of those that the replacements come from.
-        first: the first position at which any prompt differs; what comes before is run once for both, and only its
-            keys and values are kept.
+        first: the first position at which any prompt differs; what comes before is run once for
+            both, and only its keys and values are kept.
         rows: so many prompts are run together.
     """
 
-    def __init__(self, forward: ShortForward, base: Tensor, source: Tensor, first: int, rows: int) -> None:
+    def __init__(
+        self, forward: ShortForward, base: Tensor, source: Tensor, first: int, rows: int
+    ) -> None:
         self.forward, self.first, self.n_positions = forward, first, base.shape[1]
         runs: tuple[list[Run], list[Run]] = ([], [])
         before, which = None, torch.zeros_like(base[:, 0])
         if first:  # often one for all: the same examples
             begins, which = base[:, :first].unique(dim=0, return_inverse=True)
             before = Run.join([forward.run(some) for some in begins.split(rows)])
-        for some, others, begin in zip(base.split(rows), source.split(rows), which.split(rows), strict=True):
+        for some, others, begin in zip(
+            base.split(rows), source.split(rows), which.split(rows), strict=True
+        ):
             past = before.past_of(begin) if before else None
-            # In batches of the same shape: what is the same in both is then the same to the last bit.
+            # In batches of the same shape: what is the same in both is then the same to the last
+            # bit.
             for run, tokens in zip(runs, (some, others), strict=True):
                 run.append(forward.run(tokens, past))
         self.base, self.source = Run.join(runs[0]), Run.join(runs[1])
@@ -58,7 +64,9 @@ class ShortEngine:
         return self.base["resid_pre"][-1][:, -1]
 
     def differs(self, kind: str, layer: int) -> Bool[Tensor, "batch position head"]:
-        """Where an activation of the two runs is not the same; the head axis has length 1 for kinds without heads."""
+        """Where an activation of the two runs is not the same; the head axis has length 1 for kinds
+        without heads.
+        """
         same = self.base[kind][layer] == self.source[kind][layer]
         if kind in RESIDUAL:
             same = same[:, :, None]
@@ -76,17 +84,23 @@ class ShortEngine:
         replaced = patches.at(self.n_positions)[rows.run, rows.position]
         where = rows.example[rows.run], rows.position - self.first
         if kind == "resid_pre":
-            resid = torch.where(replaced[:, None], self.source[kind][layer][where], self.base[kind][layer][where])
+            resid = torch.where(
+                replaced[:, None], self.source[kind][layer][where], self.base[kind][layer][where]
+            )
             return self.forward.rest(resid, rows, self.base, layer)
         resid = self.base["resid_pre"][layer + 1][where]
         hit = slice(None) if kind in SPREADS else replaced
         resid[hit] = self._after(kind, layer, patches, rows.run[hit], rows.position[hit])
         return self.forward.rest(resid, rows, self.base, layer + 1)
 
-    def _after(self, kind: str, layer: int, patches: Patches, run: Tensor, position: Tensor) -> Tensor:
+    def _after(
+        self, kind: str, layer: int, patches: Patches, run: Tensor, position: Tensor
+    ) -> Tensor:
         """The residual stream after the layer at rows whose share of the layer changed."""
         where = patches.example[run], position - self.first
-        base, source = ({name: of[name][layer] for name in of.values} for of in (self.base, self.source))
+        base, source = (
+            {name: of[name][layer] for name in of.values} for of in (self.base, self.source)
+        )
         if kind == "mlp_out":
             return base["resid_mid"][where] + source["mlp_out"][where]
         if kind == "resid_mid":
@@ -98,7 +112,9 @@ class ShortEngine:
             offset = int(position.min()) if len(position) else self.n_positions - 1
             heads = self._heads(kind, patches)
             new = self._new_z(kind, base, source, patches, heads, offset)
-            z[torch.arange(len(run), device=z.device)[:, None], heads[run]] = new[run, position - offset]
+            z[torch.arange(len(run), device=z.device)[:, None], heads[run]] = new[
+                run, position - offset
+            ]
             mid = base["resid_pre"][where] + self.forward.write(layer, z)
         return self.forward.feed_forward(layer, mid)
 
@@ -118,14 +134,23 @@ class ShortEngine:
         heads: Int[Tensor, "patch head"],
         offset: int,
     ) -> Float[Tensor, "patch position head d_head"]:
-        """Outputs of those heads from position ``offset`` on, computed anew with q, k, v, pattern or z replaced."""
+        """Outputs of those heads from position ``offset`` on, computed anew with q, k, v, pattern
+        or z replaced.
+        """
         kept = torch.arange(offset - self.first, self.n_positions - self.first, device=heads.device)
-        where = patches.example[:, None, None], kept[None, :, None], heads[:, None]  # (patch, position, head)
+        where = (
+            patches.example[:, None, None],
+            kept[None, :, None],
+            heads[:, None],
+        )  # (patch, position, head)
         if kind == "z":
             return source["z"][where]
         shared = base["q"].shape[2] // base["k"].shape[2]
         own = heads[:, 0] // shared
-        k, v = base["k"][patches.example, :, own], base["v"][patches.example, :, own]  # (patch, position, d_head)
+        k, v = (
+            base["k"][patches.example, :, own],
+            base["v"][patches.example, :, own],
+        )  # (patch, position, d_head)
         if kind == "pattern":
             return source["pattern"][where] @ v[:, None]
         q = (source if kind == "q" else base)["q"][where]
@@ -142,7 +167,8 @@ class ShortEngine:
 
 
 class HookEngine:
-    """Patches through TransformerLens's hooks: whole forwards of many cells at once, for bridges of any form.
+    """Patches through TransformerLens's hooks: whole forwards of many cells at once, for bridges of
+    any form.
 
     Args:
         model: any bridge.
@@ -154,7 +180,9 @@ class HookEngine:
     def __init__(self, model: TransformerBridge, base: Tensor, source: Tensor, rows: int) -> None:
         self.model, self.base, self.source, self.n_positions = model, base, source, base.shape[1]
         self.rows = rows
-        self.unpatched: Float[Tensor, "batch d_vocab"] = torch.cat([model(some)[:, -1] for some in base.split(rows)])
+        self.unpatched: Float[Tensor, "batch d_vocab"] = torch.cat(
+            [model(some)[:, -1] for some in base.split(rows)]
+        )
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     def exchanged(self) -> HookEngine:
@@ -162,12 +190,21 @@ class HookEngine:
         return HookEngine(self.model, self.source, self.base, self.rows)
 
     def _both(self, kind: str, layer: int) -> tuple[Tensor, Tensor]:
-        """The activation in the base run and in the other, (batch, position, …) or, for patterns, (batch, head, …)."""
+        """The activation in the base run and in the other, (batch, position, …) or, for patterns,
+        (batch, head, …).
+        """
         name = f"blocks.{layer}.{KINDS[kind]}"
         if name not in self._kept:
             self._kept.clear()
-            names = [f"blocks.{layer}.{hook}" for layer in range(self.model.cfg.n_layers) for hook in [KINDS[kind]]]
-            caches = [self.model.run_with_cache(tokens, names_filter=names)[1] for tokens in (self.base, self.source)]
+            names = [
+                f"blocks.{layer}.{hook}"
+                for layer in range(self.model.cfg.n_layers)
+                for hook in [KINDS[kind]]
+            ]
+            caches = [
+                self.model.run_with_cache(tokens, names_filter=names)[1]
+                for tokens in (self.base, self.source)
+            ]
             self._kept = {one: (caches[0][one], caches[1][one]) for one in names}
         return self._kept[name]
 
@@ -188,15 +225,22 @@ class HookEngine:
         else:
             n_heads = new.shape[1] if kind == "pattern" else new.shape[2]
             head = patches.head[:, None] == torch.arange(n_heads, device=at.device)
-            both = head[:, :, None] & at[:, None, :] if kind == "pattern" else at[:, :, None] & head[:, None, :]
+            both = (
+                head[:, :, None] & at[:, None, :]
+                if kind == "pattern"
+                else at[:, :, None] & head[:, None, :]
+            )
             at = both[..., None]
 
         def replace(value: Tensor, **_: object) -> Tensor:
-            # In place: at some hook points the tensor is read again by the residual connection that goes around.
+            # In place: at some hook points the tensor is read again by the residual connection that
+            # goes around.
             return value.copy_(torch.where(at, new, value))
 
         name = f"blocks.{layer}.{KINDS[kind]}"
-        return self.model.run_with_hooks(self.base[patches.example], fwd_hooks=[(name, replace)])[:, -1]
+        return self.model.run_with_hooks(self.base[patches.example], fwd_hooks=[(name, replace)])[
+            :, -1
+        ]
 
     def logits(self, outcome: Tensor, tokens: Tensor | None = None) -> Float[Tensor, "... choice"]:
         """Logits from outcomes, of all tokens or of a few."""

@@ -1,22 +1,26 @@
-"""Activation patching, exactly and fast: which activations carry what makes two prompts end differently.
+"""Activation patching, exactly and fast: which activations carry what makes two prompts end
+differently.
 
-A run of one prompt is repeated with one activation taken from the run of another prompt, and a metric of the logits at
-the last position tells how far that carries the answer over (Vig et al. 2020; Meng et al. 2022). With the corrupted
-prompts as base and the clean ones as source this is denoising; with the two exchanged, noising.
+A run of one prompt is repeated with one activation taken from the run of another prompt, and a
+metric of the logits at the last position tells how far that carries the answer over (Vig et al.
+2020; Meng et al. 2022). With the corrupted prompts as base and the clean ones as source this is
+denoising; with the two exchanged, noising.
 
 The numbers are those of `transformer_lens.patching`, which runs a whole forward for each cell. Here
 
 1. a run starts at the patched layer, from the base run's residual stream;
 2. cells of a layer, and prompts, go through the model together, ``rows`` at a time;
-3. only positions from the patched one on are computed: causal attention leaves the others as they were
-   (:mod:`addlib.suffix`);
-4. where base and source agree, in a shared few-shot prefix above all, nothing is run: the change is exactly 0;
-5. the last block's outputs, the final norm and the unembedding are computed at the last position alone, and for
-   :class:`LogitDifference` two logits of a prompt instead of the whole vocabulary.
+3. only positions from the patched one on are computed: causal attention leaves the others as they
+   were (:mod:`addlib.suffix`);
+4. where base and source agree, in a shared few-shot prefix above all, nothing is run: the change is
+    exactly 0;
+5. the last block's outputs, the final norm and the unembedding are computed at the last position
+   alone, and for :class:`LogitDifference` two logits of a prompt instead of the whole vocabulary.
 
-Kinds by layer and position: ``resid_pre``, ``resid_mid``, ``attn_out``, ``mlp_out``. Kinds by layer and head: ``z``,
-``q``, ``k``, ``v``, ``pattern``. Under grouped-query attention several query heads share a key-value head: ``k`` and
-``v`` then have fewer heads, and patching one acts on all query heads of its group.
+Kinds by layer and position: ``resid_pre``, ``resid_mid``, ``attn_out``, ``mlp_out``. Kinds by layer
+and head: ``z``, ``q``, ``k``, ``v``, ``pattern``. Under grouped-query attention several query heads
+share a key-value head: ``k`` and ``v`` then have fewer heads, and patching one acts on all query
+heads of its group.
 """
 
 from __future__ import annotations
@@ -55,7 +59,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """How much the last position prefers one token to another, prompt by prompt. Unit: logits, which are nats."""
+    """How much the last position prefers one token to another, prompt by prompt. Unit: logits,
+    which are nats.
+    """
 
     right: Int[Tensor, " batch"]
     wrong: Int[Tensor, " batch"]
@@ -75,16 +81,19 @@ class Patcher:
     Args:
         model: a TransformerLens bridge in evaluation mode.
         base: tokens of the prompts that are patched.
-        source: tokens of the prompts that the activations come from, pair by pair, of the same length.
-        rows: so many cells × prompts pass through the model together; bounds the memory. Halved, with a warning, when
-            memory runs out.
+        source: tokens of the prompts that the activations come from, pair by pair, of the same
+            length.
+        rows: so many cells × prompts pass through the model together; bounds the memory. Halved,
+            with a warning, when memory runs out.
         skip: leave out what cannot change anything. Off only to check that.
-        route: ``"short"``, the suffix forward; ``"hooks"``, whole forwards through the bridge's hooks, for any
-            architecture; ``"auto"``, the first if it reproduces the model's logits, else, with a warning, the second.
+        route: ``"short"``, the suffix forward; ``"hooks"``, whole forwards through the bridge's
+            hooks, for any architecture; ``"auto"``, the first if it reproduces the model's logits,
+            else, with a warning, the second.
         progress: a progress bar for sweeps of more than some seconds.
 
     Raises:
-        ValueError: prompts that do not pair up, rows below 1, an unknown route, a model in training mode or with hooks.
+        ValueError: prompts that do not pair up, rows below 1, an unknown route, a model in training
+            mode or with hooks.
         NotImplementedError: ``route="short"`` and a model that it does not fit.
     """
 
@@ -110,7 +119,11 @@ class Patcher:
         self.base, self.source = base.to(device), source.to(device)
         # Before the first token that differs all activations agree, whatever the rounding.
         differs = (self.base != self.source).long()
-        self.first = torch.where(differs.any(1), differs.argmax(1), base.shape[1]) if skip else 0 * differs[:, 0]
+        self.first = (
+            torch.where(differs.any(1), differs.argmax(1), base.shape[1])
+            if skip
+            else 0 * differs[:, 0]
+        )
         self.engine: ShortEngine | HookEngine = self._bounded(lambda: self._engine(route))
 
     def _engine(self, route: str) -> ShortEngine | HookEngine:
@@ -128,14 +141,22 @@ class Patcher:
 
     @torch.no_grad()
     def exchanged(self) -> Patcher:
-        """The same pairs the other way round: noising where this one denoises. Costs nothing with the short forward."""
+        """The same pairs the other way round: noising where this one denoises. Costs nothing with
+        the short forward.
+        """
         twin = object.__new__(Patcher)
-        twin.__dict__ |= self.__dict__ | {"base": self.source, "source": self.base, "engine": self.engine.exchanged()}
+        twin.__dict__ |= self.__dict__ | {
+            "base": self.source,
+            "source": self.base,
+            "engine": self.engine.exchanged(),
+        }
         return twin
 
     @torch.no_grad()
     def baseline(self, metric: Metric) -> Float[Tensor, " batch"]:
-        """The metric of the base run as it is. (`exchanged().baseline(metric)` is that of the source run.)"""
+        """The metric of the base run as it is. (`exchanged().baseline(metric)` is that of the
+        source run.)
+        """
         return self._measure(self.engine.unpatched[None], {"metric": metric})[0, 0].cpu()
 
     @torch.no_grad()
@@ -151,22 +172,24 @@ class Patcher:
 
         Args:
             kind: one of :data:`KINDS`.
-            metric: of the logits at the last position, for all prompts of the base run; or several by name, which
-                costs one sweep.
-            by_position: one position at a time, or all at once; None: the first for kinds without heads, the second
-                for kinds with heads.
+            metric: of the logits at the last position, for all prompts of the base run; or several
+                by name, which costs one sweep.
+            by_position: one position at a time, or all at once; None: the first for kinds without
+                heads, the second for kinds with heads.
             layers: which, counted from 0; None: all.
-            index_df: these cells alone, as in TransformerLens: one row each, columns named as the axes below;
-                ``by_position`` and ``layers`` are then theirs.
+            index_df: these cells alone, as in TransformerLens: one row each, columns named as the
+                axes below; ``by_position`` and ``layers`` are then theirs.
 
         Returns:
-            TransformerLens's result type, on the CPU, with axes as there: (layer, pos), (layer, head), (layer, pos,
-            head), for patterns (layer, head_index[, dest_pos]), for kinds without heads at all positions (layer,).
-            With ``index_df``: one axis, its rows.
-            ``effect()``, ``normalized(…)``, ``bootstrap_ci(…)`` and ``permutation_pvalue(…)`` are on it.
+            TransformerLens's result type, on the CPU, with axes as there: (layer, pos), (layer,
+            head), (layer, pos, head), for patterns (layer, head_index[, dest_pos]), for kinds
+            without heads at all positions (layer,). With ``index_df``: one axis, its rows.
+            ``effect()``, ``normalized(…)``, ``bootstrap_ci(…)`` and ``permutation_pvalue(…)`` are
+            on it.
 
         Raises:
-            ValueError: an unknown kind, a hook point, layer or cell that the model lacks, a metric of another shape.
+            ValueError: an unknown kind, a hook point, layer or cell that the model lacks, a metric
+                of another shape.
         """
         if index_df is not None:
             by_position, layers = of_cells(kind, index_df)
@@ -176,11 +199,22 @@ class Patcher:
         baseline = self._measure(self.engine.unpatched[None], metrics)  # (metric, 1, batch)
         cells = [Cells.of(self._differs(kind, layer), by_position) for layer in layers]
         if index_df is not None:
-            cells = [one.only(index_df[index_df["layer"] == layer]) for layer, one in zip(layers, cells, strict=True)]
+            cells = [
+                one.only(index_df[index_df["layer"] == layer])
+                for layer, one in zip(layers, cells, strict=True)
+            ]
         count = sum(len(one.to_run()) for one in cells)
-        with tqdm(total=count, desc=kind, unit="cell", delay=3.0, mininterval=1.0, disable=not self.progress) as bar:
+        with tqdm(
+            total=count,
+            desc=kind,
+            unit="cell",
+            delay=3.0,
+            mininterval=1.0,
+            disable=not self.progress,
+        ) as bar:
             values = [
-                self._layer(kind, layer, one, metrics, baseline, bar) for layer, one in zip(layers, cells, strict=True)
+                self._layer(kind, layer, one, metrics, baseline, bar)
+                for layer, one in zip(layers, cells, strict=True)
             ]
         shape = (self.base.shape[1] if by_position else 1, -1)
         table = torch.stack(values, 1).unflatten(2, shape)  # (metric, layer, position, head, batch)
@@ -199,7 +233,13 @@ class Patcher:
         return differs & reached[:, :, None]
 
     def _layer(
-        self, kind: str, layer: int, cells: Cells, metrics: Mapping[str, Metric], baseline: Tensor, bar: tqdm
+        self,
+        kind: str,
+        layer: int,
+        cells: Cells,
+        metrics: Mapping[str, Metric],
+        baseline: Tensor,
+        bar: tqdm,
     ) -> Float[Tensor, "metric cell batch"]:
         """Metrics of all cells of a layer; the baseline where nothing changes."""
         values = baseline.repeat(1, len(cells.position), 1)
@@ -212,9 +252,16 @@ class Patcher:
         return values
 
     def _group(
-        self, kind: str, layer: int, cells: Cells, left: Int[Tensor, " cell"], metrics: Mapping[str, Metric]
+        self,
+        kind: str,
+        layer: int,
+        cells: Cells,
+        left: Int[Tensor, " cell"],
+        metrics: Mapping[str, Metric],
     ) -> Float[Tensor, "metric cell batch"]:
-        """Metrics of the first cells of ``left``: as many as fit into ``rows`` together, at least one."""
+        """Metrics of the first cells of ``left``: as many as fit into ``rows`` together, at least
+        one.
+        """
         group = left[: max(1, int((cells.active[left].sum(1).cumsum(0) <= self.rows).sum()))]
         which, example = cells.active[group].nonzero(as_tuple=True)
         patches = cells.patches(group[which], example)
@@ -223,19 +270,27 @@ class Patcher:
             outcome[which[part], example[part]] = self.engine.outcome(kind, layer, patches[part])
         return self._measure(outcome, metrics)
 
-    def _measure(self, outcome: Tensor, metrics: Mapping[str, Metric]) -> Float[Tensor, "metric cell batch"]:
+    def _measure(
+        self, outcome: Tensor, metrics: Mapping[str, Metric]
+    ) -> Float[Tensor, "metric cell batch"]:
         """Metrics of whole batches of outcomes, (cell, batch, …)."""
         batch = outcome.shape[1]
         if not metrics:
             raise ValueError("metric = {}: name at least one")
         for name, metric in metrics.items():
             if isinstance(metric, LogitDifference) and metric.tokens.shape != (batch, 2):
-                raise ValueError(f"metric {name!r} is for {len(metric.tokens)} prompts: must be for {batch}")
+                raise ValueError(
+                    f"metric {name!r} is for {len(metric.tokens)} prompts: must be for {batch}"
+                )
         found = []
         for some in outcome.split(max(1, self.rows // batch)):
             if all(isinstance(metric, LogitDifference) for metric in metrics.values()):
-                tokens = torch.cat([metric.tokens for metric in metrics.values()], 1).to(outcome.device)
-                two = self.engine.logits(some, tokens.expand(len(some), -1, -1)).unflatten(-1, (-1, 2))
+                tokens = torch.cat([metric.tokens for metric in metrics.values()], 1).to(
+                    outcome.device
+                )
+                two = self.engine.logits(some, tokens.expand(len(some), -1, -1)).unflatten(
+                    -1, (-1, 2)
+                )
                 found.append((two[..., 0] - two[..., 1]).movedim(-1, 0))
                 continue
             logits = self.engine.logits(some)
@@ -244,7 +299,8 @@ class Patcher:
                 if row.shape != some.shape[:2]:
                     shape = tuple(row.shape[1:])
                     raise ValueError(
-                        f"metric {name!r} gives shape {shape}: must be a number for each of {batch} prompts"
+                        f"metric {name!r} gives shape {shape}: must be a number for each of "
+                        f"{batch} prompts"
                     )
             found.append(torch.stack(rows).to(outcome.dtype))
         return torch.cat(found, 1)
@@ -258,6 +314,8 @@ class Patcher:
                 if not out_of_memory(error) or self.rows == 1:
                     raise
             self.rows //= 2
-            warnings.warn(f"out of memory: going on with rows = {self.rows}", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"out of memory: going on with rows = {self.rows}", RuntimeWarning, stacklevel=2
+            )
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

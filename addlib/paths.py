@@ -1,4 +1,6 @@
-"""Points joined in their order, on equal scales: numbers on circles and curves, as small multiples or as a film."""
+"""Points joined in their order, on equal scales: numbers on circles and curves, as small multiples
+or as a film.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def path_grid(
         closed: headings of panels whose last point is joined to the first.
 
     Raises:
-        ValueError: for a title without unit, points that are not finite pairs, no panel, or another number of columns.
+        ValueError: for a title without unit, points that are not finite pairs, no panel, or another
+            number of columns.
     """
     require_units(x_title=x_title, y_title=y_title)
     fig, cells = panel_frame(panels, columns, panel_height, None, gap=46, apart=0.09)
@@ -56,28 +59,36 @@ def path_film(
     first: int = 0,
     height: int = 560,
 ) -> go.Figure:
-    """Joined points that move: one frame per moment, a slider, a play button; the same two axes in all frames.
+    """Joined points that move: one frame per moment, a slider, a play button; the same two axes in
+    all frames.
 
     Args:
-        frames: x and y of the points at each moment. names: of the moments, as the slider shows them.
-        x_title, y_title: what the two coordinates are; slider_title: what the names are; each with its unit.
+        frames: x and y of the points at each moment. names: of the moments, as the slider shows
+            them.
+        x_title, y_title: what the two coordinates are; slider_title: what the names are; each with
+            its unit.
         closed: join the last point to the first.
-        frame_ms: milliseconds per frame when played. first: the frame that is seen before anything is played.
+        frame_ms: milliseconds per frame when played. first: the frame that is seen before anything
+            is played.
         height: CSS pixels.
 
     Raises:
-        ValueError: for names that do not fit the frames or occur twice, points that are not finite pairs, a title
-            without unit, no such first frame, or more numbers than a page should hold.
+        ValueError: for names that do not fit the frames or occur twice, points that are not finite
+            pairs, a title without unit, no such first frame, or more numbers than a page should
+            hold.
     """
     require_units(x_title=x_title, y_title=y_title, slider_title=slider_title)
     moments = [_pairs(points, f"frame {name}") for points, name in zip(frames, names, strict=True)]
     keys = [str(name) for name in names]
     if len(set(keys)) != len(keys) or not 0 <= first < len(keys):
         raise ValueError(
-            f"names = {keys}, first = {first}: each frame needs its own name, and first must be one of them"
+            f"names = {keys}, first = {first}: each frame needs its own name, and first must be "
+            f"one of them"
         )
     if sum(points.size for points in moments) > MOST_NUMBERS:
-        raise ValueError(f"the film holds more than {MOST_NUMBERS:,} numbers: leave out some frames")
+        raise ValueError(
+            f"the film holds more than {MOST_NUMBERS:,} numbers: leave out some frames"
+        )
     fig = frame(None, height)
     paths = [_path(points, closed) for points in moments]
     fig.add_trace(paths[first])
@@ -86,7 +97,10 @@ def path_film(
     fig.update_yaxes(title_text=y_title, range=[-bound, bound], constrain="domain", scaleanchor="x")
     with_player(
         fig,
-        {key: dict(type="scatter", x=path.x, y=path.y) for key, path in zip(keys, paths, strict=True)},
+        {
+            key: dict(type="scatter", x=path.x, y=path.y)
+            for key, path in zip(keys, paths, strict=True)
+        },
         first=first,
         slider_title=slider_title,
         frame_ms=frame_ms,
@@ -96,7 +110,12 @@ def path_film(
 
 def _pairs(points: object, what: str) -> np.ndarray:
     points = as_array(points, what)
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not np.isfinite(points).all():
+    if (
+        points.ndim != 2
+        or points.shape[1] != 2
+        or len(points) == 0
+        or not np.isfinite(points).all()
+    ):
         raise ValueError(f"{what}: points must be finite pairs, not of shape {points.shape}")
     return points
 

@@ -1,4 +1,6 @@
-"""Hand-drawn SVG pictures of questions, in the palette of the plots; they follow the page's text colour."""
+"""Hand-drawn SVG pictures of questions, in the palette of the plots; they follow the page's text
+colour.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ LEFT = 92  # room for the row names
 def sum_picture(questions: Questions, index: int = 0) -> str:
     """One question written out as at school, each column tinted by its bucket.
 
-    From top to bottom: the carry into each column, both operands, the sum, and the bucket's name under its column. The
-    top answer digit has no pair of its own and stays untinted.
+    From top to bottom: the carry into each column, both operands, the sum, and the bucket's name
+    under its column. The top answer digit has no pair of its own and stays untinted.
 
     Args:
         questions: a batch; the question at ``index`` is drawn.
@@ -45,10 +47,14 @@ def sum_picture(questions: Questions, index: int = 0) -> str:
         parts.append(_text(x, 0, "1" if carry else "·", 16))
         parts.append(_text(x, 3, f"{digit:x}", weight="bold"))
     rule = 3 * ROW + 12
-    parts.append(f'<path d="M{LEFT} {rule}H{width - 8}" stroke="currentColor" stroke-width="1.5"/></svg>')
+    parts.append(
+        f'<path d="M{LEFT} {rule}H{width - 8}" stroke="currentColor" stroke-width="1.5"/></svg>'
+    )
     return "".join(parts)
 
 
-def _text(x: float, row: int, text: str, size: int = 22, anchor: str = "middle", weight: str = "normal") -> str:
+def _text(
+    x: float, row: int, text: str, size: int = 22, anchor: str = "middle", weight: str = "normal"
+) -> str:
     y = row * ROW + (36 if row < 3 else 44)
     return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}">{text}</text>'

@@ -1,8 +1,9 @@
-"""Where a loss curve rests, where it falls and where it spikes: one explicit rule for each, for all digits and runs.
+"""Where a loss curve rests, where it falls and where it spikes: one explicit rule for each, for all
+digits and runs.
 
-A loss recorded at each step is the mean of one batch: a smooth curve plus noise. All rules look at a running mean, and
-take the noise from the differences of successive steps. Steps without a value (NaN) do not count, so a caller can leave
-out batches of another kind.
+A loss recorded at each step is the mean of one batch: a smooth curve plus noise. All rules look at
+a running mean, and take the noise from the differences of successive steps. Steps without a value
+(NaN) do not count, so a caller can leave out batches of another kind.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from jaxtyping import Bool, Float
 from addlib.decimation import as_array
 
 ERRORS = 3.0
-"""Half-width of a plateau's band, at least so many standard errors of the running mean: noise seldom leaves it."""
+"""Half-width of a plateau's band, at least so many standard errors of the running mean: noise
+seldom leaves it.
+"""
 
 BLOCK = 10
 """Steps of a block whose mean counts as one draw in the interval of a plateau's level."""
@@ -23,9 +26,11 @@ BLOCK = 10
 
 @dataclass(frozen=True)
 class Plateau:
-    """A stretch of steps on which a curve rests: its ends (first step is 0), its mean loss and a 95 % interval, nats.
+    """A stretch of steps on which a curve rests: its ends (first step is 0), its mean loss and a 95
+    % interval, nats.
 
-    The interval is that of the mean of means over blocks of steps, so a slope within the stretch widens it.
+    The interval is that of the mean of means over blocks of steps, so a slope within the stretch
+    widens it.
     """
 
     first: int
@@ -41,7 +46,9 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Fall:
-    """The step at which a curve leaves one level for another; ``first`` to ``last`` is the middle half of the way."""
+    """The step at which a curve leaves one level for another; ``first`` to ``last`` is the middle
+    half of the way.
+    """
 
     step: int
     first: int
@@ -49,7 +56,8 @@ class Fall:
 
 
 def smooth(values: Float[np.ndarray, " steps"], reach: int = 50) -> Float[np.ndarray, " steps"]:
-    """Mean over the steps within ``reach`` on either side; NaN steps do not count, and NaN is left where all are.
+    """Mean over the steps within ``reach`` on either side; NaN steps do not count, and NaN is left
+    where all are.
 
     Raises:
         ValueError: values that are no line of finite numbers and NaN, or a negative reach.
@@ -58,7 +66,9 @@ def smooth(values: Float[np.ndarray, " steps"], reach: int = 50) -> Float[np.nda
     if reach < 0:
         raise ValueError(f"reach = {reach}: must be 0 or more steps")
     known = ~np.isnan(values)
-    sums, counts = (np.concatenate([[0.0], np.cumsum(v)]) for v in (np.where(known, values, 0.0), known))
+    sums, counts = (
+        np.concatenate([[0.0], np.cumsum(v)]) for v in (np.where(known, values, 0.0), known)
+    )
     first = np.maximum(np.arange(len(values)) - reach, 0)
     last = np.minimum(np.arange(len(values)) + reach + 1, len(values))
     cases = counts[last] - counts[first]
@@ -76,15 +86,17 @@ def plateaus(
 ) -> list[Plateau]:
     """The stretches on which a curve rests, in time order; [] where it never does.
 
-    The rule. Around a level L lies a band, L ± w, with w the largest of ``band`` · L, ``zero`` and three standard
-    errors of the running mean. The curve rests at L if its running mean stays in the band for T ≥ ``least`` steps (out
-    of it never longer than half of ``reach``), and if it crosses the bands of the same width just above, on its way in,
-    and just below, on its way out, at least ``ratio`` times faster. At the start of a run there is no way in and at the
-    end no way out: then only the other condition counts. Of levels whose stretches overlap, the one with the longest
+    The rule. Around a level L lies a band, L ± w, with w the largest of ``band`` · L, ``zero`` and
+    three standard errors of the running mean. The curve rests at L if its running mean stays in the
+    band for T ≥ ``least`` steps (out of it never longer than half of ``reach``), and if it crosses
+    the bands of the same width just above, on its way in, and just below, on its way out, at least
+    ``ratio`` times faster. At the start of a run there is no way in and at the end no way out: then
+    only the other condition counts. Of levels whose stretches overlap, the one with the longest
     stretch is kept.
 
-    So a steady exponential decay has no plateau, at any speed: it spends as long in one band as in the next. Noise
-    around a constant level is one plateau. In a fall, noise may feign a short one, of a wide interval.
+    So a steady exponential decay has no plateau, at any speed: it spends as long in one band as in
+    the next. Noise around a constant level is one plateau. In a fall, noise may feign a short one,
+    of a wide interval.
 
     Args:
         loss: nats by step. reach: of the running mean, steps.
@@ -95,7 +107,10 @@ def plateaus(
     """
     loss = _line(loss)
     if not (band > 0 and zero > 0 and least >= 2 and ratio > 1):
-        raise ValueError(f"band = {band}, zero = {zero}, least = {least}, ratio = {ratio}: must be > 0, > 0, ≥ 2, > 1")
+        raise ValueError(
+            f"band = {band}, zero = {zero}, least = {least}, ratio = {ratio}: must be > 0, > 0, ≥ "
+            f"2, > 1"
+        )
     if (loss < 0).any():
         raise ValueError(f"loss holds {np.nanmin(loss):g}: must be 0 or more nats")
     mean = smooth(loss, reach)
@@ -123,13 +138,20 @@ def plateaus(
 
 
 def fall(
-    loss: Float[np.ndarray, " steps"], above: float, below: float, *, reach: int = 10, log: bool = False
+    loss: Float[np.ndarray, " steps"],
+    above: float,
+    below: float,
+    *,
+    reach: int = 10,
+    log: bool = False,
 ) -> Fall | None:
-    """When a curve leaves the level ``above`` for the level ``below``; None if it never does, or starts below.
+    """When a curve leaves the level ``above`` for the level ``below``; None if it never does, or
+    starts below.
 
-    The rule: the first step from which the running mean stays under halfway between the levels, with a step over
-    halfway before it. ``first`` and ``last`` are the same for a quarter and three quarters of the way down; ``last`` is
-    at most the final step where the curve gets halfway but not that far.
+    The rule: the first step from which the running mean stays under halfway between the levels,
+    with a step over halfway before it. ``first`` and ``last`` are the same for a quarter and three
+    quarters of the way down; ``last`` is at most the final step where the curve gets halfway but
+    not that far.
 
     Args:
         above, below: levels, nats. log: halfway in ln loss (the geometric mean) instead of in loss.
@@ -138,9 +160,14 @@ def fall(
         ValueError: levels in the wrong order, or not positive with ``log``.
     """
     if not above > below or (log and below <= 0):
-        raise ValueError(f"above = {above}, below = {below}: must fall{' to a positive level' if log else ''}")
+        raise ValueError(
+            f"above = {above}, below = {below}: must fall{' to a positive level' if log else ''}"
+        )
     mean = smooth(loss, reach)
-    ways = [above * (below / above) ** w if log else above + (below - above) * w for w in (0.25, 0.5, 0.75)]
+    ways = [
+        above * (below / above) ** w if log else above + (below - above) * w
+        for w in (0.25, 0.5, 0.75)
+    ]
     first, step, last = (_stays_under(mean, level) for level in ways)
     if not step:
         return None
@@ -150,11 +177,12 @@ def fall(
 def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.ndarray, " steps"]:
     """How far each step stands out: ln of a curve over its running median; ln 2 is twice the usual.
 
-    A *spike* is a step at ln 2 or more. The running median follows falls and rises that last longer than half of the
-    window; at either end of the run the nearest value is repeated.
+    A *spike* is a step at ln 2 or more. The running median follows falls and rises that last longer
+    than half of the window; at either end of the run the nearest value is repeated.
 
     Args:
-        values: a positive quantity by step, a loss or a gradient norm. window: steps, an odd number.
+        values: a positive quantity by step, a loss or a gradient norm. window: steps, an odd
+            number.
 
     Raises:
         ValueError: values that are not positive, or a window that has no middle.
@@ -173,19 +201,25 @@ def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.
 def _line(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
     values = as_array(values, "values")
     if values.ndim != 1 or len(values) == 0 or np.isinf(values).any():
-        raise ValueError(f"values of shape {values.shape}: must be a line of finite numbers, or NaN for none")
+        raise ValueError(
+            f"values of shape {values.shape}: must be a line of finite numbers, or NaN for none"
+        )
     return values
 
 
 def _standard_error(loss: Float[np.ndarray, " steps"], reach: int) -> Float[np.ndarray, " steps"]:
-    """Standard error of the running mean: successive differences hold twice the variance of the noise."""
+    """Standard error of the running mean: successive differences hold twice the variance of the
+    noise.
+    """
     variance = smooth(np.append(np.diff(loss), np.nan) ** 2, 5 * reach) / 2
     cases = smooth((~np.isnan(loss)).astype(float), reach) * (2 * reach + 1)
     return np.sqrt(np.nan_to_num(variance) / np.maximum(cases, 1))
 
 
 def _longest_run(inside: Bool[np.ndarray, " steps"], bridged: int) -> tuple[int, int]:
-    """First and last index of the longest run of True, across gaps of up to ``bridged``; (0, -1) without any."""
+    """First and last index of the longest run of True, across gaps of up to ``bridged``; (0, -1)
+    without any.
+    """
     at = np.flatnonzero(inside)
     if len(at) == 0:
         return 0, -1

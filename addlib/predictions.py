@@ -1,8 +1,9 @@
 """What a model predicts for each answer digit, relative to what the columns sum to.
 
-The naive sum of column k is s_k = (x_k + y_k) mod B, the digit without its carry; the top digit has no pair, so its
-naive sum is 0. The true digit is always s_k or s_k + 1 mod B. So a prediction splits into three questions: is its mass
-on these two candidates, how is it shared between them, and where does the rest leak?
+The naive sum of column k is s_k = (x_k + y_k) mod B, the digit without its carry; the top digit has
+no pair, so its naive sum is 0. The true digit is always s_k or s_k + 1 mod B. So a prediction
+splits into three questions: is its mass on these two candidates, how is it shared between them, and
+where does the rest leak?
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from addlib.variables import base_sum
 def look_back(questions: Questions, depth: int) -> Int[Tensor, "batch n_answer"]:
     """Answer digits by an algorithm that finds each carry from the next ``depth`` pairs down alone.
 
-    Below those pairs it takes no carry for granted. Depth 0 ignores every carry, depth 1 sees a carry made by the next
-    pair, depth 2 also one handed on by that pair; from depth n on the digits are those of the sum. 047 + 058 → 0, 9, 5
-    from the top at depth 0 and 1, 0, 5 at depths 1 and more.
+    Below those pairs it takes no carry for granted. Depth 0 ignores every carry, depth 1 sees a
+    carry made by the next pair, depth 2 also one handed on by that pair; from depth n on the digits
+    are those of the sum. 047 + 058 → 0, 9, 5 from the top at depth 0 and 1, 0, 5 at depths 1 and
+    more.
 
     Raises:
         ValueError: a negative depth.
@@ -36,8 +38,11 @@ def look_back(questions: Questions, depth: int) -> Int[Tensor, "batch n_answer"]
     return (base_sum(questions) + carry) % task.base
 
 
-def leakage(p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions) -> Float[Tensor, "n_digits base"]:
-    """Mean probability of each digit relative to the naive sum, p(s_k + r mod B) for r = 0…B - 1, by column.
+def leakage(
+    p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions
+) -> Float[Tensor, "n_digits base"]:
+    """Mean probability of each digit relative to the naive sum, p(s_k + r mod B) for r = 0…B - 1,
+    by column.
 
     Columns sum to the mass on digits: 1 less what lies on the two signs.
 
@@ -57,8 +62,8 @@ def candidates(
     """Mean probability, per answer column, of what simple algorithms would write.
 
     Returns:
-        ``"naive"``: s_k; ``"naive + 1"``: s_k + 1 mod B; ``"1 deep"`` and ``"2 deep"``: the digit with the carry found
-        from the next one and two pairs down (:func:`look_back`).
+        ``"naive"``: s_k; ``"naive + 1"``: s_k + 1 mod B; ``"1 deep"`` and ``"2 deep"``: the digit
+        with the carry found from the next one and two pairs down (:func:`look_back`).
 
     Raises:
         ValueError: p is not of these questions.
@@ -80,8 +85,9 @@ def decompose(
     """The loss of A_k in two parts, nats per question, whose sum is -log p(true digit) exactly.
 
     Returns:
-        ``outside`` = -log(mass on {s, s + 1}), what leaks to other tokens costs; ``within`` = -log(p(true) / that
-        mass), the binary cross-entropy of the choice between the two candidates.
+        ``outside`` = -log(mass on {s, s + 1}), what leaks to other tokens costs; ``within`` =
+        -log(p(true) / that mass), the binary cross-entropy of the choice between the two
+        candidates.
 
     Raises:
         ValueError: the logits are not of these questions, or there is no digit A_k.
@@ -96,8 +102,11 @@ def decompose(
     return -pair, pair - log_p.gather(1, questions.answer[:, k, None])[:, 0]
 
 
-def confusion(p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, k: int) -> Float[Tensor, "base base"]:
-    """Mean predicted distribution over the digits of A_k (columns) for each true digit (rows); NaN rows never occur.
+def confusion(
+    p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, k: int
+) -> Float[Tensor, "base base"]:
+    """Mean predicted distribution over the digits of A_k (columns) for each true digit (rows); NaN
+    rows never occur.
 
     Raises:
         ValueError: p is not of these questions, or there is no digit A_k.
@@ -113,4 +122,6 @@ def confusion(p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, 
 def _check(values: Tensor, questions: Questions) -> None:
     expected = (len(questions), questions.task.n_answer, questions.task.d_vocab)
     if tuple(values.shape) != expected:
-        raise ValueError(f"predictions of shape {tuple(values.shape)}: these questions need {expected}")
+        raise ValueError(
+            f"predictions of shape {tuple(values.shape)}: these questions need {expected}"
+        )

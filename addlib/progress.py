@@ -1,19 +1,24 @@
-"""Progress measures of modular addition: how much of a model's logits is the cosine formula, at each checkpoint.
+"""Progress measures of modular addition: how much of a model's logits is the cosine formula, at
+each checkpoint.
 
-The algorithm of Nanda, Chan, Lieberum, Smith & Steinhardt (ICLR 2023, arXiv 2301.05217) ends in logits
-Σ_k α_k cos(ω_k (a + b - c)), with ω_k = 2πk/p and a few *key* frequencies k: all waves are at their crest only where
-c = a + b mod p. The measures follow it while the test loss doesn't move yet:
+The algorithm of Nanda, Chan, Lieberum, Smith & Steinhardt (ICLR 2023, arXiv 2301.05217) ends in
+logits Σ_k α_k cos(ω_k (a + b - c)), with ω_k = 2πk/p and a few *key* frequencies k: all waves are
+at their crest only where c = a + b mod p. The measures follow it while the test loss doesn't move
+yet:
 
-- *restricted loss*: only the logits' mean over the pairs and their waves cos ω_k (a + b), sin ω_k (a + b) are kept, for
-  the key frequencies. How good is the algorithm alone? (On all pairs, unless others are named.)
-- *excluded loss*: only those waves are removed. How good is what else there is? (On the training pairs.)
+- *restricted loss*: only the logits' mean over the pairs and their waves cos ω_k (a + b), sin ω_k
+  (a + b) are kept, for the key frequencies. How good is the algorithm alone? (On all pairs, unless
+  others are named.)
+- *excluded loss*: only those waves are removed. How good is what else there is? (On the training
+    pairs.)
 
-Both take the two waves per key frequency, like the code published with the paper; its text counts the four products of
-waves of a and b that they are made of.
+Both take the two waves per key frequency, like the code published with the paper; its text counts
+the four products of waves of a and b that they are made of.
 
-Logits are (*batch, p, p, c): all p² pairs, a first. Of everything that depends on a + b mod p alone, only one row per
-sum is computed, p instead of p² of them (*by sum*: row s is for all pairs with a + b ≡ s). The outputs c may be a
-multiple of p in number (addition without wrap-around, read with period p). Losses are in nats, in float64.
+Logits are (*batch, p, p, c): all p² pairs, a first. Of everything that depends on a + b mod p
+alone, only one row per sum is computed, p instead of p² of them (*by sum*: row s is for all pairs
+with a + b ≡ s). The outputs c may be a multiple of p in number (addition without wrap-around, read
+with period p). Losses are in nats, in float64.
 """
 
 from __future__ import annotations
@@ -43,12 +48,16 @@ def mean_by_sum(logits: Float[Tensor, "*batch p p c"]) -> Float[Tensor, "*batch 
     return logits[..., a, (s - a) % p, :].mean(-3, dtype=torch.float64)  # mean over a of (a, s, c)
 
 
-def sum_waves(logits: Float[Tensor, "*batch p p c"], frequencies: Sequence[int]) -> Float[Tensor, "*batch k p c"]:
+def sum_waves(
+    logits: Float[Tensor, "*batch p p c"], frequencies: Sequence[int]
+) -> Float[Tensor, "*batch k p c"]:
     """The logits' parts along cos ω_k (a + b) and sin ω_k (a + b), one per frequency, by sum."""
     return _waves(mean_by_sum(logits), require_frequencies(frequencies, _period(logits)))
 
 
-def restricted_logits(logits: Float[Tensor, "*batch p p c"], frequencies: Sequence[int]) -> Float[Tensor, "*batch p c"]:
+def restricted_logits(
+    logits: Float[Tensor, "*batch p p c"], frequencies: Sequence[int]
+) -> Float[Tensor, "*batch p c"]:
     """Key waves and the mean over all pairs, nothing else; by sum."""
     means = mean_by_sum(logits)
     waves = _waves(means, require_frequencies(frequencies, _period(logits)))
@@ -56,9 +65,14 @@ def restricted_logits(logits: Float[Tensor, "*batch p p c"], frequencies: Sequen
 
 
 def formula_logits(
-    coefficients: Float[Tensor, "*batch k"], frequencies: Sequence[int], p: int, n_outputs: int | None = None
+    coefficients: Float[Tensor, "*batch k"],
+    frequencies: Sequence[int],
+    p: int,
+    n_outputs: int | None = None,
 ) -> Float[Tensor, "*batch p c"]:
-    """Σ_k α_k cos(ω_k (s - c)), by sum s; its row 0 is the interference pattern of the waves, crest at c = 0."""
+    """Σ_k α_k cos(ω_k (s - c)), by sum s; its row 0 is the interference pattern of the waves, crest
+    at c = 0.
+    """
     k = torch.tensor(require_frequencies(frequencies, p), dtype=torch.int64)
     turns = k[:, None, None] * (torch.arange(p)[:, None] - torch.arange(n_outputs or p)) % p
     waves = (2 * math.pi * turns.double() / p).cos().to(coefficients.device)
@@ -76,7 +90,9 @@ class CosineFit:
     frequencies: list[int]
     coefficients: Float[Tensor, "*batch k"]  # α_k, in the logits' unit
     similarity: Float[Tensor, "*batch k"]  # cosine similarity of all logits and the wave, -1 to 1
-    alignment: Float[Tensor, "*batch k"]  # the same, of only the logits' part at cos, sin ω_k (a + b); 0 if none
+    alignment: Float[
+        Tensor, "*batch k"
+    ]  # the same, of only the logits' part at cos, sin ω_k (a + b); 0 if none
     residual_share: Float[Tensor, "*batch"]  # squared norm that the fit leaves, 0 to 1
 
 
@@ -84,23 +100,32 @@ def fit_cosines(logits: Float[Tensor, "*batch p p c"], frequencies: Sequence[int
     """Fit the cosine formula at the given frequencies.
 
     Raises:
-        ValueError: logits that are not of all pairs, or are the same for all outputs; other frequencies.
+        ValueError: logits that are not of all pairs, or are the same for all outputs; other
+            frequencies.
     """
     listed = require_frequencies(frequencies, _period(logits))
     return _fit(logits.double(), mean_by_sum(logits), listed)
 
 
-def _fit(logits: Float[Tensor, "*batch p p c"], means: Float[Tensor, "*batch p c"], listed: list[int]) -> CosineFit:
+def _fit(
+    logits: Float[Tensor, "*batch p p c"], means: Float[Tensor, "*batch p c"], listed: list[int]
+) -> CosineFit:
     p = means.shape[-2]
-    whole = logits.square().mean((-3, -2, -1))  # all sizes here are mean squares, over pairs and outputs
+    whole = logits.square().mean(
+        (-3, -2, -1)
+    )  # all sizes here are mean squares, over pairs and outputs
     size = (logits - logits.mean(-1, keepdim=True)).square().mean((-3, -2, -1))
     if bool((size <= 1e-24 * whole).any()):  # what rounding leaves of equal logits is no difference
         raise ValueError("logits are the same for all outputs: there is nothing to fit")
     means = means - means.mean(-1, keepdim=True)
     by_output = means.unflatten(-1, (-1, p)).mean(-2)  # outputs one period apart
     s, d = torch.arange(p, device=means.device)[:, None], torch.arange(p, device=means.device)
-    by_distance = by_output[..., s, (s - d) % p].mean(-2)  # over all pairs and outputs with a + b - c ≡ d
-    crests = formula_logits(torch.eye(len(listed)), listed, p)[:, :, 0].to(means.device)  # (k, d): cos ω_k d
+    by_distance = by_output[..., s, (s - d) % p].mean(
+        -2
+    )  # over all pairs and outputs with a + b - c ≡ d
+    crests = formula_logits(torch.eye(len(listed)), listed, p)[:, :, 0].to(
+        means.device
+    )  # (k, d): cos ω_k d
     wave_size = crests.square().mean(-1)  # 1/2, or 1 at p/2
     coefficients = torch.einsum("...d,kd->...k", by_distance, crests) / (p * wave_size)
     explained = coefficients.square() * wave_size
@@ -146,7 +171,9 @@ def formula_loss(
     pairs: Int[Tensor, " pairs"] | None = None,
     answers: Int[Tensor, " all_pairs"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Mean loss over ``pairs`` when the logits are replaced by the cosine formula with fitted coefficients."""
+    """Mean loss over ``pairs`` when the logits are replaced by the cosine formula with fitted
+    coefficients.
+    """
     fit = fit_cosines(logits, frequencies)
     table = formula_logits(fit.coefficients, fit.frequencies, *logits.shape[-2:])
     return _loss_by_sum(table, pairs, answers)
@@ -175,7 +202,9 @@ class Progress:
     restricted_train_loss: Float[Tensor, " checkpoint"]
     restricted_test_loss: Float[Tensor, " checkpoint"]
     excluded_loss: Float[Tensor, " checkpoint"]  # training pairs, without all key waves
-    excluded_each: Float[Tensor, "checkpoint k"]  # training pairs, without those of one key frequency
+    excluded_each: Float[
+        Tensor, "checkpoint k"
+    ]  # training pairs, without those of one key frequency
     formula_test_loss: Float[Tensor, " checkpoint"]
     coefficients: Float[Tensor, "checkpoint k"]
     similarity: Float[Tensor, "checkpoint k"]
@@ -194,7 +223,8 @@ def measure(
 
     Args:
         checkpoints: logits of all pairs, e.g. ``(logits_at(step) for step in steps)``.
-        frequencies: the key frequencies, e.g. of the last checkpoint. train: the training pairs, as numbers a · p + b.
+        frequencies: the key frequencies, e.g. of the last checkpoint. train: the training pairs, as
+            numbers a · p + b.
         answers: right output of each of the p² pairs; default a + b mod p.
 
     Raises:
@@ -207,7 +237,9 @@ def measure(
     return Progress(frequencies=[int(k) for k in frequencies], **columns)
 
 
-def squared_norm(weights: Mapping[str, Float[Tensor, "checkpoint ..."]]) -> Float[Tensor, " checkpoint"]:
+def squared_norm(
+    weights: Mapping[str, Float[Tensor, "checkpoint ..."]],
+) -> Float[Tensor, " checkpoint"]:
     """Sum of all squared weights at each checkpoint, from weights stacked over checkpoints by name."""
     return torch.stack([w.double().flatten(1).square().sum(1) for w in weights.values()]).sum(0)
 
@@ -247,12 +279,20 @@ def _measure_one(
 
 def _period(logits: Tensor) -> int:
     """p, from the shape of logits of all pairs."""
-    if logits.ndim < 3 or logits.shape[-3] != logits.shape[-2] or logits.shape[-1] % logits.shape[-2]:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}: must be (..., p, p, c), c a multiple of p")
+    if (
+        logits.ndim < 3
+        or logits.shape[-3] != logits.shape[-2]
+        or logits.shape[-1] % logits.shape[-2]
+    ):
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}: must be (..., p, p, c), c a multiple of p"
+        )
     return logits.shape[-2]
 
 
-def _waves(means: Float[Tensor, "*batch p c"], frequencies: list[int]) -> Float[Tensor, "*batch k p c"]:
+def _waves(
+    means: Float[Tensor, "*batch p c"], frequencies: list[int]
+) -> Float[Tensor, "*batch k p c"]:
     p = means.shape[-2]
     basis, row_of = fourier_basis(p).to(means.device), row_frequencies(p)
     onto = [basis[row_of == k].T @ basis[row_of == k] for k in frequencies]
@@ -264,20 +304,29 @@ def _answers(p: int, answers: Int[Tensor, " all_pairs"] | None) -> Int[Tensor, "
     if answers is None:
         return pair_sums(p)
     if answers.shape != (p * p,):
-        raise ValueError(f"answers have shape {tuple(answers.shape)}: must be one for each of the {p * p} pairs")
+        raise ValueError(
+            f"answers have shape {tuple(answers.shape)}: must be one for each of the {p * p} pairs"
+        )
     return answers.cpu()
 
 
-def _both_sides(train: Int[Tensor, " train"], p: int) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+def _both_sides(
+    train: Int[Tensor, " train"], p: int
+) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
     is_train = torch.zeros(p * p, dtype=torch.bool)
     is_train[train.cpu()] = True
     if not is_train.any() or is_train.all():
-        raise ValueError(f"{int(is_train.sum())} of {p * p} pairs for training: there must be some, and some for tests")
+        raise ValueError(
+            f"{int(is_train.sum())} of {p * p} pairs for training: there must be some, and some "
+            f"for tests"
+        )
     return is_train.nonzero()[:, 0], (~is_train).nonzero()[:, 0]
 
 
 def _loss_by_sum(
-    table: Float[Tensor, "*batch p c"], pairs: Int[Tensor, " pairs"] | None, answers: Int[Tensor, " all_pairs"] | None
+    table: Float[Tensor, "*batch p c"],
+    pairs: Int[Tensor, " pairs"] | None,
+    answers: Int[Tensor, " all_pairs"] | None,
 ) -> Float[Tensor, "*batch"]:
     p = table.shape[-2]
     pairs = torch.arange(p * p) if pairs is None else pairs.cpu()

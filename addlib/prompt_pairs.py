@@ -1,8 +1,8 @@
 """Pairs of prompts that differ in what a question is, and what to measure where their answers part.
 
-A pair's two answers agree on their first k digits and differ in the next one. Both prompts contain those k digits, so
-at the last position one prompt calls for one digit and the other for another; the model gets both right. How much it
-prefers the one to the other there is what patching moves.
+A pair's two answers agree on their first k digits and differ in the next one. Both prompts contain
+those k digits, so at the last position one prompt calls for one digit and the other for another;
+the model gets both right. How much it prefers the one to the other there is what patching moves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CORRUPTIONS = ("digit", "other", "resample")
-"""What is changed: one digit of the first operand, one of the second, or both operands drawn anew."""
+"""What is changed: one digit of the first operand, one of the second, or both operands drawn anew.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Probability:
 
 @dataclass(frozen=True)
 class Rank:
-    """How many tokens the last position prefers to a token, prompt by prompt; 0 is the best. It has no gradient."""
+    """How many tokens the last position prefers to a token, prompt by prompt; 0 is the best. It has
+    no gradient.
+    """
 
     token: Int[Tensor, " batch"]
 
@@ -52,7 +55,8 @@ class Rank:
 class PromptPairs:
     """Prompts in pairs, and the digits where their answers part.
 
-    ``clean`` and ``corrupted`` are token ids (batch, position); ``right`` and ``wrong`` the tokens that follow them.
+    ``clean`` and ``corrupted`` are token ids (batch, position); ``right`` and ``wrong`` the tokens
+    that follow them.
     """
 
     form: Form
@@ -76,7 +80,11 @@ class PromptPairs:
     @property
     def metrics(self) -> dict[str, LogitDifference | Probability | Rank]:
         """The three metrics, for one sweep."""
-        return {"difference": self.difference, "probability": Probability(self.right), "rank": Rank(self.right)}
+        return {
+            "difference": self.difference,
+            "probability": Probability(self.right),
+            "rank": Rank(self.right),
+        }
 
     @property
     def shared(self) -> int:
@@ -86,9 +94,17 @@ class PromptPairs:
 
     def first(self, count: int) -> PromptPairs:
         """The first pairs."""
-        cut = {name: getattr(self, name)[:count] for name in ("problems", "corrupted_problems", "clean", "corrupted")}
+        cut = {
+            name: getattr(self, name)[:count]
+            for name in ("problems", "corrupted_problems", "clean", "corrupted")
+        }
         return PromptPairs(
-            self.form, self.corruption, self.k, **cut, right=self.right[:count], wrong=self.wrong[:count]
+            self.form,
+            self.corruption,
+            self.k,
+            **cut,
+            right=self.right[:count],
+            wrong=self.wrong[:count],
         )
 
 
@@ -101,13 +117,19 @@ def fits(form: Form, one: Problem, other: Problem, k: int, corruption: str) -> b
     if corruption not in CORRUPTIONS:
         raise ValueError(f"corruption = {corruption!r}: must be one of {', '.join(CORRUPTIONS)}")
     answer, instead = form.answer(one), form.answer(other)
-    if len(answer) != len(instead) or answer[:k] != instead[:k] or answer[k : k + 1] == instead[k : k + 1]:
+    if (
+        len(answer) != len(instead)
+        or answer[:k] != instead[:k]
+        or answer[k : k + 1] == instead[k : k + 1]
+    ):
         return False
     texts = [(str(operand), str(changed)) for operand, changed in zip(one, other, strict=True)]
     if any(len(text) != len(changed) for text, changed in texts):
         return False
     a, b = (sum(x != y for x, y in zip(*two, strict=True)) for two in texts)
-    return {"digit": (a, b) == (1, 0), "other": (a, b) == (0, 1), "resample": a > 0 and b > 0}[corruption]
+    return {"digit": (a, b) == (1, 0), "other": (a, b) == (0, 1), "resample": a > 0 and b > 0}[
+        corruption
+    ]
 
 
 PARTNERS = 16
@@ -115,9 +137,15 @@ PARTNERS = 16
 
 
 def candidates(
-    forms: Sequence[Form], solved: Sequence[Problem], k: int, corruption: str, generator: random.Random
+    forms: Sequence[Form],
+    solved: Sequence[Problem],
+    k: int,
+    corruption: str,
+    generator: random.Random,
 ) -> dict[Problem, list[Problem]]:
-    """For each problem others that make a pair with it in every form, among those that the model gets right."""
+    """For each problem others that make a pair with it in every form, among those that the model
+    gets right.
+    """
     groups: dict[tuple[int | str, ...], list[Problem]] = {}
     for a, b in dict.fromkeys(solved):
         answer = forms[0].answer((a, b))
@@ -130,7 +158,11 @@ def candidates(
         generator.shuffle(group)
         for place, one in enumerate(group):
             others = group[place + 1 :] + group[:place]  # each problem begins elsewhere
-            fitting = (other for other in others if all(fits(form, one, other, k, corruption) for form in forms))
+            fitting = (
+                other
+                for other in others
+                if all(fits(form, one, other, k, corruption) for form in forms)
+            )
             found[one] = list(islice(fitting, PARTNERS))
     return {one: others for one, others in found.items() if others}
 
@@ -147,22 +179,28 @@ def prompt_pairs(
 ) -> PromptPairs:
     """Pairs of problems that the model gets right, drawn at random.
 
-    A problem is clean at most once, and no pair comes a second time the other way round. As long as there are enough,
-    no problem is in two pairs, so that pairs are independent; when these run out, corrupted problems come again.
+    A problem is clean at most once, and no pair comes a second time the other way round. As long as
+    there are enough, no problem is in two pairs, so that pairs are independent; when these run out,
+    corrupted problems come again.
 
     Args:
         solved: of one size, answered correctly (:attr:`addlib.grading.Grades.solved`).
         k: so many first digits of both answers agree and are in the prompts; 0 or more.
         count: how many; None: as many as can be had.
-        also: other operations, for controls: the same problems must make a pair of the same kind there, too. Give
-            problems that the model gets right in all of them, and make the controls with :func:`of_problems`.
+        also: other operations, for controls: the same problems must make a pair of the same kind
+            there, too. Give problems that the model gets right in all of them, and make the
+            controls with :func:`of_problems`.
 
     Raises:
-        ValueError: fewer than ``count`` pairs, problems of several sizes, an unknown corruption, a negative k.
+        ValueError: fewer than ``count`` pairs, problems of several sizes, an unknown corruption, a
+            negative k.
     """
     sizes = {tuple(len(str(operand)) for operand in problem) for problem in solved}
     if k < 0 or len(sizes) > 1:
-        raise ValueError(f"k = {k}, sizes {sorted(sizes)}: k must be 0 or more, and prompts of one length, so one size")
+        raise ValueError(
+            f"k = {k}, sizes {sorted(sizes)}: k must be 0 or more, and prompts of one length, so "
+            f"one size"
+        )
     generator = random.Random(f"{seed} {k} {corruption}")
     partners = candidates((form, *also), solved, k, corruption, generator)
     order = sorted(partners)
@@ -173,20 +211,28 @@ def prompt_pairs(
         for one in order:
             if one in chosen or (fresh and one in used):
                 continue
-            others = [x for x in partners[one] if chosen.get(x) != one and not (fresh and x in used)]
+            others = [
+                x for x in partners[one] if chosen.get(x) != one and not (fresh and x in used)
+            ]
             if others:
                 chosen[one] = generator.choice(others)
                 used |= {one, chosen[one]}
     pairs = list(chosen.items())
     if count is not None and len(pairs) < count:
         raise ValueError(
-            f"only {len(pairs)} pairs with k = {k} and corruption {corruption!r} among {len(solved)} problems that the "
-            f"model gets right, {count} wanted: ask it more problems, or others, or take fewer pairs"
+            f"only {len(pairs)} pairs with k = {k} and corruption {corruption!r} among "
+            f"{len(solved)} problems that the "
+            f"model gets right, {count} wanted: ask it more problems, or others, or take fewer "
+            f"pairs"
         )
     pairs = pairs[: count or len(pairs)]
     if not pairs:
-        raise ValueError(f"no pair with k = {k} and corruption {corruption!r} among {len(solved)} problems")
-    return of_problems(form, tokenizer, [one for one, _ in pairs], [other for _, other in pairs], k, corruption)
+        raise ValueError(
+            f"no pair with k = {k} and corruption {corruption!r} among {len(solved)} problems"
+        )
+    return of_problems(
+        form, tokenizer, [one for one, _ in pairs], [other for _, other in pairs], k, corruption
+    )
 
 
 def of_problems(
@@ -204,9 +250,23 @@ def of_problems(
     """
     for one, other in zip(clean, corrupted, strict=True):
         if not fits(form, one, other, k, corruption):
-            raise ValueError(f"{one} and {other} are no pair with k = {k} and corruption {corruption!r}")
+            raise ValueError(
+                f"{one} and {other} are no pair with k = {k} and corruption {corruption!r}"
+            )
     ids = digit_tokens(tokenizer)
     tokens = encode(tokenizer, [form.prompt(problem, k) for problem in (*clean, *corrupted)])
-    right, wrong = (ids[[int(form.answer(problem)[k]) for problem in side]] for side in (clean, corrupted))
+    right, wrong = (
+        ids[[int(form.answer(problem)[k]) for problem in side]] for side in (clean, corrupted)
+    )
     half = len(clean)
-    return PromptPairs(form, corruption, k, list(clean), list(corrupted), tokens[:half], tokens[half:], right, wrong)
+    return PromptPairs(
+        form,
+        corruption,
+        k,
+        list(clean),
+        list(corrupted),
+        tokens[:half],
+        tokens[half:],
+        right,
+        wrong,
+    )

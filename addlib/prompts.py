@@ -1,8 +1,9 @@
 """Prompts that make a language model calculate: examples first, then a question, in tokens.
 
-A pretrained model is told what to do by examples (few shots, Brown et al. 2020): ``6*7=42`` and the like, one a line.
-Everything here rests on digits being tokens of their own, as they are for Qwen2.5 and SmolLM2: then a digit has a
-position, and an answer is a row of choices among ten tokens. That is checked, prompt by prompt.
+A pretrained model is told what to do by examples (few shots, Brown et al. 2020): ``6*7=42`` and the
+like, one a line. Everything here rests on digits being tokens of their own, as they are for Qwen2.5
+and SmolLM2: then a digit has a position, and an answer is a row of choices among ten tokens. That
+is checked, prompt by prompt.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Form:
     Args:
         operation: what is asked.
         shots: the examples before each question; none for zero-shot.
-        template: of a question, with ``{a}``, ``{b}`` and ``{sign}``; the answer follows, without a space.
+        template: of a question, with ``{a}``, ``{b}`` and ``{sign}``; the answer follows, without a
+            space.
     """
 
     operation: Operation = MULTIPLY
@@ -84,17 +86,22 @@ def few_shot(
     """A form with ``count`` examples: the same ones for a seed, whatever the operation.
 
     Args:
-        sizes: digits of both operands, in turn: example 0 has the first size, example 1 the second, and so on.
+        sizes: digits of both operands, in turn: example 0 has the first size, example 1 the second,
+            and so on.
 
     Raises:
         ValueError: a count below 0, or sizes that are not at least 1.
     """
     if count < 0 or not sizes or any(digits < 1 for size in sizes for digits in size):
-        raise ValueError(f"count = {count}, sizes = {tuple(sizes)}: must be 0 or more, and digits at least 1")
+        raise ValueError(
+            f"count = {count}, sizes = {tuple(sizes)}: must be 0 or more, and digits at least 1"
+        )
     generator = random.Random(seed)
     shots: list[Problem] = []
     while len(shots) < count:
-        shot = tuple(generator.randint(*_range(digits)) for digits in sizes[len(shots) % len(sizes)])
+        shot = tuple(
+            generator.randint(*_range(digits)) for digits in sizes[len(shots) % len(sizes)]
+        )
         if shot not in shots or len(shots) > 50:
             shots.append(shot)
     return Form(operation, tuple(shots), template)
@@ -108,7 +115,8 @@ def _range(digits: int) -> tuple[int, int]:
 def problems(
     size: tuple[int, int], count: int | None = None, seed: int = 0, without: Iterable[Problem] = ()
 ) -> list[Problem]:
-    """Different problems of one size, uniformly drawn, in no order; fewer where there are not so many.
+    """Different problems of one size, uniformly drawn, in no order; fewer where there are not so
+    many.
 
     Args:
         size: digits of the first and of the second operand; operands 0 and 1 are left out.
@@ -127,7 +135,9 @@ def problems(
         raise ValueError(f"size = {size}: {total} problems are too many to take all; give a count")
     wanted = min(total, (total if count is None else count) + len(banned))
     drawn = random.Random(f"{seed} {size}").sample(range(total), wanted)
-    found = [(ranges[0][0] + index // widths[1], ranges[1][0] + index % widths[1]) for index in drawn]
+    found = [
+        (ranges[0][0] + index // widths[1], ranges[1][0] + index % widths[1]) for index in drawn
+    ]
     return [problem for problem in found if problem not in banned][:count]
 
 
@@ -137,21 +147,28 @@ def digit_tokens(tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, " 10"]:
     Raises:
         ValueError: a digit is not one token of its own.
     """
-    before, after = (tokenizer(text, add_special_tokens=False).input_ids for text in ("=", "=0123456789"))
+    before, after = (
+        tokenizer(text, add_special_tokens=False).input_ids for text in ("=", "=0123456789")
+    )
     digits = after[len(before) :]
     if after[: len(before)] != before or len(digits) != 10 or len(set(digits)) != 10:
         raise ValueError(
-            f"this tokenizer makes {len(digits)} tokens of the ten digits 0123456789: each digit must be one token of "
-            "its own, or answers have no digits to choose; use a model that splits numbers, as Qwen2.5 and SmolLM2 do"
+            f"this tokenizer makes {len(digits)} tokens of the ten digits 0123456789: each digit "
+            f"must be one token of "
+            "its own, or answers have no digits to choose; use a model that splits numbers, as "
+            "Qwen2.5 and SmolLM2 do"
         )
     return torch.tensor(digits)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Int[Tensor, "batch position"]:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> Int[Tensor, "batch position"]:
     """Token ids of prompts, with nothing put before or after them.
 
     Raises:
-        ValueError: no prompts, prompts of different lengths, or a digit that is not one token of its own.
+        ValueError: no prompts, prompts of different lengths, or a digit that is not one token of
+            its own.
     """
     ids = digit_tokens(tokenizer).tolist()
     if not texts:
@@ -161,13 +178,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Int[Tens
         digits = [ids[int(character)] for character in text if character in "0123456789"]
         if [token for token in row if token in ids] != digits:
             shown = [tokenizer.decode([token]) for token in row]
-            raise ValueError(f"{text!r} becomes {shown}: each digit must be one token of its own; use another model")
+            raise ValueError(
+                f"{text!r} becomes {shown}: each digit must be one token of its own; use another "
+                f"model"
+            )
     lengths = {len(row): text for row, text in zip(rows, texts, strict=True)}
     if len(lengths) > 1:
         (short, one), (long, other) = min(lengths.items()), max(lengths.items())
         one, other = (text.rpartition("\n")[2] for text in (one, other))
         raise ValueError(
-            f"prompts of {short} and {long} tokens in one batch ({one!r}, {other!r}): positions would not mean the "
+            f"prompts of {short} and {long} tokens in one batch ({one!r}, {other!r}): positions "
+            f"would not mean the "
             "same; group problems by the digits of their operands and of their answers"
         )
     return torch.tensor(rows)
@@ -176,10 +197,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Int[Tens
 def wrong_answers(answer: int) -> dict[str, str]:
     """Answers that look like slips, by name: near misses, twice and half, digits moved or changed.
 
-    Only those that are positive and differ from the answer; e.g. 120 → "reversed" is "021", as a model would write it.
+    Only those that are positive and differ from the answer; e.g. 120 → "reversed" is "021", as a
+    model would write it.
     """
     digits = str(answer)
-    shifted = {f"every digit {step:+d}": "".join(str((int(digit) + step) % 10) for digit in digits) for step in (1, -1)}
+    shifted = {
+        f"every digit {step:+d}": "".join(str((int(digit) + step) % 10) for digit in digits)
+        for step in (1, -1)
+    }
     numbers = {f"{step:+d}": answer + step for step in (1, -1, 10, -10)}
     numbers |= {"double": 2 * answer, "half": answer // 2}
     moved = {

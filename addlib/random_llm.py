@@ -1,6 +1,8 @@
-"""A language model of random weights, small enough to be made on the spot: it shows that code runs, and nothing else.
+"""A language model of random weights, small enough to be made on the spot: it shows that code runs,
+and nothing else.
 
-It is never loaded in place of a model that can't be had: only who asks for ``"random"`` by name gets it.
+It is never loaded in place of a model that can't be had: only who asks for ``"random"`` by name
+gets it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Records of runs that are too long for a chapter: what was measured, when, on which device, by which revision.
+"""Records of runs that are too long for a chapter: what was measured, when, on which device, by
+which revision.
 
-They are small JSON files that come with the package. A script under ``studies/`` makes each of them anew.
+They are small JSON files that come with the package. A script under ``studies/`` makes each of them
+anew.
 """
 
 from __future__ import annotations
@@ -27,22 +29,31 @@ if TYPE_CHECKING:
 
 
 def read(name: str) -> dict[str, Any]:
-    """The record of this name, with its ``date``, ``device``, ``revision``, ``versions`` and ``made_by``.
+    """The record of this name, with its ``date``, ``device``, ``revision``, ``versions`` and
+    ``made_by``.
 
     Raises:
         ValueError: there is no such record; the text lists those there are.
     """
     folder = resources.files("addlib") / "data"
     found = folder / f"{name}.json"
-    if not found.is_file() or "made_by" not in (record := json.loads(found.read_text(encoding="utf-8"))):
+    if not found.is_file() or "made_by" not in (
+        record := json.loads(found.read_text(encoding="utf-8"))
+    ):
         records = (path for path in folder.iterdir() if path.name.endswith(".json"))
-        names = sorted(path.name[:-5] for path in records if "made_by" in json.loads(path.read_text(encoding="utf-8")))
+        names = sorted(
+            path.name[:-5]
+            for path in records
+            if "made_by" in json.loads(path.read_text(encoding="utf-8"))
+        )
         raise ValueError(f"there is no record {name!r}; records: {', '.join(names)}")
     return record
 
 
 def write(name: str, made_by: str, content: Mapping[str, Any]) -> Path:
-    """Write a record beside the others and return its path; what made it, when and on which machine comes first."""
+    """Write a record beside the others and return its path; what made it, when and on which machine
+    comes first.
+    """
     head = {
         "made_by": made_by,
         "date": datetime.now(UTC).date().isoformat(),
@@ -61,20 +72,26 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.is_file() else None
+    found = (
+        re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))
+        if cpuinfo.is_file()
+        else None
+    )
     return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
 
 
 def source_line(record: Mapping[str, Any]) -> str:
     """Where a record's numbers come from, as one sentence for below a table."""
     return (
-        f"Measured on {record['date']} on {record['device']} by `{record['made_by']}`, revision {record['revision']}, "
+        f"Measured on {record['date']} on {record['device']} by `{record['made_by']}`, revision "
+        f"{record['revision']}, "
         f"torch {record['versions']['torch']}."
     )
 
 
 def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
-    """A chapter's claims over seeds: threshold, the seeds' lowest, middle and highest value, and how many hold.
+    """A chapter's claims over seeds: threshold, the seeds' lowest, middle and highest value, and
+    how many hold.
 
     Args:
         record: the record "seeds". chapter: the notebook's name without its ending.
@@ -88,13 +105,16 @@ def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
             verdicts = Counter(claim["verdicts"])
             verdict = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
             rows.append([name, claim["threshold"], low, middle, high, verdict])
-    return pd.DataFrame(rows, columns=["claim", "threshold", "lowest", "median", "highest", "seeds"])
+    return pd.DataFrame(
+        rows, columns=["claim", "threshold", "lowest", "median", "highest", "seeds"]
+    )
 
 
 def steady(table: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
     """A chapter's thresholds and verdicts, without verdicts that differ from seed to seed.
 
-    Made for output cells that a regression run compares: what hangs on the seed may hang on the machine as well.
+    Made for output cells that a regression run compares: what hangs on the seed may hang on the
+    machine as well.
 
     Args:
         table: of :func:`addlib.claims.table`. record: the record "seeds".

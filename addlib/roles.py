@@ -1,9 +1,11 @@
-"""Which head does what, by rule: the pair of digits that it looks at while each answer digit is made.
+"""Which head does what, by rule: the pair of digits that it looks at while each answer digit is
+made.
 
-While the model computes A_k, a head that adds looks at D_k and D'_k, and one that watches for the carry at the pair one
-column further down. From one token to the next the pair moves down a column: plotted over answer positions and
-question digits, the attention is a staircase. Its *offset* j - k, pair looked at minus digit computed, names the head's
-role. Indices of heads change with the seed; roles don't.
+While the model computes A_k, a head that adds looks at D_k and D'_k, and one that watches for the
+carry at the pair one column further down. From one token to the next the pair moves down a column:
+plotted over answer positions and question digits, the attention is a staircase. Its *offset* j - k,
+pair looked at minus digit computed, names the head's role. Indices of heads change with the seed;
+roles don't.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ NAMES = {0: "base add", -1: "carry", -2: "far carry"}
 """Names of the roles by offset; other offsets are called by their number."""
 
 LEAST_SHARE = 0.5
-"""A head has a role only if at least this share of its attention goes there, on average over the answer digits."""
+"""A head has a role only if at least this share of its attention goes there, on average over the
+answer digits.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Role:
 def answer_patterns(
     model: TransformerBridge, questions: Questions, layer: int = 0, batch_size: int = 512
 ) -> Float[Tensor, "batch heads n_answer n_ctx"]:
-    """Attention patterns at the answer positions, by answer column (``[:, :, 0]`` is where A0 is computed)."""
+    """Attention patterns at the answer positions, by answer column (``[:, :, 0]`` is where A0 is
+    computed).
+    """
     name = f"blocks.{layer}.attn.hook_pattern"
     return answer_activations(model, [name], questions, batch_size)[name]
 
@@ -62,7 +68,8 @@ def pair_attention(
 
 
 def stairs(pairs: Float[Tensor, "*batch n_answer n_digits"]) -> Float[Tensor, "*batch n_digits"]:
-    """Mean attention along each staircase, by -offset: ``[..., 0]`` is on the digit's own pair, ``[..., 1]`` one below.
+    """Mean attention along each staircase, by -offset: ``[..., 0]`` is on the digit's own pair,
+    ``[..., 1]`` one below.
 
     The mean is over the answer digits that have such a pair, e.g. for offset -1 over A1 to An.
     """
@@ -72,7 +79,8 @@ def stairs(pairs: Float[Tensor, "*batch n_answer n_digits"]) -> Float[Tensor, "*
 
 
 def addresses(pattern: Float[Tensor, "n_answer n_ctx"], task: AdditionTask) -> list[int | None]:
-    """Offset of the pair that one head looks at for each answer column; None where no pair has half its attention.
+    """Offset of the pair that one head looks at for each answer column; None where no pair has half
+    its attention.
 
     Args:
         pattern: the head's mean attention at the answer positions, by column.
@@ -84,9 +92,11 @@ def addresses(pattern: Float[Tensor, "n_answer n_ctx"], task: AdditionTask) -> l
 
 
 def find_roles(model: TransformerBridge, questions: Questions, layer: int = 0) -> list[Role]:
-    """The role of each head of a layer, ordered from the smallest offset up: far carry, carry, base add.
+    """The role of each head of a layer, ordered from the smallest offset up: far carry, carry, base
+    add.
 
-    The rule looks at the mean pattern over ``questions`` alone, so it is the same under a permutation of the heads.
+    The rule looks at the mean pattern over ``questions`` alone, so it is the same under a
+    permutation of the heads.
     """
     pattern = answer_patterns(model, questions, layer).mean(0)  # (heads, n_answer, n_ctx)
     shares = stairs(pair_attention(pattern, questions.task))

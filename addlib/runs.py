@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
 
 class RunConfig(Protocol):
-    """What a configuration must offer so that its run can be made and found: see :class:`TrainConfig`.
+    """What a configuration must offer so that its run can be made and found: see
+    :class:`TrainConfig`.
 
-    A history is a dataclass of tensors with a ``loss`` for each step. A trainer has ``model``, ``history``, ``device``,
-    ``step`` and ``done``, and the methods ``train_step``, ``state`` and ``restore``.
+    A history is a dataclass of tensors with a ``loss`` for each step. A trainer has ``model``,
+    ``history``, ``device``, ``step`` and ``done``, and the methods ``train_step``, ``state`` and
+    ``restore``.
     """
 
     steps: int  # most steps; a trainer may be done earlier
@@ -52,7 +54,9 @@ class RunConfig(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training: its configuration, the trained model, the recorded history and how it was made."""
+    """A finished training: its configuration, the trained model, the recorded history and how it
+    was made.
+    """
 
     config: Any  # a RunConfig
     model: TransformerBridge
@@ -61,12 +65,16 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps that were taken: all of the configuration's, or fewer where its stop rule ended the training."""
+        """Steps that were taken: all of the configuration's, or fewer where its stop rule ended the
+        training.
+        """
         return _steps_taken(self.config, self.record)
 
     @property
     def snapshot_steps(self) -> list[int]:
-        """Numbers of steps after which weights were kept; the first is 0 (untrained), the last is all steps."""
+        """Numbers of steps after which weights were kept; the first is 0 (untrained), the last is
+        all steps.
+        """
         return [*range(0, self.steps, self.config.snapshot_every), self.steps]
 
     def snapshot(self, steps: int) -> dict[str, Tensor]:
@@ -83,7 +91,9 @@ class Run:
         return model
 
     def stacked_snapshots(self, every: int = 1) -> dict[str, Float[Tensor, "checkpoint ..."]]:
-        """Weights by name at each ``every``-th of :attr:`snapshot_steps`, on the CPU, for work on many at once."""
+        """Weights by name at each ``every``-th of :attr:`snapshot_steps`, on the CPU, for work on
+        many at once.
+        """
         kept = [self.snapshot(steps) for steps in self.snapshot_steps[::every]]
         return {name: torch.stack([weights[name] for weights in kept]) for name in kept[0]}
 
@@ -103,11 +113,14 @@ def _set_weights(model: TransformerBridge, values: dict[str, Tensor]) -> None:
     model.eval()
 
 
-def load_or_train(config: RunConfig | None = None, device: str = "auto", progress: bool = True) -> Run:
-    """The finished run of this configuration (the book's main one by default), from the cache or by training it now.
+def load_or_train(
+    config: RunConfig | None = None, device: str = "auto", progress: bool = True
+) -> Run:
+    """The finished run of this configuration (the book's main one by default), from the cache or by
+    training it now.
 
-    Two processes that ask for the same run train it once; an interrupted run goes on from its last snapshot and ends,
-    on the same device, in the same weights as one that was never interrupted.
+    Two processes that ask for the same run train it once; an interrupted run goes on from its last
+    snapshot and ends, on the same device, in the same weights as one that was never interrupted.
 
     Raises:
         CheckpointError: a cached file is damaged or foreign. Nothing of it is used.
@@ -125,11 +138,13 @@ def load_or_train(config: RunConfig | None = None, device: str = "auto", progres
     return Run(config, model, history, record)
 
 
-def load_or_train_all(configs: Sequence[RunConfig], device: str = "auto", progress: bool = True) -> list[Run]:
+def load_or_train_all(
+    configs: Sequence[RunConfig], device: str = "auto", progress: bool = True
+) -> list[Run]:
     """The finished runs of several configurations, in their order; what is missing is trained now.
 
-    Small models don't keep several cores busy, so on a CPU the missing ones are trained side by side, a process each,
-    which share the cores evenly. On a GPU they are trained one after another.
+    Small models don't keep several cores busy, so on a CPU the missing ones are trained side by
+    side, a process each, which share the cores evenly. On a GPU they are trained one after another.
 
     Raises:
         CheckpointError, ValueError: as :func:`load_or_train`.
@@ -144,7 +159,9 @@ def load_or_train_all(configs: Sequence[RunConfig], device: str = "auto", progre
         done = Parallel(n_jobs=workers, return_as="generator_unordered")(
             delayed(_train_if_missing)(config, device) for config in missing
         )
-        for _ in tqdm(done, total=len(missing), desc="training", unit="model", disable=not progress):
+        for _ in tqdm(
+            done, total=len(missing), desc="training", unit="model", disable=not progress
+        ):
             pass
     return [load_or_train(config, device, progress) for config in configs]
 
@@ -158,17 +175,23 @@ def _train_if_missing(config: RunConfig, device: str, progress: bool = False) ->
                     _train(config, str(choose_device(device)), progress)
                 except torch.OutOfMemoryError as error:
                     advice = f"{REMEDY}; the training then goes on from its last saved step"
-                    raise torch.OutOfMemoryError(f"no GPU memory to train {folder.name}: {advice} ({error})") from error
+                    raise torch.OutOfMemoryError(
+                        f"no GPU memory to train {folder.name}: {advice} ({error})"
+                    ) from error
 
 
 def _train(config: RunConfig, device: str, progress: bool) -> None:
-    """Train to the end, writing a snapshot and a resume file at each stride, then the record that marks the end."""
+    """Train to the end, writing a snapshot and a resume file at each stride, then the record that
+    marks the end.
+    """
     from tqdm import tqdm
 
     folder, trainer = config.folder, config.trainer(device)
     if (folder.path / "resume.safetensors").is_file():
         trainer.restore(folder.read("resume.safetensors"))
-        print(f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True)
+        print(
+            f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True
+        )
     else:
         folder.write(_snapshot_file(0), weights(trainer.model))
     first, started = trainer.step, time.perf_counter()
@@ -186,7 +209,9 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
         while not trainer.done:
             trainer.train_step()
             if trainer.step % 25 == 0:
-                bar.set_postfix_str(f"loss {trainer.history.loss[trainer.step - 1].item():.4g}", refresh=False)
+                bar.set_postfix_str(
+                    f"loss {trainer.history.loss[trainer.step - 1].item():.4g}", refresh=False
+                )
             bar.update()
             if trainer.step % config.snapshot_every == 0 and not trainer.done:
                 folder.write(_snapshot_file(trainer.step), weights(trainer.model))
@@ -209,16 +234,24 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
 
 RUNS: dict[str, RunConfig] = {
     "main": TrainConfig(),
-    "grokking": PairConfig(PairTask(113, modular=True), share=0.3, seed=1001, epochs=40_000, stop_below=1e-6),
+    "grokking": PairConfig(
+        PairTask(113, modular=True), share=0.3, seed=1001, epochs=40_000, stop_below=1e-6
+    ),
 }
 """Runs that several chapters share, by name."""
 
 
 def main() -> None:
-    """Command line: ``python -m addlib.runs main --stamp FILE`` trains a shared run and notes where it is."""
-    parser = argparse.ArgumentParser(description="Train a shared run of the book, or find it in the cache.")
+    """Command line: ``python -m addlib.runs main --stamp FILE`` trains a shared run and notes where
+    it is.
+    """
+    parser = argparse.ArgumentParser(
+        description="Train a shared run of the book, or find it in the cache."
+    )
     parser.add_argument("name", choices=sorted(RUNS))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
     parser.add_argument("--stamp", type=Path, help="JSON file to write when the run is there")
     arguments = parser.parse_args()
     run = load_or_train(RUNS[arguments.name], arguments.device)
@@ -226,7 +259,8 @@ def main() -> None:
         note = {"name": arguments.name, "folder": run.config.folder.path.name, **run.record}
         write_whole(arguments.stamp, json.dumps(note, indent=1).encode())
     print(
-        f"{arguments.name}: loss {run.history.loss[-100:].mean():.4g} over the last 100 of {run.steps} steps, "
+        f"{arguments.name}: loss {run.history.loss[-100:].mean():.4g} over the last 100 of "
+        f"{run.steps} steps, "
         f"{run.record['device']}"
     )
 

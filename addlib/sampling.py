@@ -1,4 +1,6 @@
-"""Which questions are drawn, and how often each kind occurs: exact probabilities and seeded samplers."""
+"""Which questions are drawn, and how often each kind occurs: exact probabilities and seeded
+samplers.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +15,36 @@ from addlib.task import BUCKETS, AdditionTask, Questions
 def class_probabilities(task: AdditionTask) -> tuple[dict[str, Fraction], list[Fraction]]:
     """Exact probability of each question class and of each cascade length, for uniform operands.
 
-    A Markov chain over columns from the units up. Its state is (carry in, was there a carry, run of US9 columns that
-    ends here, longest run so far); each column draws s < B - 1, s = B - 1 or s ≥ B.
+    A Markov chain over columns from the units up. Its state is (carry in, was there a carry, run of
+    US9 columns that ends here, longest run so far); each column draws s < B - 1, s = B - 1 or s ≥
+    B.
 
     Returns:
         ``{"BA": p, "UC1": p, "US9": p}`` and ``[P(length 0), …, P(length n)]``, both summing to 1.
     """
     cells = task.base**2
     p_nine = Fraction(task.base, cells)  # B of the B² digit pairs sum to B - 1
-    p_make = Fraction(task.base * (task.base - 1) // 2, cells)  # as many sum to B or more as to B - 2 or less
+    p_make = Fraction(
+        task.base * (task.base - 1) // 2, cells
+    )  # as many sum to B or more as to B - 2 or less
     p_low = 1 - p_nine - p_make
     states = {(False, False, 0, 0): Fraction(1)}
     for _ in range(task.n_digits):
         following: dict[tuple[bool, bool, int, int], Fraction] = {}
         for (carry, any_carry, run, longest), p in states.items():
             us9_run = run + 1 if carry else 0
-            for out, next_run, weight in ((False, 0, p_low), (carry, us9_run, p_nine), (True, 0, p_make)):
+            for out, next_run, weight in (
+                (False, 0, p_low),
+                (carry, us9_run, p_nine),
+                (True, 0, p_make),
+            ):
                 out = out and task.carry
                 key = (out, any_carry or out, next_run, max(longest, next_run))
                 following[key] = following.get(key, Fraction(0)) + p * weight
         states = following
     lengths = [
-        sum((p for s, p in states.items() if s[3] == length), Fraction(0)) for length in range(task.n_digits + 1)
+        sum((p for s, p in states.items() if s[3] == length), Fraction(0))
+        for length in range(task.n_digits + 1)
     ]
     no_carry = sum((p for s, p in states.items() if not s[1]), Fraction(0))
     return {"BA": no_carry, "UC1": lengths[0] - no_carry, "US9": 1 - lengths[0]}, lengths
@@ -69,41 +79,60 @@ def training_questions(
     enrich_every: int = 5,
     enrich_share: float = 0.2,
 ) -> Questions:
-    """The training batch of step ``step``: uniform operands, and one batch in ``enrich_every`` enriched.
+    """The training batch of step ``step``: uniform operands, and one batch in ``enrich_every``
+    enriched.
 
-    With the defaults, steps 4, 9, 14, … are enriched: 20 % of the (question, column) cells, drawn without replacement,
-    get one operand's digit replaced by B - 1 minus the other's, so that they sum to B - 1. A coin per batch says which
-    operand. Only ``generator`` is advanced, and the same seed gives the same stream on the same device.
+    With the defaults, steps 4, 9, 14, … are enriched: 20 % of the (question, column) cells, drawn
+    without replacement, get one operand's digit replaced by B - 1 minus the other's, so that they
+    sum to B - 1. A coin per batch says which operand. Only ``generator`` is advanced, and the same
+    seed gives the same stream on the same device.
     """
     questions = uniform_questions(task, count, generator)
     if enrich_every == 0 or step % enrich_every != enrich_every - 1:
         return questions
     device, cells = generator.device, count * task.n_digits
     chosen = torch.zeros(cells, dtype=torch.bool, device=device)
-    chosen[torch.randperm(cells, generator=generator, device=device)[: round(enrich_share * cells)]] = True
+    chosen[
+        torch.randperm(cells, generator=generator, device=device)[: round(enrich_share * cells)]
+    ] = True
     chosen = chosen.view(count, task.n_digits)
-    change_x = torch.randint(2, (1,), generator=generator, device=device).bool()  # stays on the device: no host sync
+    change_x = torch.randint(
+        2, (1,), generator=generator, device=device
+    ).bool()  # stays on the device: no host sync
     x, y, top = questions.x, questions.y, task.base - 1
-    return Questions(task, torch.where(chosen & change_x, top - y, x), torch.where(chosen & ~change_x, top - x, y))
+    return Questions(
+        task,
+        torch.where(chosen & change_x, top - y, x),
+        torch.where(chosen & ~change_x, top - x, y),
+    )
 
 
-def class_questions(task: AdditionTask, name: str, count: int, generator: torch.Generator) -> Questions:
-    """``count`` questions of class ``"BA"``, ``"UC1"`` or ``"US9"``, uniform over all questions of that class.
+def class_questions(
+    task: AdditionTask, name: str, count: int, generator: torch.Generator
+) -> Questions:
+    """``count`` questions of class ``"BA"``, ``"UC1"`` or ``"US9"``, uniform over all questions of
+    that class.
 
-    BA is too rare to wait for where there are many digits, but its columns are independent: each pair is one of those
-    that make no carry. The others are common, and drawn by rejection.
+    BA is too rare to wait for where there are many digits, but its columns are independent: each
+    pair is one of those that make no carry. The others are common, and drawn by rejection.
 
     Raises:
         ValueError: the task has no question of this class.
     """
     least = {"BA": 1, "UC1": 1, "US9": 2}
     if name not in least or task.n_digits < least[name] or (name != "BA" and not task.carry):
-        raise ValueError(f"name = {name!r}: {task} has no such questions; the classes are {', '.join(BUCKETS)}")
+        raise ValueError(
+            f"name = {name!r}: {task} has no such questions; the classes are {', '.join(BUCKETS)}"
+        )
     if name == "BA":
         most = task.base if task.carry else 2 * task.base
         digits = range(task.base)
-        pairs = torch.tensor([(a, b) for a in digits for b in digits if a + b < most], device=generator.device)
-        rows = torch.randint(len(pairs), (count, task.n_digits), generator=generator, device=generator.device)
+        pairs = torch.tensor(
+            [(a, b) for a in digits for b in digits if a + b < most], device=generator.device
+        )
+        rows = torch.randint(
+            len(pairs), (count, task.n_digits), generator=generator, device=generator.device
+        )
         return Questions(task, *pairs[rows].unbind(-1))
     kept: list[Tensor] = []
     while sum(part.shape[1] for part in kept) < count:
@@ -112,15 +141,19 @@ def class_questions(task: AdditionTask, name: str, count: int, generator: torch.
     return Questions(task, *torch.cat(kept, 1)[:, :count])
 
 
-def cascade_questions(task: AdditionTask, length: int, count: int, generator: torch.Generator) -> Questions:
+def cascade_questions(
+    task: AdditionTask, length: int, count: int, generator: torch.Generator
+) -> Questions:
     """``count`` questions of one cascade length, uniform over all questions of that length.
 
-    Long cascades are too rare to wait for (at n = 5, 1 question in 1,111 has length 3 or 4), so a run of US9 columns
-    is planted at a uniform place above a column that makes a carry. A question with m longest runs can be planted in m
-    ways; it is kept with probability 1/m, which makes the draw exactly uniform.
+    Long cascades are too rare to wait for (at n = 5, 1 question in 1,111 has length 3 or 4), so a
+    run of US9 columns is planted at a uniform place above a column that makes a carry. A question
+    with m longest runs can be planted in m ways; it is kept with probability 1/m, which makes the
+    draw exactly uniform.
 
     Raises:
-        ValueError: no question has this length; the units column receives no carry, so n - 1 is the longest.
+        ValueError: no question has this length; the units column receives no carry, so n - 1 is the
+            longest.
     """
     longest = task.n_digits - 1 if task.carry else 0
     if not 0 <= length <= longest:
@@ -130,7 +163,11 @@ def cascade_questions(task: AdditionTask, length: int, count: int, generator: to
         draw = uniform_questions(task, max(2 * count, 256), generator)
         if length:
             draw = _plant_cascade(draw, length, generator)
-        ways = (draw.us9_run == length).sum(1) if length else torch.ones(len(draw), device=generator.device)
+        ways = (
+            (draw.us9_run == length).sum(1)
+            if length
+            else torch.ones(len(draw), device=generator.device)
+        )
         coin = torch.rand(len(draw), generator=generator, device=generator.device)
         keep = (draw.cascade_length == length) & (coin * ways < 1)
         kept.append(torch.stack([draw.x, draw.y])[:, keep])
@@ -139,9 +176,13 @@ def cascade_questions(task: AdditionTask, length: int, count: int, generator: to
 
 
 def _plant_cascade(draw: Questions, length: int, generator: torch.Generator) -> Questions:
-    """The questions with a make-carry column and ``length`` sums of B - 1 above it, at a uniform place."""
+    """The questions with a make-carry column and ``length`` sums of B - 1 above it, at a uniform
+    place.
+    """
     base, device, shape = draw.task.base, generator.device, (len(draw), 1)
-    start = torch.randint(1, draw.task.n_digits - length + 1, shape, generator=generator, device=device)
+    start = torch.randint(
+        1, draw.task.n_digits - length + 1, shape, generator=generator, device=device
+    )
     column = torch.arange(draw.task.n_digits, device=device)
     nines = (column >= start) & (column < start + length)
     # Pairs (b, B - 1 - a) with a < b are exactly the pairs that sum to B or more, each once.

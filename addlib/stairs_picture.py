@@ -1,4 +1,6 @@
-"""The staircase picture, drawn from measured attention: the pair that each head looks at for each answer digit."""
+"""The staircase picture, drawn from measured attention: the pair that each head looks at for each
+answer digit.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from torch import Tensor
 from addlib.palette import line_colours, tinted
 from addlib.task import AdditionTask
 
-CELL, BAR, GAP = 74, 9, 12  # width of a column, height of a head's bar, room around the bars, in SVG units
+CELL, BAR, GAP = (
+    74,
+    9,
+    12,
+)  # width of a column, height of a head's bar, room around the bars, in SVG units
 LEFT, TOP = 84, 46  # room for the row names and for the column names
 
 
@@ -20,24 +26,29 @@ def staircase_picture(
 ) -> str:
     """The heads' attention as bars in a grid: a row for each answer digit, a column for each pair.
 
-    A bar that fills its cell is all of a head's attention; what goes to no pair is in the last column. Rows stand in
-    the order in which the model writes, pairs in reading order, so that "one column down with each token" is a
-    staircase. A cell that has at least half of a head's attention is outlined in the head's colour: its stairs.
+    A bar that fills its cell is all of a head's attention; what goes to no pair is in the last
+    column. Rows stand in the order in which the model writes, pairs in reading order, so that "one
+    column down with each token" is a staircase. A cell that has at least half of a head's attention
+    is outlined in the head's colour: its stairs.
 
     Args:
-        pairs: share of attention on each pair, by answer column and pair column (`addlib.roles.pair_attention`).
-        labels: names of the heads, all different; they choose the colours (`addlib.palette.line_colours`).
+        pairs: share of attention on each pair, by answer column and pair column
+            (`addlib.roles.pair_attention`).
+        labels: names of the heads, all different; they choose the colours
+            (`addlib.palette.line_colours`).
 
     Returns:
         The text of one SVG element; text takes the page's own colour.
 
     Raises:
-        ValueError: shapes that do not fit, labels that are not distinct, or values that are no shares.
+        ValueError: shapes that do not fit, labels that are not distinct, or values that are no
+            shares.
     """
     n, heads = task.n_digits, len(labels)
     if tuple(pairs.shape) != (heads, task.n_answer, n) or len(set(labels)) != heads or not heads:
         raise ValueError(
-            f"pairs has shape {tuple(pairs.shape)}, labels {list(labels)} make {(heads, task.n_answer, n)}; "
+            f"pairs has shape {tuple(pairs.shape)}, labels {list(labels)} make "
+            f"{(heads, task.n_answer, n)}; "
             "labels must be distinct"
         )
     if not ((pairs >= 0) & (pairs.sum(-1, keepdim=True) <= 1 + 1e-4)).all():
@@ -56,11 +67,34 @@ def staircase_picture(
         parts.append(_text(LEFT - 12, top + row_height / 2 + 5, f"makes A{k}", anchor="end"))
         for place, j in enumerate([*reversed(range(n)), None]):
             x = LEFT + place * CELL
-            parts.append(_box(x + 1, top + 1, CELL - 2, row_height - 2, "cell", 'fill="currentColor" opacity="0.06"'))
+            parts.append(
+                _box(
+                    x + 1,
+                    top + 1,
+                    CELL - 2,
+                    row_height - 2,
+                    "cell",
+                    'fill="currentColor" opacity="0.06"',
+                )
+            )
             for h, label in enumerate(labels):
                 share = float(pairs[h, k, j] if j is not None else 1 - pairs[h, k].sum())
-                parts.append(_bar(x, top + GAP / 2 + h * BAR, min(max(share, 0), 1), label, k, j, colours[label]))
-            half = [colours[label] for h, label in enumerate(labels) if j is not None and pairs[h, k, j] >= 0.5]
+                parts.append(
+                    _bar(
+                        x,
+                        top + GAP / 2 + h * BAR,
+                        min(max(share, 0), 1),
+                        label,
+                        k,
+                        j,
+                        colours[label],
+                    )
+                )
+            half = [
+                colours[label]
+                for h, label in enumerate(labels)
+                if j is not None and pairs[h, k, j] >= 0.5
+            ]
             parts += _frames(half, x, top, row_height)
     for h, label in enumerate(labels):
         x = LEFT + h * (width - LEFT) / heads
@@ -92,7 +126,9 @@ def _frames(colours: Sequence[str], x: float, top: float, high: float) -> list[s
     ]
 
 
-def _box(x: float, y: float, width: float, height: float, kind: str, look: str, inside: str = "") -> str:
+def _box(
+    x: float, y: float, width: float, height: float, kind: str, look: str, inside: str = ""
+) -> str:
     place = f'class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
     return f"<rect {place} {look}>{inside}</rect>" if inside else f"<rect {place} {look}/>"
 

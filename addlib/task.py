@@ -1,7 +1,9 @@
-"""The task: n-digit addition as tokens, its sub-tasks per column, and questions to train and test on.
+"""The task: n-digit addition as tokens, its sub-tasks per column, and questions to train and test
+on.
 
-Digit arrays are indexed by *column*: ``x[:, 0]`` is the units digit D0, ``x[:, n-1]`` the top digit D(n-1). Token
-arrays are in reading order. Everything is integer arithmetic on tensors; nothing here is random or learned.
+Digit arrays are indexed by *column*: ``x[:, 0]`` is the units digit D0, ``x[:, n-1]`` the top digit
+D(n-1). Token arrays are in reading order. Everything is integer arithmetic on tensors; nothing here
+is random or learned.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 BUCKETS = ("BA", "UC1", "US9")
-"""Names of the buckets of cells and of the classes of questions, in the order of their codes 0, 1, 2."""
+"""Names of the buckets of cells and of the classes of questions, in the order of their codes 0, 1,
+2.
+"""
 
 LARGEST_INT64 = 2**63 - 1
 
@@ -27,7 +31,8 @@ class AdditionTask:
         n_digits: digits of each operand, at least 1 and such that every sum fits a 64-bit integer.
         base: number base, 2 to 16. Tokens 0…base-1 are digits, base is ``+``, base + 1 is ``=``.
         carry: True for ordinary addition, False for the control: digitwise sum modulo the base.
-        answer_order: ``"msd"`` writes the most significant answer digit first, ``"lsd"`` the least significant.
+        answer_order: ``"msd"`` writes the most significant answer digit first, ``"lsd"`` the least
+            significant.
 
     Raises:
         ValueError: naming the argument, its value and the allowed range.
@@ -46,7 +51,8 @@ class AdditionTask:
         if 2 * self.base**self.n_digits - 1 > LARGEST_INT64:
             most = max(n for n in range(1, 64) if 2 * self.base**n - 1 <= LARGEST_INT64)
             raise ValueError(
-                f"n_digits = {self.n_digits}: sums in base {self.base} fit a 64-bit integer up to n_digits = {most}"
+                f"n_digits = {self.n_digits}: sums in base {self.base} fit a 64-bit integer up to "
+                f"n_digits = {most}"
             )
         if not isinstance(self.carry, bool):
             raise ValueError(f"carry = {self.carry!r}: must be True or False")
@@ -80,12 +86,16 @@ class AdditionTask:
 
     @property
     def answer_positions(self) -> range:
-        """Positions whose logits predict the answer digits: ``=`` and all answer tokens but the last."""
+        """Positions whose logits predict the answer digits: ``=`` and all answer tokens but the
+        last.
+        """
         return range(2 * self.n_digits + 1, 3 * self.n_digits + 2)
 
     @property
     def answer_columns(self) -> list[int]:
-        """Column of the answer digit that each answer position predicts; n = 5, msd: [5, 4, 3, 2, 1, 0]."""
+        """Column of the answer digit that each answer position predicts; n = 5, msd: [5, 4, 3, 2,
+        1, 0].
+        """
         columns = list(range(self.n_answer))
         return columns[::-1] if self.answer_order == "msd" else columns
 
@@ -102,12 +112,15 @@ class AdditionTask:
         )
 
     def digits(self, values: Int[Tensor, " batch"]) -> Int[Tensor, "batch n_digits"]:
-        """Digits of whole numbers, units first (463 → [3, 6, 4, 0, 0]). Raises ValueError outside 0…base^n - 1."""
+        """Digits of whole numbers, units first (463 → [3, 6, 4, 0, 0]). Raises ValueError outside
+        0…base^n - 1.
+        """
         values = torch.as_tensor(values, dtype=torch.int64)
         if values.numel() and (values.min() < 0 or values.max() >= self.base**self.n_digits):
             bad = values[(values < 0) | (values >= self.base**self.n_digits)][0].item()
             raise ValueError(
-                f"operand {bad}: must be from 0 to {self.base**self.n_digits - 1} ({self.n_digits} digits)"
+                f"operand {bad}: must be from 0 to {self.base**self.n_digits - 1} ({self.n_digits} "
+                f"digits)"
             )
         powers = torch.tensor([self.base**i for i in range(self.n_digits)], device=values.device)
         return values[:, None] // powers % self.base
@@ -120,7 +133,9 @@ class AdditionTask:
     def carries(
         self, x: Int[Tensor, "batch n_digits"], y: Int[Tensor, "batch n_digits"]
     ) -> Bool[Tensor, "batch n_answer"]:
-        """Carry c_i into each column i = 0…n (47 + 85 → c_0, c_1, c_2 = 0, 1, 1); all False without carrying."""
+        """Carry c_i into each column i = 0…n (47 + 85 → c_0, c_1, c_2 = 0, 1, 1); all False without
+        carrying.
+        """
         carry = torch.zeros(len(x), self.n_answer, dtype=torch.bool, device=x.device)
         if self.carry:
             pair_sum = x + y
@@ -135,10 +150,14 @@ class AdditionTask:
         return self._answer(x, y, self.carries(x, y))
 
     def _answer(self, x: Tensor, y: Tensor, carry: Tensor) -> Tensor:
-        pair_sum = torch.nn.functional.pad(x + y, (0, 1))  # (batch, n + 1): the top column has no pair
+        pair_sum = torch.nn.functional.pad(
+            x + y, (0, 1)
+        )  # (batch, n + 1): the top column has no pair
         return (pair_sum + carry) % self.base
 
-    def encode(self, x: Int[Tensor, "batch n_digits"], y: Int[Tensor, "batch n_digits"]) -> Int[Tensor, "batch n_ctx"]:
+    def encode(
+        self, x: Int[Tensor, "batch n_digits"], y: Int[Tensor, "batch n_digits"]
+    ) -> Int[Tensor, "batch n_ctx"]:
         """Tokens of the questions with their true answers, in reading order."""
         return self._encode(x, y, self.answer(x, y))
 
@@ -147,17 +166,31 @@ class AdditionTask:
         if self.answer_order == "msd":
             answer = answer.flip(1)
         return torch.cat(
-            [x.flip(1), torch.full_like(column, self.plus), y.flip(1), torch.full_like(column, self.equals), answer], 1
+            [
+                x.flip(1),
+                torch.full_like(column, self.plus),
+                y.flip(1),
+                torch.full_like(column, self.equals),
+                answer,
+            ],
+            1,
         )
 
     def decode(
         self, tokens: Int[Tensor, "batch n_ctx"]
-    ) -> tuple[Int[Tensor, "batch n_digits"], Int[Tensor, "batch n_digits"], Int[Tensor, "batch n_answer"]]:
-        """Digits x, y and the written answer, units first; the inverse of :meth:`encode`. Checks the signs' places."""
+    ) -> tuple[
+        Int[Tensor, "batch n_digits"], Int[Tensor, "batch n_digits"], Int[Tensor, "batch n_answer"]
+    ]:
+        """Digits x, y and the written answer, units first; the inverse of :meth:`encode`. Checks
+        the signs' places.
+        """
         n = self.n_digits
         signs = tokens.new_tensor([self.plus, self.equals])
         if tokens.shape[1] != self.n_ctx or (tokens[:, [n, 2 * n + 1]] != signs).any():
-            raise ValueError(f"tokens of shape {tuple(tokens.shape)}: not questions of the form {self.token_names}")
+            raise ValueError(
+                f"tokens of shape {tuple(tokens.shape)}: not questions of the form "
+                f"{self.token_names}"
+            )
         answer = tokens[:, 2 * n + 2 :]
         return (
             tokens[:, :n].flip(1),
@@ -166,7 +199,9 @@ class AdditionTask:
         )
 
     def by_column(self, values: Tensor, dim: int = 1) -> Tensor:
-        """Values along the answer positions in reading order, ``dim`` being their axis, sorted by answer column."""
+        """Values along the answer positions in reading order, ``dim`` being their axis, sorted by
+        answer column.
+        """
         return values.flip(dim) if self.answer_order == "msd" else values
 
     def question(self, x: int, y: int) -> Int[Tensor, "1 n_ctx"]:
@@ -183,7 +218,8 @@ class AdditionTask:
 class Questions:
     """A batch of questions with the sub-task labels of every column.
 
-    The names are those of Quirke & Barez (ICLR 2024). With s_i = D_i + D'_i and c_i the carry into column i:
+    The names are those of Quirke & Barez (ICLR 2024). With s_i = D_i + D'_i and c_i the carry into
+    column i:
 
     ========  ===================================  ==========================================
     label     meaning                              condition
@@ -206,7 +242,9 @@ class Questions:
 
     @classmethod
     def of(cls, task: AdditionTask, pairs: list[tuple[int, int]]) -> Questions:
-        """Questions from pairs of whole numbers; ValueError names an operand that has too many digits."""
+        """Questions from pairs of whole numbers; ValueError names an operand that has too many
+        digits.
+        """
         x, y = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
         return cls(task, task.digits(x), task.digits(y))
 
@@ -247,12 +285,16 @@ class Questions:
 
     @cached_property
     def bucket(self) -> Int[Tensor, "batch n_digits"]:
-        """The one bucket of each (question, column) cell: 0 BA (no carry in), 1 UC1 (carry in, not MS9), 2 US9."""
+        """The one bucket of each (question, column) cell: 0 BA (no carry in), 1 UC1 (carry in, not
+        MS9), 2 US9.
+        """
         return self.uc1.long() + self.us9.long()
 
     @cached_property
     def us9_run(self) -> Int[Tensor, "batch n_digits"]:
-        """Number of adjacent US9 columns that end at each column, itself included; 0 where the column is not US9."""
+        """Number of adjacent US9 columns that end at each column, itself included; 0 where the
+        column is not US9.
+        """
         run = self.us9.long()
         for i in range(1, self.task.n_digits):
             run[:, i] *= run[:, i - 1] + 1

@@ -1,4 +1,6 @@
-"""Thresholds fixed in code before a run, and the verdict that a measured value and its interval give."""
+"""Thresholds fixed in code before a run, and the verdict that a measured value and its interval
+give.
+"""
 
 from __future__ import annotations
 
@@ -90,8 +92,8 @@ def verdict(value: float, ci: tuple[float, float] | None, threshold: Threshold) 
         threshold: the values that bear the claim out.
 
     Returns:
-        ``"holds"`` where the whole interval bears the claim out, ``"fails"`` where none of it does, else
-        ``"inconclusive"``: an interval of 0.03 to 0.08 against ``<= 0.05``.
+        ``"holds"`` where the whole interval bears the claim out, ``"fails"`` where none of it does,
+        else ``"inconclusive"``: an interval of 0.03 to 0.08 against ``<= 0.05``.
     """
     low, high = ci or (value, value)
     least, most = threshold.span

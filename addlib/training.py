@@ -1,4 +1,6 @@
-"""Training the addition model, with every metric recorded at every step and no copy to the host in between."""
+"""Training the addition model, with every metric recorded at every step and no copy to the host in
+between.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +32,20 @@ TRAINING_VERSION = 3
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that determines a run. The defaults are those of Quirke & Barez's public notebook at 5,000 steps.
+    """Everything that determines a run. The defaults are those of Quirke & Barez's public notebook
+    at 5,000 steps.
 
     Args:
         task, model: what is learned, and by which shape of transformer.
         steps, batch_size: optimiser steps, and questions in each; see ``dataset_size``.
         lr, weight_decay, beta1, beta2: AdamW.
         warmup_steps: the learning rate rises linearly over these steps.
-        final_lr_share: from there on it moves linearly to this share of ``lr`` at the last step; 1 keeps it constant.
-        enrich_every, enrich_share: each ``enrich_every``-th batch has this share of its cells turned into sums of
-            B - 1; ``enrich_every = 0`` never does.
-        dataset_size: 0 draws new questions at every step; otherwise so many uniform questions are drawn once, and each
-            batch is drawn from them. They can't be enriched.
+        final_lr_share: from there on it moves linearly to this share of ``lr`` at the last step; 1
+            keeps it constant.
+        enrich_every, enrich_share: each ``enrich_every``-th batch has this share of its cells
+            turned into sums of B - 1; ``enrich_every = 0`` never does.
+        dataset_size: 0 draws new questions at every step; otherwise so many uniform questions are
+            drawn once, and each batch is drawn from them. They can't be enriched.
         snapshot_every: steps between saved weights, from which an interrupted run resumes.
         precision: ``"fp32"``, or ``"bf16"`` for autocast (its cost in final loss is in the README).
         seed: of the initial weights and of the questions.
@@ -68,23 +72,39 @@ class TrainConfig:
     seed: int = 129000
 
     def __post_init__(self) -> None:
-        whole = {"steps": 1, "batch_size": 1, "warmup_steps": 1, "enrich_every": 0, "dataset_size": 0}
+        whole = {
+            "steps": 1,
+            "batch_size": 1,
+            "warmup_steps": 1,
+            "enrich_every": 0,
+            "dataset_size": 0,
+        }
         whole |= {"snapshot_every": 1, "seed": 0}
         check_whole(self, whole)
-        check_within(self, dict.fromkeys(("lr", "beta1", "beta2", "enrich_share", "final_lr_share"), (0, 1)))
+        check_within(
+            self, dict.fromkeys(("lr", "beta1", "beta2", "enrich_share", "final_lr_share"), (0, 1))
+        )
         check_within(self, {"weight_decay": (0, 10)})
         if self.dataset_size and (self.enrich_every or self.dataset_size < self.batch_size):
             raise ValueError(
-                f"dataset_size = {self.dataset_size} with enrich_every = {self.enrich_every}, batch_size = "
-                f"{self.batch_size}: must be 0 or at least batch_size, and is not enriched (enrich_every = 0)"
+                f"dataset_size = {self.dataset_size} with enrich_every = {self.enrich_every}, "
+                f"batch_size = "
+                f"{self.batch_size}: must be 0 or at least batch_size, and is not enriched "
+                f"(enrich_every = 0)"
             )
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision = {self.precision!r}: must be 'fp32' or 'bf16'")
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0: a linear warm-up, then a straight line to the final share."""
+        """Learning rate of a step, counted from 0: a linear warm-up, then a straight line to the
+        final share.
+        """
         done = step / max(1, self.steps - 1)
-        return self.lr * min(1.0, (step + 1) / self.warmup_steps) * (1 - (1 - self.final_lr_share) * done)
+        return (
+            self.lr
+            * min(1.0, (step + 1) / self.warmup_steps)
+            * (1 - (1 - self.final_lr_share) * done)
+        )
 
     @property
     def folder(self) -> RunFolder:
@@ -107,7 +127,8 @@ class TrainConfig:
 
 
 def training_state(trainer: Any) -> dict[str, Tensor]:
-    """Step, history, weights and what AdamW remembers of each, under names that :func:`restore_training` reads.
+    """Step, history, weights and what AdamW remembers of each, under names that
+    :func:`restore_training` reads.
 
     Args:
         trainer: has ``step``, ``history``, ``weights`` by name, ``optimizer`` and ``device``.
@@ -129,7 +150,8 @@ def restore_training(trainer: Any, state: Mapping[str, Tensor]) -> None:
         for name, p in trainer.weights.items():
             p.copy_(state[f"weights.{name}"])
             trainer.optimizer.state[p] = {
-                key: state[f"adam.{key}.{name}"].to(trainer.device) for key in ("step", "exp_avg", "exp_avg_sq")
+                key: state[f"adam.{key}.{name}"].to(trainer.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
             }
 
 
@@ -138,7 +160,9 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: str = "auto") -> None:
         self.config, self.device, self.step = config, choose_device(device), 0
-        self.batch_size = config.batch_size  # questions at once, fewer than in a step where the GPU has no memory
+        self.batch_size = (
+            config.batch_size
+        )  # questions at once, fewer than in a step where the GPU has no memory
         self.model = config.build(str(self.device))
         if covers(config.model):
             self.weights = aligned_weights(self.model)
@@ -174,11 +198,17 @@ class Trainer:
         self.step += 1
 
     def _gradients(self, questions: Questions) -> Float[Tensor, "batch n_answer"]:
-        """Put the gradient of the mean loss on the weights, in parts where a GPU has no memory for all; the losses."""
+        """Put the gradient of the mean loss on the weights, in parts where a GPU has no memory for
+        all; the losses.
+        """
         while True:
             self.optimizer.zero_grad()
             rows, size = range(0, len(questions), self.batch_size), self.batch_size
-            parts = [questions[start : start + size] for start in rows] if len(rows) > 1 else [questions]
+            parts = (
+                [questions[start : start + size] for start in rows]
+                if len(rows) > 1
+                else [questions]
+            )
             try:
                 return torch.cat([self._part(part, len(part) / len(questions)) for part in parts])
             except torch.OutOfMemoryError as error:
@@ -195,10 +225,17 @@ class Trainer:
     def _batch(self) -> Questions:
         config = self.config
         if config.dataset_size:
-            order = torch.randperm(config.dataset_size, generator=self.generator, device=self.device)
+            order = torch.randperm(
+                config.dataset_size, generator=self.generator, device=self.device
+            )
             return self.dataset[order[: config.batch_size]]
         return training_questions(
-            config.task, config.batch_size, self.step, self.generator, config.enrich_every, config.enrich_share
+            config.task,
+            config.batch_size,
+            self.step,
+            self.generator,
+            config.enrich_every,
+            config.enrich_share,
         )
 
     def state(self) -> dict[str, Tensor]:

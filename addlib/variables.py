@@ -1,12 +1,15 @@
-"""What an addition algorithm has to know for each answer digit, as exact integers: what to look for in a model.
+"""What an addition algorithm has to know for each answer digit, as exact integers: what to look for
+in a model.
 
-A_k = (s_k + c_k) mod B needs the base sum s_k mod B and the carry c_k. The pair one column further down mostly settles
-the carry: its *tri-state* is 0 (no carry whatever comes), 1 (a carry whatever comes) or undetermined (it sums to B - 1
-and hands on the carry below it). So base sum, tri-state and the carry below the pair, 10 · 3 · 2 = 60 keys in base ten,
-determine the digit (Quirke & Barez, ICLR 2024, and Quirke et al. 2024 name the parts).
+A_k = (s_k + c_k) mod B needs the base sum s_k mod B and the carry c_k. The pair one column further
+down mostly settles the carry: its *tri-state* is 0 (no carry whatever comes), 1 (a carry whatever
+comes) or undetermined (it sums to B - 1 and hands on the carry below it). So base sum, tri-state
+and the carry below the pair, 10 · 3 · 2 = 60 keys in base ten, determine the digit (Quirke & Barez,
+ICLR 2024, and Quirke et al. 2024 name the parts).
 
-Everything is indexed by answer column k = 0…n, like answer digits. The top digit has no pair of its own: its base sum
-is 0. The units digit has no pair below: its tri-state is 0. Below the units there is no carry.
+Everything is indexed by answer column k = 0…n, like answer digits. The top digit has no pair of its
+own: its base sum is 0. The units digit has no pair below: its tri-state is 0. Below the units there
+is no carry.
 """
 
 from __future__ import annotations
@@ -33,18 +36,23 @@ def base_sum(questions: Questions) -> Int[Tensor, "batch n_answer"]:
 
 
 def tri_state(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """Tri-state of the pair one column below each answer digit (A1 of 47 + 85: pair 7 + 5 carries, so 1)."""
+    """Tri-state of the pair one column below each answer digit (A1 of 47 + 85: pair 7 + 5 carries,
+    so 1).
+    """
     own = questions.mc1.long() + UNDETERMINED * questions.ms9.long()
     return F.pad(own, (1, 0))
 
 
 def carry_below(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """The carry into the pair one column below each answer digit, c_(k-1): what an undetermined pair hands on."""
+    """The carry into the pair one column below each answer digit, c_(k-1): what an undetermined
+    pair hands on.
+    """
     return F.pad(questions.carry.long(), (1, 0))[:, :-1]
 
 
 def key(questions: Questions, below: bool = True) -> Int[Tensor, "batch n_answer"]:
-    """One number from 0 to 6B - 1 for base sum, tri-state and carry below; without ``below`` from 0 to 3B - 1.
+    """One number from 0 to 6B - 1 for base sum, tri-state and carry below; without ``below`` from 0
+    to 3B - 1.
 
     In the order base sum + B · (tri-state + 3 · carry below), so base sum = key mod B.
     """
@@ -60,20 +68,28 @@ def digit_of_key(key: Int[Tensor, "*any"], base: int) -> Int[Tensor, "*any"]:
 
 
 def carry_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits by an algorithm that ignores every carry: 47 + 85 → 2, 2, 0 from the units up, not 2, 3, 1."""
+    """Answer digits by an algorithm that ignores every carry: 47 + 85 → 2, 2, 0 from the units up,
+    not 2, 3, 1.
+    """
     return base_sum(questions)
 
 
 def cascade_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits by an algorithm that looks one pair down and takes an undetermined one for no carry."""
+    """Answer digits by an algorithm that looks one pair down and takes an undetermined one for no
+    carry.
+    """
     return (base_sum(questions) + (tri_state(questions) == 1)) % questions.task.base
 
 
-def mistakes(questions: Questions, digits: Int[Tensor, "batch n_answer"]) -> Int[Tensor, "batch n_answer"]:
-    """Code of each answer digit, a number of `MISTAKES`: which carry is missing from it, or too much.
+def mistakes(
+    questions: Questions, digits: Int[Tensor, "batch n_answer"]
+) -> Int[Tensor, "batch n_answer"]:
+    """Code of each answer digit, a number of `MISTAKES`: which carry is missing from it, or too
+    much.
 
-    A digit that lacks its carry is *carry ignored* where the pair below makes the carry itself, *cascade ignored* where
-    that pair sums to B - 1 and hands on the carry from further down. 47 + 85 answered as 122 → A1 carry ignored.
+    A digit that lacks its carry is *carry ignored* where the pair below makes the carry itself,
+    *cascade ignored* where that pair sums to B - 1 and hands on the carry from further down. 47 +
+    85 answered as 122 → A1 carry ignored.
     """
     missing = (digits == carry_ignored(questions)) & questions.carry
     handed_on = tri_state(questions) == UNDETERMINED
@@ -89,25 +105,31 @@ def mistakes(questions: Questions, digits: Int[Tensor, "batch n_answer"]) -> Int
 def with_pair_of(
     base: Questions, source: Questions, offsets: int | Sequence[int | None]
 ) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits as if, for each digit A_k, the pair in column k + offset came from the source question.
+    """Answer digits as if, for each digit A_k, the pair in column k + offset came from the source
+    question.
 
-    Only that one pair is exchanged, anew for each digit; all others are the base question's. Digits without such a pair
-    keep their true value. What a model must answer if one of its heads brings in just this pair, and brings in that of
-    another question instead.
+    Only that one pair is exchanged, anew for each digit; all others are the base question's. Digits
+    without such a pair keep their true value. What a model must answer if one of its heads brings
+    in just this pair, and brings in that of another question instead.
 
     Args:
         base, source: as many questions of the same task.
-        offsets: from -n to 0; 0 is the digit's own pair, -1 the next one down. One for all digits, or one for each
-            answer column, where None exchanges nothing.
+        offsets: from -n to 0; 0 is the digit's own pair, -1 the next one down. One for all digits,
+            or one for each answer column, where None exchanges nothing.
 
     Raises:
         ValueError: for questions that don't match, or other offsets.
     """
     task, n = base.task, base.task.n_digits
     if source.task != task or len(source) != len(base):
-        raise ValueError(f"{len(base)} base and {len(source)} source questions: must be as many, of the same task")
+        raise ValueError(
+            f"{len(base)} base and {len(source)} source questions: must be as many, of the same "
+            f"task"
+        )
     each = [offsets] * task.n_answer if isinstance(offsets, int) else list(offsets)
-    if len(each) != task.n_answer or not all(offset is None or -n <= offset <= 0 for offset in each):
+    if len(each) != task.n_answer or not all(
+        offset is None or -n <= offset <= 0 for offset in each
+    ):
         raise ValueError(f"offsets = {offsets}: must be {task.n_answer} numbers from {-n} to 0")
     digits = base.answer.clone()
     for k, offset in enumerate(each):

@@ -1,8 +1,10 @@
-"""Answers per second: the library's forward, the exact short one, and the one for very many questions, side by side.
+"""Answers per second: the library's forward, the exact short one, and the one for very many
+questions, side by side.
 
     python benchmarks/answers.py               # adds to benchmarks/results.json and prints a table
 
-The book's trained model is needed, since it matters how many of its answers are close calls; it is trained if missing.
+The book's trained model is needed, since it matters how many of its answers are close calls; it is
+trained if missing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ REPEATS, LIBRARY, EXACT, MANY = 3, 1_000, 4_000, 200_000
 
 
 def main() -> None:
-    """Alternate blocks of the three ways on the same questions; medians of the time for a million answers."""
+    """Alternate blocks of the three ways on the same questions; medians of the time for a million
+    answers.
+    """
     run = load_or_train()
     model, config, task = run.model, run.config.model, run.config.task
     questions = uniform_questions(task, MANY, torch.Generator().manual_seed(1))
@@ -50,7 +54,9 @@ def main() -> None:
                 times[name].append((time.perf_counter() - begun) / count * 1e6)
     row = {f"{name}_s_per_million": round(median(values), 1) for name, values in times.items()}
     row |= {
-        "ratio_to_library": round(median(a / b for a, b in zip(times["library"], times["many"], strict=True)), 2),
+        "ratio_to_library": round(
+            median(a / b for a, b in zip(times["library"], times["many"], strict=True)), 2
+        ),
         "repeats": REPEATS,
         "threads": torch.get_num_threads(),
         "device": device_name(next(model.parameters()).device),

@@ -1,9 +1,11 @@
-"""How soon a reader sees something, in Chromium on this machine: the first figure of each page, and the live page.
+"""How soon a reader sees something, in Chromium on this machine: the first figure of each page, and
+the live page.
 
     python benchmarks/pages.py                 # adds to benchmarks/results.json and prints a table
 
-The site must be built; it is served from this machine. Each load starts with an empty cache. Times run from the request
-of the page. A keystroke is timed from its event until the answer, the probabilities and all staircases are drawn.
+The site must be built; it is served from this machine. Each load starts with an empty cache. Times
+run from the request of the page. A keystroke is timed from its event until the answer, the
+probabilities and all staircases are drawn.
 """
 
 from __future__ import annotations
@@ -46,8 +48,14 @@ def seconds_until(chromium: Browser, url: str, condition: str) -> list[float]:
 
 def first_figures(chromium: Browser, url: str, site: Path) -> dict[str, float]:
     """Median seconds until the first figure of each page that has one is drawn."""
-    pages = sorted(path for folder in ("book", "notebooks") for path in (site / folder).glob("*.html"))
-    names = [str(page.relative_to(site)) for page in pages if 'class="addlib-figure"' in page.read_text("utf-8")]
+    pages = sorted(
+        path for folder in ("book", "notebooks") for path in (site / folder).glob("*.html")
+    )
+    names = [
+        str(page.relative_to(site))
+        for page in pages
+        if 'class="addlib-figure"' in page.read_text("utf-8")
+    ]
     return {name: round(median(seconds_until(chromium, url + name, FIRST)), 2) for name in names}
 
 
@@ -74,7 +82,9 @@ def main() -> None:
     if not (site / "_static" / "live" / "model.js").is_file():
         raise SystemExit("There is no site with a live page yet: run 'make book' first.")
     with sync_playwright() as playwright, served(site) as url:
-        chromium = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
+        chromium = playwright.chromium.launch(
+            executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
+        )
         figures, live = first_figures(chromium, url, site), live_page(chromium, url)
         chromium.close()
     here = {"loads": LOADS, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)}
@@ -82,8 +92,14 @@ def main() -> None:
     results |= {"first_figure_s": figures | here, "live_page": live | here}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     slowest = max(figures, key=lambda name: figures[name])
-    print(f"first figure after {median(figures.values()):.2f} s, slowest {slowest}: {figures[slowest]} s (medians)")
-    print(f"live page: usable after {live['usable_s']} s, a keystroke answered in {live['keystroke_ms']} ms (medians)")
+    print(
+        f"first figure after {median(figures.values()):.2f} s, slowest {slowest}: "
+        f"{figures[slowest]} s (medians)"
+    )
+    print(
+        f"live page: usable after {live['usable_s']} s, a keystroke answered in "
+        f"{live['keystroke_ms']} ms (medians)"
+    )
     print(f"one keystroke in ten takes {live['keystroke_ms_worst_of_ten']} ms or more")
 
 

@@ -1,8 +1,9 @@
 """One epoch of training on pairs modulo 113, the plain way and the short way, timed side by side.
 
-The plain loop is the library's forward at every position, autograd through a float64 log-softmax, and AdamW. It comes
-twice: measuring nothing, and with the held-out pairs every tenth epoch as ours does. Blocks of all three alternate, so
-that a machine that slows down slows all.
+The plain loop is the library's forward at every position, autograd through a float64 log-softmax,
+and AdamW. It comes
+twice: measuring nothing, and with the held-out pairs every tenth epoch as ours does. Blocks of all
+three alternate, so that a machine that slows down slows all.
 
     python benchmarks/pair_step.py             # adds to benchmarks/results.json and prints a table
 """
@@ -34,7 +35,11 @@ class PlainLoop:
         self.model = config.build(str(device))
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            trained, config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+            trained,
+            config.lr,
+            (config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         pairs = config.task.pairs()
         self.sides = [pairs[side] for side in split(config.task, config.share, config.data_seed)]
@@ -42,16 +47,24 @@ class PlainLoop:
 
     def logits_and_loss(self, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         logits = pair_logits(self.model, self.config.task, self.sides[side])
-        return logits, -logits.double().log_softmax(-1).gather(1, self.answers[side][:, None]).mean()
+        return logits, -logits.double().log_softmax(-1).gather(
+            1, self.answers[side][:, None]
+        ).mean()
 
     def __call__(self) -> None:
         logits, loss = self.logits_and_loss(0)
         if self.tests:
-            record = {"loss": loss.item(), "norm": sum((p.detach() ** 2).sum().item() for p in self.model.parameters())}
+            record = {
+                "loss": loss.item(),
+                "norm": sum((p.detach() ** 2).sum().item() for p in self.model.parameters()),
+            }
             if len(self.history) % self.config.test_every == 0:
                 with torch.no_grad():
                     held_out, test_loss = self.logits_and_loss(1)
-                record |= {"test_loss": test_loss.item(), "accuracy": accuracy(logits, self.answers[0]).item()}
+                record |= {
+                    "test_loss": test_loss.item(),
+                    "accuracy": accuracy(logits, self.answers[0]).item(),
+                }
                 record["test_accuracy"] = accuracy(held_out, self.answers[1]).item()
             self.history.append(record)
         self.optimizer.zero_grad()
@@ -75,9 +88,18 @@ def measure(device: torch.device, repeats: int) -> dict:
                 times[name].append(1e3 * spent)
     row = {f"{name}_ms": round(median(values), 2) for name, values in times.items()}
     for name, ratio in (("plain", "ratio"), ("plain_tested", "ratio_same_records")):
-        row[ratio] = round(median(a / b for a, b in zip(times[name], times["fast"], strict=True)), 2)
-    ranges = {f"{name}_ms_range": [round(f(values), 2) for f in (min, max)] for name, values in times.items()}
-    return row | ranges | {"repeats": repeats, "threads": torch.get_num_threads(), "device": device_name(device)}
+        row[ratio] = round(
+            median(a / b for a, b in zip(times[name], times["fast"], strict=True)), 2
+        )
+    ranges = {
+        f"{name}_ms_range": [round(f(values), 2) for f in (min, max)]
+        for name, values in times.items()
+    }
+    return (
+        row
+        | ranges
+        | {"repeats": repeats, "threads": torch.get_num_threads(), "device": device_name(device)}
+    )
 
 
 def main() -> None:
@@ -89,7 +111,8 @@ def main() -> None:
         row = results[f"pair_step_{name}"] = measure(choose_device(name), arguments.repeats)
         print(
             f"epoch of pairs on {row['device']}: plain {row['plain_ms']} ms, with the same records "
-            f"{row['plain_tested_ms']} ms, ours {row['fast_ms']} ms: {row['ratio']} and {row['ratio_same_records']} "
+            f"{row['plain_tested_ms']} ms, ours {row['fast_ms']} ms: {row['ratio']} and "
+            f"{row['ratio_same_records']} "
             f"times faster"
         )
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")

@@ -18,13 +18,17 @@ from addlib.runs import load_or_train
 from addlib.task import AdditionTask
 from addlib.training import TrainConfig
 
-SMALL = TrainConfig(task=AdditionTask(3), model=ModelConfig(width=128), steps=1500, lr=5e-4, snapshot_every=1500)
+SMALL = TrainConfig(
+    task=AdditionTask(3), model=ModelConfig(width=128), steps=1500, lr=5e-4, snapshot_every=1500
+)
 
 SEEDS = (1, 2, 3)
 
 
 def main() -> None:
-    """Train each seed in both precisions, in a folder that is thrown away, so that nothing comes from the cache."""
+    """Train each seed in both precisions, in a folder that is thrown away, so that nothing comes
+    from the cache.
+    """
     losses: dict[str, list[float]] = {"fp32": [], "bf16": []}
     times: dict[str, list[float]] = {"fp32": [], "bf16": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +49,8 @@ def main() -> None:
     RESULTS.write_text(json.dumps({**results, "precision": row}, indent=1) + "\n")
     for precision in losses:
         print(
-            f"{precision}: final loss {row[f'{precision}_loss']:.5f} nats, {row[f'{precision}_s']} s ({row['device']})"
+            f"{precision}: final loss {row[f'{precision}_loss']:.5f} nats, {row[f'{precision}_s']} "
+            f"s ({row['device']})"
         )
 
 

@@ -1,8 +1,10 @@
-"""One training step, the plain way and the short way, timed side by side on the same machine in the same run.
+"""One training step, the plain way and the short way, timed side by side on the same machine in the
+same run.
 
-The plain loop is what one writes first: the library's forward at every position, questions built column by column, and
-each bucket's sum copied to the host. It records the same metrics as ours. Blocks of steps of both alternate, with a
-matrix product timed between them, so that a machine that slows down slows all three.
+The plain loop is what one writes first: the library's forward at every position, questions built
+column by column, and each bucket's sum copied to the host. It records the same metrics as ours.
+Blocks of steps of both alternate, with a matrix product timed between them, so that a machine that
+slows down slows all three.
 
     python benchmarks/train_step.py            # writes benchmarks/results.json and prints a table
 """
@@ -37,7 +39,10 @@ class NaiveLoop:
         self.config, self.device = config, device
         self.model = build_model(config.model, config.task, config.seed, str(device))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay
+            self.model.parameters(),
+            config.lr,
+            (config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
         )
         self.random = random.Random(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -68,7 +73,11 @@ class NaiveLoop:
             bucket[:, column] = torch.where(carry == 0, 0, torch.where(a + b == base - 1, 2, 1))
             carry = total // base
         tokens[:, 2 * n + 2] = carry
-        return tokens.to(self.device), bucket.to(self.device), tokens[:, 2 * n + 2 :].to(self.device)
+        return (
+            tokens.to(self.device),
+            bucket.to(self.device),
+            tokens[:, 2 * n + 2 :].to(self.device),
+        )
 
     def __call__(self) -> None:
         n, step = self.config.task.n_digits, len(self.history)
@@ -126,15 +135,20 @@ def measure(device: torch.device, repeats: int, block: int) -> dict:
             for name, value in block_times.items():
                 times[name].append(value)
             print(
-                f"  {repeat}/{repeats}: " + ", ".join(f"{n} {1e3 * v:.1f} ms" for n, v in block_times.items()),
+                f"  {repeat}/{repeats}: "
+                + ", ".join(f"{n} {1e3 * v:.1f} ms" for n, v in block_times.items()),
                 flush=True,
             )
     rates = [2 * 2048**3 / t for t in times["gemm"]]
     return {
         "naive_ms": round(1e3 * statistics.median(times["naive"]), 2),
         "fast_ms": round(1e3 * statistics.median(times["fast"]), 2),
-        "ratio": round(statistics.median(n / f for n, f in zip(times["naive"], times["fast"], strict=True)), 3),
-        "gemm_fraction": round(statistics.median(flops / f / r for f, r in zip(times["fast"], rates, strict=True)), 3),
+        "ratio": round(
+            statistics.median(n / f for n, f in zip(times["naive"], times["fast"], strict=True)), 3
+        ),
+        "gemm_fraction": round(
+            statistics.median(flops / f / r for f, r in zip(times["fast"], rates, strict=True)), 3
+        ),
         "gflop_per_step": round(flops / 1e9, 3),
         "gemm_peak_gflops": round(statistics.median(rates) / 1e9, 1),
         "repeats": repeats,
@@ -159,13 +173,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--block", type=int, default=10, help="plain steps per repeat; twice as many of ours")
+    parser.add_argument(
+        "--block", type=int, default=10, help="plain steps per repeat; twice as many of ours"
+    )
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         print(f"training step on {name}:")
-        results[f"train_step_{name}"] = measure(choose_device(name), arguments.repeats, arguments.block)
-    peak = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True).stdout
+        results[f"train_step_{name}"] = measure(
+            choose_device(name), arguments.repeats, arguments.block
+        )
+    peak = subprocess.run(
+        [sys.executable, "-c", PEAK], check=True, capture_output=True, text=True
+    ).stdout
     results["train_step_cpu"]["peak_gib"] = round(float(peak), 2)
     results["machine"] = {
         "processor": platform.processor() or platform.machine(),
@@ -179,9 +199,13 @@ def main() -> None:
     for name, row in results.items():
         if name.startswith("train_step"):
             print(
-                f"{name:18}{row['naive_ms']:>7} ms{row['fast_ms']:>7} ms{row['ratio']:>8}{row['gemm_fraction']:>14.0%}"
+                f"{name:18}{row['naive_ms']:>7} ms{row['fast_ms']:>7} "
+                f"ms{row['ratio']:>8}{row['gemm_fraction']:>14.0%}"
             )
-    print(f"Peak memory of training: {results['train_step_cpu']['peak_gib']} GiB. Written to {RESULTS.name}.")
+    print(
+        f"Peak memory of training: {results['train_step_cpu']['peak_gib']} GiB. Written to "
+        f"{RESULTS.name}."
+    )
 
 
 if __name__ == "__main__":

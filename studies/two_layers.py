@@ -1,10 +1,13 @@
-"""A recipe for at most one wrong sum in a million: two layers, enriched cascades, a falling learning rate.
+"""A recipe for at most one wrong sum in a million: two layers, enriched cascades, a falling
+learning rate.
 
-    python studies/two_layers.py               trains (about 40 minutes on one CPU thread), counts, writes the record
+    python studies/two_layers.py               trains (about 40 minutes on one CPU thread), counts,
+    writes the record
 
-One layer has to guess in long cascades: at each answer position its heads see three pairs and no more. A second layer
-can go on from what the first wrote. The record in addlib/data/two_layers.json says how the run was made and how many of
-a million uniform sums, and of 100,000 generated ones of each cascade length, came out wrong.
+One layer has to guess in long cascades: at each answer position its heads see three pairs and no
+more. A second layer can go on from what the first wrote. The record in addlib/data/two_layers.json
+says how the run was made and how many of a million uniform sums, and of 100,000 generated ones of
+each cascade length, came out wrong.
 """
 
 from __future__ import annotations
@@ -55,17 +58,32 @@ def question_positions(run: Run, questions: Questions, other: Questions) -> list
     for layer, name in enumerate(("first layer", "second layer")):
         for method, word in (("zero", "zeros"), ("swap", "another question's")):
             both = [Ablation(part, None, layer, before, method) for part in ("attn_out", "mlp_out")]
-            given = answer(run.model, run.config.model, questions, hooks=hooks(run.model, both, other))
-            rows.append({"layer": name, "method": word, "accuracy": given.right.float().mean().item()})
+            given = answer(
+                run.model, run.config.model, questions, hooks=hooks(run.model, both, other)
+            )
+            rows.append(
+                {"layer": name, "method": word, "accuracy": given.right.float().mean().item()}
+            )
     return rows
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--uniform", type=int, default=1_000_000, help="uniform sums to answer (default: %(default)s)")
-    parser.add_argument("--per-length", type=int, default=100_000, help="sums of each length (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--uniform",
+        type=int,
+        default=1_000_000,
+        help="uniform sums to answer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--per-length", type=int, default=100_000, help="sums of each length (default: %(default)s)"
+    )
     options = parser.parse_args()
     run = load_or_train(RECIPE, options.device)
     task, generator = run.config.task, torch.Generator().manual_seed(RECIPE.seed + 1)

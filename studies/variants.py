@@ -1,11 +1,14 @@
-"""Other sizes of the addition model: where their heads look, what they get wrong, what each head is for.
+"""Other sizes of the addition model: where their heads look, what they get wrong, what each head is
+for.
 
-    python studies/variants.py                 trains what is missing, measures, writes addlib/data/variants.json
-    python studies/variants.py two_layers      measures only the named ones anew and keeps the others
+    python studies/variants.py                 trains what is missing, measures, writes
+    addlib/data/variants.json python studies/variants.py two_layers      measures only the named
+    ones anew and keeps the others
 
-Half the width of the book's model at a higher learning rate, so that one CPU thread trains most of them in minutes. The
-variant ``reduced`` differs from the book's model in nothing else; what it shares with ``full`` is what the smaller size
-can stand for. The two-layer model is the one of two_layers.py.
+Half the width of the book's model at a higher learning rate, so that one CPU thread trains most of
+them in minutes. The variant ``reduced`` differs from the book's model in nothing else; what it
+shares with ``full`` is what the smaller size can stand for. The two-layer model is the one of
+two_layers.py.
 """
 
 from __future__ import annotations
@@ -50,9 +53,14 @@ def measure(run: Run, per_length: int = 5000, sample: int = 1500) -> dict[str, A
     right = int(uniform.right.sum())
     by_length = {}
     for length in range(task.n_digits):
-        asked = answer(run.model, config.model, cascade_questions(task, length, per_length, generator))
+        asked = answer(
+            run.model, config.model, cascade_questions(task, length, per_length, generator)
+        )
         hits = int(asked.right.sum())
-        by_length[length] = {"accuracy": hits / per_length, "interval": wilson_interval(hits, per_length)}
+        by_length[length] = {
+            "accuracy": hits / per_length,
+            "interval": wilson_interval(hits, per_length),
+        }
     questions = uniform_questions(task, sample, generator)
     return {
         "n_digits": task.n_digits,
@@ -73,9 +81,13 @@ def measure(run: Run, per_length: int = 5000, sample: int = 1500) -> dict[str, A
 
 
 def heads(run: Run, questions: Questions) -> list[dict[str, Any]]:
-    """Role of each head, and accuracy by class when it is replaced by its mean over other uniform questions."""
+    """Role of each head, and accuracy by class when it is replaced by its mean over other uniform
+    questions.
+    """
     config = run.config
-    reference = uniform_questions(config.task, len(questions), torch.Generator().manual_seed(config.seed + 2))
+    reference = uniform_questions(
+        config.task, len(questions), torch.Generator().manual_seed(config.seed + 2)
+    )
     before = answer(run.model, config.model, questions)
     rows = []
     for layer in range(config.model.n_layers):
@@ -89,10 +101,12 @@ def heads(run: Run, questions: Questions) -> list[dict[str, Any]]:
                     "offset": role.offset,
                     "share": role.share,
                     "accuracy_without": {
-                        name: _mean(after.right, questions.question_class == code) for code, name in enumerate(BUCKETS)
+                        name: _mean(after.right, questions.question_class == code)
+                        for code, name in enumerate(BUCKETS)
                     },
                     "accuracy_with": {
-                        name: _mean(before.right, questions.question_class == code) for code, name in enumerate(BUCKETS)
+                        name: _mean(before.right, questions.question_class == code)
+                        for code, name in enumerate(BUCKETS)
                     },
                 }
             )
@@ -105,12 +119,20 @@ def _mean(right: torch.Tensor, which: torch.Tensor) -> float | None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"variants to measure anew (default: all): {', '.join(VARIANTS)}")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", help=f"variants to measure anew (default: all): {', '.join(VARIANTS)}"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(VARIANTS):
-        parser.error(f"unknown variants: {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}")
+        parser.error(
+            f"unknown variants: {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}"
+        )
     try:
         measured = records.read("variants")["variants"] if options.names else {}
     except ValueError:

@@ -14,4 +14,6 @@ if TYPE_CHECKING:
 
 def same_weights(a: TransformerBridge, b: TransformerBridge) -> bool:
     """Whether all weights of both are equal bit for bit."""
-    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True)
+    )

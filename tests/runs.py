@@ -18,7 +18,9 @@ OFFLINE = Path(__file__).parent / "offline"
 
 
 class SmokeRuns(NamedTuple):
-    """The runs of all chapters with smoke parameters: their files, and each chapter's finished process."""
+    """The runs of all chapters with smoke parameters: their files, and each chapter's finished
+    process.
+    """
 
     results: Results
     processes: Mapping[str, subprocess.CompletedProcess[str]]
@@ -38,8 +40,12 @@ def run_script(*arguments: str | Path, **environment: str) -> subprocess.Complet
 
 
 def offline() -> dict[str, str]:
-    """Environment of a process for which, and for whose kernels, there is no network: see offline/sitecustomize.py."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))}
+    """Environment of a process for which, and for whose kernels, there is no network: see
+    offline/sitecustomize.py.
+    """
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
+    }
 
 
 def nbval(chapter: Chapter, results: Path, **environment: str) -> subprocess.CompletedProcess[str]:

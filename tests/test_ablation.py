@@ -1,4 +1,6 @@
-"""Ablation: nothing ablated changes nothing, what no answer reads changes none, and a hook replaces what it names."""
+"""Ablation: nothing ablated changes nothing, what no answer reads changes none, and a hook replaces
+what it names.
+"""
 
 import pytest
 import torch
@@ -35,7 +37,9 @@ def test_ablating_nothing_changes_nothing(model):
     asked = questions(1)
     before = answer_logits(model, TASK, asked.tokens)
     assert torch.equal(ablated(model, [], asked), before)
-    assert torch.equal(ablated(model, [Ablation(head=0, positions=[], method="zero")], asked), before)
+    assert torch.equal(
+        ablated(model, [Ablation(head=0, positions=[], method="zero")], asked), before
+    )
     # The mean over one question, put into that question.
     one = questions(1, 1)
     own = ablated(model, [Ablation("z", head) for head in range(3)], one, reference=one)
@@ -57,12 +61,16 @@ def test_two_layers_do_read_them():
     model = build_model(ModelConfig(n_layers=2, width=24), TASK, seed=1)
     asked = questions(1)
     early = [Ablation("mlp_out", positions=range(TASK.answer_positions.start), method="zero")]
-    assert not torch.allclose(ablated(model, early, asked), answer_logits(model, TASK, asked.tokens), atol=1e-4)
+    assert not torch.allclose(
+        ablated(model, early, asked), answer_logits(model, TASK, asked.tokens), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("component", ["z", "v"])
 @pytest.mark.parametrize("method", ["zero", "mean", "resample"])
-def test_the_named_head_at_the_named_positions_is_replaced_and_nothing_else(model, component, method):
+def test_the_named_head_at_the_named_positions_is_replaced_and_nothing_else(
+    model, component, method
+):
     asked, reference = questions(1), questions(2, 17)
     name = f"blocks.0.attn.hook_{component}"
     before, pool = activations(model, name, asked), activations(model, name, reference)
@@ -86,9 +94,14 @@ def test_the_named_head_at_the_named_positions_is_replaced_and_nothing_else(mode
 def test_swap_gives_each_question_the_activation_of_its_own_source(model):
     asked, source = questions(1), questions(2)
     late = list(TASK.answer_positions)
-    swaps = [Ablation("attn_out", positions=late, method="swap"), Ablation("mlp_out", positions=late, method="swap")]
+    swaps = [
+        Ablation("attn_out", positions=late, method="swap"),
+        Ablation("mlp_out", positions=late, method="swap"),
+    ]
     before = answer(model, ModelConfig(width=24), asked)
-    into_itself = answer(model, ModelConfig(width=24), asked, batch_size=7, hooks=hooks(model, swaps, asked))
+    into_itself = answer(
+        model, ModelConfig(width=24), asked, batch_size=7, hooks=hooks(model, swaps, asked)
+    )
     assert torch.allclose(into_itself.nll, before.nll, atol=1e-5)
     one = Ablation("z", head=2, positions=late, method="swap")
     z, given = (activations(model, one.hook_name, q) for q in (asked, source))
@@ -125,7 +138,10 @@ def test_v_of_a_head_at_all_positions_is_its_z(model):
         (dict(head=0, method="noise"), "method = 'noise'"),
         (dict(head=3, method="zero"), "head = 3: this model has heads 0 to 2"),
         (dict(head=0, layer=1, method="zero"), "layer = 1: this model has layers 0 to 0"),
-        (dict(head=0, positions=[12], method="zero"), "position = 12: this model has positions 0 to 11"),
+        (
+            dict(head=0, positions=[12], method="zero"),
+            "position = 12: this model has positions 0 to 11",
+        ),
         (dict(head=0), "reference = None: method 'mean' needs reference questions"),
     ],
 )

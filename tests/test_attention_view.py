@@ -1,4 +1,6 @@
-"""Attention views: the numbers are in the file, nothing else is needed to draw them, bad input is refused."""
+"""Attention views: the numbers are in the file, nothing else is needed to draw them, bad input is
+refused.
+"""
 
 import re
 
@@ -19,7 +21,9 @@ def view(heading="3+4=07", heads=("carry", "base add")):
 
 
 def drawn_in(browser, path):
-    """Opens the file; returns the requests it made, the errors it raised, and the canvases of each view."""
+    """Opens the file; returns the requests it made, the errors it raised, and the canvases of each
+    view.
+    """
     asked, errors = [], []
     page = browser.new_page()
     page.on("request", lambda request: asked.append(request.url))
@@ -28,7 +32,8 @@ def drawn_in(browser, path):
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('canvas').length > 0")
     canvases = page.evaluate(
-        "[...document.querySelectorAll('[id^=circuits-vis]')].map(v => v.querySelectorAll('canvas').length)"
+        "[...document.querySelectorAll('[id^=circuits-vis]')].map(v => "
+        "v.querySelectorAll('canvas').length)"
     )
     text = page.inner_text("body")
     page.close()
@@ -36,11 +41,14 @@ def drawn_in(browser, path):
 
 
 def test_a_saved_view_holds_its_numbers_and_draws_without_a_network(tmp_path, browser):
-    path = save_attention(tmp_path / "new" / "view.html", [view(), view("4+3=07")], title="Two questions")
+    path = save_attention(
+        tmp_path / "new" / "view.html", [view(), view("4+3=07")], title="Two questions"
+    )
     page = path.read_text(encoding="utf-8")
     assert "[0.1234, 0.5, 0.0, 0.3766]" in page
     assert not re.search(
-        r"""(src|href)\s*=\s*["']?(https?:)?//|\bimport\s*[({"']|unpkg|sourceMappingURL""", page[:5000]
+        r"""(src|href)\s*=\s*["']?(https?:)?//|\bimport\s*[({"']|unpkg|sourceMappingURL""",
+        page[:5000],
     )
     assert "unpkg" not in page and "sourceMappingURL" not in page
     asked, errors, canvases, text = drawn_in(browser, path)
@@ -67,7 +75,9 @@ def test_the_large_map_follows_the_window_both_ways(tmp_path, browser):
 
 def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
     figures = []
-    monkeypatch.setattr(attention_view, "display_shown", lambda shown: figures.append(shown.bundle["text/html"]))
+    monkeypatch.setattr(
+        attention_view, "display_shown", lambda shown: figures.append(shown.bundle["text/html"])
+    )
     told = dict(number="5.1", name="views", caption="Where heads look.", alt="Maps of attention.")
     monkeypatch.setenv("ADDLIB_RESULTS", "results")
     show_attention([view()], **told)
@@ -75,7 +85,9 @@ def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_f
     show_attention([view()], **told)
     on_page, alone = figures
     assert len(on_page) < 20_000 and len(alone) > 1_000_000
-    assert (on_page.count("</script"), alone.count("</script")) == (1, 2), "a token or the script ends its element"
+    assert (on_page.count("</script"), alone.count("</script")) == (1, 2), (
+        "a token or the script ends its element"
+    )
     for page in figures:
         assert 'id="circuits-vis-views-0"' in page
         assert 'id="fig-views"' in page and 'role="img" aria-label="Maps of attention."' in page

@@ -1,4 +1,6 @@
-"""Attribution: the parts sum to the logit difference of the untouched model, and each part is what it says."""
+"""Attribution: the parts sum to the logit difference of the untouched model, and each part is what
+it says.
+"""
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from addlib.task import AdditionTask
 
 
 def random_model(task, n_layers=1, attn_only=False):
-    """A model all of whose weights are random: LayerNorms with gains and biases too, so that folding has work to do."""
+    """A model all of whose weights are random: LayerNorms with gains and biases too, so that
+    folding has work to do.
+    """
     model = build_model(ModelConfig(n_layers=n_layers, width=24, attn_only=attn_only), task, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -26,7 +30,9 @@ def asked(task, count=40):
 
 def own_difference(model, questions, wrong):
     logits = answer_logits(model, questions.task, questions.tokens)
-    return (logits.gather(-1, questions.answer[..., None]) - logits.gather(-1, wrong[..., None]))[..., 0]
+    return (logits.gather(-1, questions.answer[..., None]) - logits.gather(-1, wrong[..., None]))[
+        ..., 0
+    ]
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])
@@ -41,7 +47,9 @@ def test_the_parts_sum_to_the_logit_difference_of_the_model_itself(n_layers, ord
     assert torch.allclose(found.difference, before, atol=1e-3)
     assert found.error < 1e-3
     assert before.abs().mean() > 0.1  # there was something to split
-    assert torch.equal(own_difference(model, questions, wrong), before)  # and the model is as it was
+    assert torch.equal(
+        own_difference(model, questions, wrong), before
+    )  # and the model is as it was
 
 
 def test_each_head_has_its_own_part():
@@ -53,11 +61,22 @@ def test_each_head_has_its_own_part():
     questions, wrong = asked(task)
     found = attribute(folded(model), questions, wrong)
     assert found.labels == [
-        *("L0H0", "L0H1", "L0H2", "embed", "pos_embed", "0_mlp_out", "attention bias", "unembedding bias")
+        *(
+            "L0H0",
+            "L0H1",
+            "L0H2",
+            "embed",
+            "pos_embed",
+            "0_mlp_out",
+            "attention bias",
+            "unembedding bias",
+        )
     ]
     assert found.part("L0H1").abs().max() < 1e-5
     assert found.part("L0H0").abs().mean() > 1e-2
-    assert found.part("unembedding bias").std(0).max() > 0  # it depends on the digits, not on the question otherwise
+    assert (
+        found.part("unembedding bias").std(0).max() > 0
+    )  # it depends on the digits, not on the question otherwise
 
 
 def test_neurons_and_their_bias_make_up_the_mlp():

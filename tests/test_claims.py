@@ -1,4 +1,6 @@
-"""Claims: verdicts with known answers, records that are whole and checked, a ledger that refuses what is not sound."""
+"""Claims: verdicts with known answers, records that are whole and checked, a ledger that refuses
+what is not sound.
+"""
 
 import json
 import math
@@ -11,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addlib import claims
-from addlib.claims import AtLeast, AtMost, Between, Claim, collect, results_dir, revision, table, verdict
+from addlib.claims import (
+    AtLeast,
+    AtMost,
+    Between,
+    Claim,
+    collect,
+    results_dir,
+    revision,
+    table,
+    verdict,
+)
 from addlib.thresholds import parse_threshold
 
 number = st.floats(-1e6, 1e6, allow_nan=False)
@@ -25,8 +37,14 @@ def results(tmp_path, monkeypatch):
 
 
 def claim(name="02.final-loss", threshold=None, **changes):
-    parts = dict(statement="The loss ends low.", source="chapter 02", metric="mean of the last 100 steps (nats)")
-    return Claim(id=name, chapter="02_training", threshold=threshold or AtMost(0.05), **parts | changes)
+    parts = dict(
+        statement="The loss ends low.",
+        source="chapter 02",
+        metric="mean of the last 100 steps (nats)",
+    )
+    return Claim(
+        id=name, chapter="02_training", threshold=threshold or AtMost(0.05), **parts | changes
+    )
 
 
 # ------------------------------------------------------------------------ verdicts
@@ -66,7 +84,12 @@ def test_a_holding_interval_holds_at_each_of_its_points_and_a_failing_one_fails(
 
 @pytest.mark.parametrize(
     ("threshold", "text"),
-    [(AtMost(0.05), "<= 0.05"), (AtLeast(90), ">= 90"), (Between(-0.1, 2), "in [-0.1, 2]"), (AtMost(1e-9), "<= 1e-09")],
+    [
+        (AtMost(0.05), "<= 0.05"),
+        (AtLeast(90), ">= 90"),
+        (Between(-0.1, 2), "in [-0.1, 2]"),
+        (AtMost(1e-9), "<= 1e-09"),
+    ],
 )
 def test_text_form(threshold, text):
     assert str(threshold) == text
@@ -87,7 +110,12 @@ def test_other_texts_are_refused(text):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: AtMost(math.nan), lambda: AtLeast(math.inf), lambda: Between(0.2, 0.1), lambda: Between(0, math.nan)],
+    [
+        lambda: AtMost(math.nan),
+        lambda: AtLeast(math.inf),
+        lambda: Between(0.2, 0.1),
+        lambda: Between(0, math.nan),
+    ],
 )
 def test_impossible_thresholds_are_refused(make):
     with pytest.raises(ValueError):
@@ -98,10 +126,19 @@ def test_impossible_thresholds_are_refused(make):
 def test_measure_writes_the_record_it_returns(results):
     record = claim().measure(0.03, ci=(0.02, 0.04), n_seeds=3, device="cuda:0")
     assert json.loads((results / "claims" / "02.final-loss.json").read_text()) == record
-    expected = dict(value=0.03, ci=[0.02, 0.04], threshold="<= 0.05", n_seeds=3, verdict="holds", device="cuda:0")
+    expected = dict(
+        value=0.03,
+        ci=[0.02, 0.04],
+        threshold="<= 0.05",
+        n_seeds=3,
+        verdict="holds",
+        device="cuda:0",
+    )
     assert {key: record[key] for key in expected} == expected
     assert record["revision"] and record["smoke"] is False
-    assert [path.name for path in (results / "claims").iterdir()] == ["02.final-loss.json"], "a partial file stayed"
+    assert [path.name for path in (results / "claims").iterdir()] == ["02.final-loss.json"], (
+        "a partial file stayed"
+    )
 
 
 def test_a_failing_claim_is_recorded(results):
@@ -129,7 +166,9 @@ def test_no_seeds_are_refused(results):
         claim().measure(0.03, n_seeds=0)
 
 
-@pytest.mark.parametrize("changes", [dict(statement=" "), dict(source=""), dict(metric=None), dict(threshold=0.05)])
+@pytest.mark.parametrize(
+    "changes", [dict(statement=" "), dict(source=""), dict(metric=None), dict(threshold=0.05)]
+)
 def test_incomplete_claims_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         claim(**changes)
@@ -223,7 +262,10 @@ def test_collect_refuses_files_that_hold_no_record_and_names_them_all(results, t
 
 
 def test_table_is_rounded_sorted_and_refuses_two_claims_of_one_id(results):
-    records = [claim("02.zebra").measure(0.0312345), claim("02.aardvark", AtLeast(0.9)).measure(0.98765)]
+    records = [
+        claim("02.zebra").measure(0.0312345),
+        claim("02.aardvark", AtLeast(0.9)).measure(0.98765),
+    ]
     shown = table(records)
     assert shown.index.tolist() == ["02.aardvark", "02.zebra"]
     assert shown["value"].tolist() == ["0.99", "0.031"]
@@ -237,7 +279,9 @@ def test_command_line_prints_the_score(results):
     claim("02.c").measure(0.04, ci=(0.02, 0.06))
     command = [sys.executable, "-m", "addlib.claims", "collect", "--results", str(results)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=claims.PACKAGE.parent)
-    assert (done.returncode, done.stdout) == (0, "3 claims: 1 holds, 1 fails, 1 inconclusive\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "3 claims: 1 holds, 1 fails, 1 inconclusive\n"), (
+        done.stderr
+    )
     (results / "claims" / "02.a.json").write_text("{")
     done = subprocess.run(command, capture_output=True, text=True, cwd=claims.PACKAGE.parent)
     assert done.returncode == 1
@@ -253,7 +297,9 @@ def repository(folder, tracked):
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     subprocess.run([*git, "add", "other.txt", *(["package"] if tracked else [])], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "start"], check=True)
-    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_revision_is_git_s_and_marks_changes(tmp_path, monkeypatch):

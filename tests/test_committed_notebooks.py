@@ -36,7 +36,9 @@ def test_every_code_cell_was_executed(notebook: nbformat.NotebookNode) -> None:
 def test_outputs_are_stored_in_compared_cells_only(notebook: nbformat.NotebookNode) -> None:
     compared = [cell for cell in code_cells(notebook) if has_tag(cell, COMPARED)]
     assert len(compared) >= 2
-    assert not [cell.source for cell in compared if not cell.outputs], "compared cells without an output"
+    assert not [cell.source for cell in compared if not cell.outputs], (
+        "compared cells without an output"
+    )
     others = [cell for cell in code_cells(notebook) if not has_tag(cell, COMPARED)]
     assert not [cell.source for cell in others if cell.outputs], "outputs that nothing compares"
 
@@ -54,9 +56,13 @@ def test_stored_outputs_are_small_texts(notebook: nbformat.NotebookNode) -> None
 
 def test_setup_cells_are_the_same_everywhere() -> None:
     notebooks = [nbformat.read(chapter.notebook, as_version=4) for chapter in CHAPTERS.values()]
-    cells = [[cell for cell in code_cells(notebook) if has_tag(cell, "setup")] for notebook in notebooks]
+    cells = [
+        [cell for cell in code_cells(notebook) if has_tag(cell, "setup")] for notebook in notebooks
+    ]
     assert [len(found) for found in cells] == [1] * len(CHAPTERS)
-    assert {tuple(found[0].metadata.tags) for found in cells} == {("setup", "hide-input", "remove-output")}
+    assert {tuple(found[0].metadata.tags) for found in cells} == {
+        ("setup", "hide-input", "remove-output")
+    }
     assert {found[0].source for found in cells} == {setup_source()}, "`make stamp` writes them anew"
 
 
@@ -73,6 +79,12 @@ def test_every_notebook_is_a_chapter_of_the_book() -> None:
 
 
 def test_lists_are_lists(notebook: nbformat.NotebookNode) -> None:
-    """Markdown joins the lines of a paragraph, and a list that was wrapped like one ends up inside it."""
+    """Markdown joins the lines of a paragraph, and a list that was wrapped like one ends up inside
+    it.
+    """
     inside = re.compile(r"(?m)^(?![-*|]).*(?:[.:;]|\*\*) - \S")
-    assert not [cell.source for cell in notebook.cells if cell.cell_type == "markdown" and inside.search(cell.source)]
+    assert not [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "markdown" and inside.search(cell.source)
+    ]

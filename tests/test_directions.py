@@ -9,11 +9,17 @@ from addlib.directions import fit_plane, means_by, nearest_direction, unwrapped,
 
 
 def arc(n=11, half_turn=1.2, d=20, seed=0, off=0.0):
-    """Points at even angles -half_turn…half_turn, radius 3, in a random plane of d dimensions and ``off`` it."""
-    axes = torch.linalg.qr(torch.randn(d, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).Q.T
+    """Points at even angles -half_turn…half_turn, radius 3, in a random plane of d dimensions and
+    ``off`` it.
+    """
+    axes = torch.linalg.qr(
+        torch.randn(d, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    ).Q.T
     angles = torch.linspace(-half_turn, half_turn, n, dtype=torch.float64)
     to_and_fro = off * (-1.0) ** torch.arange(n)[:, None]
-    return 3 * (angles.sin()[:, None] * axes[0] + angles.cos()[:, None] * axes[1]) + to_and_fro * axes[2], angles
+    return 3 * (
+        angles.sin()[:, None] * axes[0] + angles.cos()[:, None] * axes[1]
+    ) + to_and_fro * axes[2], angles
 
 
 def test_the_planted_arc_is_found_with_its_angles():
@@ -44,7 +50,9 @@ def test_turning_adds_to_the_angle_and_keeps_what_is_outside():
     new = plane.turned(rows, by)
     assert (plane.angles(new) - plane.angles(rows)).tolist() == pytest.approx(by.tolist())
     assert new.norm(dim=1).tolist() == pytest.approx(rows.norm(dim=1).tolist())
-    assert torch.allclose(new - plane.points(new) @ plane.axes, rows - plane.points(rows) @ plane.axes)
+    assert torch.allclose(
+        new - plane.points(new) @ plane.axes, rows - plane.points(rows) @ plane.axes
+    )
     assert torch.allclose(plane.turned(rows, torch.zeros(11)), rows)
     assert torch.allclose(plane.turned(new, -by), rows)
     exact, angles = arc()
@@ -66,14 +74,18 @@ def test_what_has_no_plane_is_refused():
 def test_unwrapping_by_hand():
     path = torch.tensor([3.0, -3.0, -1.0, 1.0, 3.0, -2.5])
     turn = 2 * math.pi
-    assert unwrapped(path).tolist() == pytest.approx([3, turn - 3, turn - 1, turn + 1, turn + 3, 2 * turn - 2.5])
+    assert unwrapped(path).tolist() == pytest.approx(
+        [3, turn - 3, turn - 1, turn + 1, turn + 3, 2 * turn - 2.5]
+    )
     assert unwrapped(torch.tensor([0.5])).tolist() == [0.5]
 
 
 def test_no_distance_from_a_line_sees_its_ends_farther_apart():
     for n in (2, 9, 40):
         s = torch.arange(-n, n + 1, dtype=torch.float64)
-        steps = [float(torch.atan(s / h).diff().min()) for h in torch.logspace(-2, 3, 2000).tolist()]
+        steps = [
+            float(torch.atan(s / h).diff().min()) for h in torch.logspace(-2, 3, 2000).tolist()
+        ]
         assert max(steps) == pytest.approx(widest_line_step(n), rel=1e-4)
         assert max(steps) <= widest_line_step(n) + 1e-12
     with pytest.raises(ValueError, match="at least 2"):
@@ -84,7 +96,9 @@ def test_the_nearest_direction_ignores_length():
     references = torch.tensor([[1.0, 0], [10, 10], [0, 1]])
     rows = torch.tensor([[5.0, 0.1], [0.01, 0.012], [-1, 3]])
     assert nearest_direction(rows, references).tolist() == [0, 1, 2]
-    assert torch.cdist(rows[1:2], references).argmin().item() != 1  # where nearness by distance says otherwise
+    assert (
+        torch.cdist(rows[1:2], references).argmin().item() != 1
+    )  # where nearness by distance says otherwise
 
 
 def test_means_by_label():

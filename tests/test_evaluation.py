@@ -12,7 +12,10 @@ from addlib.task import AdditionTask
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("answer_order", ["msd", "lsd"])
 def test_answers_do_not_depend_on_the_batch_size_and_equal_free_writing(n_layers, answer_order):
-    task, config = AdditionTask(2, base=3, answer_order=answer_order), ModelConfig(n_layers=n_layers, width=24)
+    task, config = (
+        AdditionTask(2, base=3, answer_order=answer_order),
+        ModelConfig(n_layers=n_layers, width=24),
+    )
     model = build_model(config, task, seed=4)
     questions = uniform_questions(task, 200, torch.Generator().manual_seed(1))
     answers = answer(model, config, questions, batch_size=200)
@@ -52,7 +55,9 @@ def test_bootstrap_interval_agrees_with_the_normal_one_where_that_holds():
     values = torch.randn(2000, generator=torch.Generator().manual_seed(3)) * 2 + 5
     low, high = bootstrap_interval(values)
     half = 1.96 * values.std().item() / 2000**0.5
-    assert (low, high) == pytest.approx((values.mean().item() - half, values.mean().item() + half), abs=0.15 * half)
+    assert (low, high) == pytest.approx(
+        (values.mean().item() - half, values.mean().item() + half), abs=0.15 * half
+    )
     assert bootstrap_interval(values) == (low, high)
     assert bootstrap_interval(torch.ones(5)) == (1.0, 1.0)
     with pytest.raises(ValueError, match="0 values"):

@@ -1,4 +1,6 @@
-"""The workflow on a throw-away book: what is refused, what survives, what runs again and what does not."""
+"""The workflow on a throw-away book: what is refused, what survives, what runs again and what does
+not.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ record = dict(id="01.steps", chapter="01_first", statement="It takes few steps."
 
 def writes(*paths: str) -> str:
     """A script that leaves a JSON file at each of these places."""
-    lines = [f"for path in map(pathlib.Path, [{', '.join(paths)}]):", "    path.parent.mkdir(exist_ok=True)"]
+    lines = [
+        f"for path in map(pathlib.Path, [{', '.join(paths)}]):",
+        "    path.parent.mkdir(exist_ok=True)",
+    ]
     return "\n".join(["import pathlib, sys", *lines, "    path.write_text('{}')", ""])
 
 
@@ -54,7 +59,9 @@ class Book:
 
     def __init__(self, root: Path) -> None:
         self.root, self.results = root, Results(root / "results")
-        shutil.copytree(ROOT / "workflow", root / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "workflow", root / "workflow", ignore=shutil.ignore_patterns("__pycache__")
+        )
         for folder in ("addlib", "book", "notebooks"):
             (root / folder).mkdir()
         for module in (
@@ -76,7 +83,10 @@ class Book:
             (root / "addlib" / f"{module}.py").touch()
         self.write("addlib/claims.py", CLAIMS)
         self.write("addlib/runs.py", writes("sys.argv[-1]"))
-        self.write("addlib/live_page.py", writes("sys.argv[-1] + '/model.onnx'", "sys.argv[-1] + '/page.json'"))
+        self.write(
+            "addlib/live_page.py",
+            writes("sys.argv[-1] + '/model.onnx'", "sys.argv[-1] + '/page.json'"),
+        )
         for scripts in ("site_scripts", "live_scripts"):
             self.write(f"workflow/{scripts}.py", "def write(*folders):\n    pass\n")
         config = 'title: Book\nonly_build_toc_files: true\nexecute:\n  execute_notebooks: "off"\n'
@@ -84,21 +94,30 @@ class Book:
         self.write("book/index.md", "# Book\n")
         self.write("book/claims.md", "# Claims\n")
         self.write("workflow/chapters.yml", "")
-        self.write("_toc.yml", "format: jb-book\nroot: book/index\nchapters:\n- file: book/claims\n")
+        self.write(
+            "_toc.yml", "format: jb-book\nroot: book/index\nchapters:\n- file: book/claims\n"
+        )
 
     def write(self, name: str, text: str) -> None:
         (self.root / name).write_text(text, encoding="utf-8")
 
     def chapter(self, name: str, *sources: str) -> None:
-        """Add or replace a chapter: a title, a parameters cell, these cells, and one that notes that the run ended."""
+        """Add or replace a chapter: a title, a parameters cell, these cells, and one that notes
+        that the run ended.
+        """
         mark = f"open({str(self.root / (name + '.runs'))!r}, 'a').write('x')"
-        cells = [new_markdown_cell(f"# Is this {name}?\n\nText."), new_code_cell("steps = 10  # steps, 1 to 100")]
+        cells = [
+            new_markdown_cell(f"# Is this {name}?\n\nText."),
+            new_code_cell("steps = 10  # steps, 1 to 100"),
+        ]
         cells[1].metadata["tags"] = ["parameters"]
         cells += [new_code_cell(source) for source in (*sources, mark)]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         for i, cell in enumerate(cells):
             cell.id = f"cell-{i}"
-        notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+        notebook = new_notebook(
+            cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+        )
         nbformat.write(notebook, self.root / "notebooks" / f"{name}.ipynb")
         if f"{name}:" not in (self.root / "workflow" / "chapters.yml").read_text(encoding="utf-8"):
             with (self.root / "workflow" / "chapters.yml").open("a") as file:
@@ -112,7 +131,9 @@ class Book:
         return len(path.read_text()) if path.is_file() else 0
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ADDLIB_")}
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("ADDLIB_")
+        }
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=self.root,
@@ -126,7 +147,9 @@ class Book:
     def run(self, *command: str) -> SimpleNamespace:
         process = self.start(*command)
         text, _ = process.communicate()
-        return SimpleNamespace(status=process.returncode, text=text, lines=text.strip().splitlines())
+        return SimpleNamespace(
+            status=process.returncode, text=text, lines=text.strip().splitlines()
+        )
 
     def page(self, name: str) -> str:
         return (self.root / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
@@ -140,7 +163,10 @@ def book(tmp_path: Path) -> Book:
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        (("step", "3"), "01_first has no parameter 'step'. Did you mean 'steps'? Declared parameters: steps."),
+        (
+            ("step", "3"),
+            "01_first has no parameter 'step'. Did you mean 'steps'? Declared parameters: steps.",
+        ),
         (("steps", "many"), "01_first: steps = 'many': must be of type int, like 10."),
         (("steps", "101"), "01_first: steps = 101: out of range (steps, 1 to 100)."),
     ],
@@ -185,26 +211,35 @@ def test_a_smoke_run_stays_out_of_the_results_and_of_the_ledger(book: Book) -> N
     assert not book.results.executed("01_first").exists()
     smoke = Results(book.results.folder / "smoke")
     assert smoke.record("01_first")["parameters"] == {"steps": 1}
-    assert [(record["value"], record["smoke"]) for record in smoke.claims(smoke=True)] == [(1, True)]
+    assert [(record["value"], record["smoke"]) for record in smoke.claims(smoke=True)] == [
+        (1, True)
+    ]
     assert smoke.claims() == []
 
 
 def test_a_failing_chapter_stops_nothing_else_and_the_last_lines_name_its_cell(book: Book) -> None:
-    """Then: the mended chapter runs alone, nothing to do does nothing, a changed one runs alone with new claims."""
+    """Then: the mended chapter runs alone, nothing to do does nothing, a changed one runs alone
+    with new claims.
+    """
     book.chapter("01_first", CLAIM_CELL)
     book.chapter("02_second", "# not yet\nassert steps == 11, 'not eleven'")
 
     failed = book.run("workflow/book.py")
     assert failed.status != 0
     assert failed.lines[-2] == (
-        "02_second failed in cell 3 (`assert steps == 11, 'not eleven'`): AssertionError: not eleven"
+        "02_second failed in cell 3 (`assert steps == 11, 'not eleven'`): AssertionError: not "
+        "eleven"
     )
     assert book.runs("01_first") == 1
     assert book.results.executed("01_first").is_file()
     assert not book.results.executed("02_second").exists()
     assert "not eleven" in book.results.log("02_second").read_text(encoding="utf-8")
     stopped = nbformat.read(book.results.partial("02_second"), as_version=4)
-    assert any(output.output_type == "error" for cell in stopped.cells for output in cell.get("outputs", []))
+    assert any(
+        output.output_type == "error"
+        for cell in stopped.cells
+        for output in cell.get("outputs", [])
+    )
     assert "failed in cell 3" in book.page("notebooks/02_second")
     assert "failed in cell" not in book.page("notebooks/01_first")
     assert "notebooks/01_first.html#claim-01-steps" in book.page("book/claims")
@@ -232,16 +267,24 @@ def test_a_failing_chapter_stops_nothing_else_and_the_last_lines_name_its_cell(b
 
 def test_a_chapter_has_as_many_threads_as_it_can_use(book: Book) -> None:
     for name in ("01_small", "02_large"):
-        book.chapter(name, f"import os\nopen({str(book.root / name)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])")
+        book.chapter(
+            name,
+            f"import os\nopen({str(book.root / name)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])",
+        )
     listed = (book.root / "workflow" / "chapters.yml").read_text(encoding="utf-8")
-    book.write("workflow/chapters.yml", listed.replace('"Is this 02_large?",', '"Is this 02_large?", threads: 999,'))
+    book.write(
+        "workflow/chapters.yml",
+        listed.replace('"Is this 02_large?",', '"Is this 02_large?", threads: 999,'),
+    )
     done = book.run("workflow/book.py", "chapters")
     assert done.status == 0, done.text
     threads = [int((book.root / name).read_text()) for name in ("01_small", "02_large")]
     assert threads == [1, len(os.sched_getaffinity(0))]  # all there are
 
 
-def test_claims_that_another_chapter_removes_meanwhile_are_no_fault(tmp_path: Path, monkeypatch) -> None:
+def test_claims_that_another_chapter_removes_meanwhile_are_no_fault(
+    tmp_path: Path, monkeypatch
+) -> None:
     own, gone = tmp_path / "01.own.json", tmp_path / "02.gone.json"
     own.write_text('{"chapter": "01_first"}')
     monkeypatch.setattr(Path, "rglob", lambda *_: [gone, own])
@@ -257,9 +300,13 @@ def test_a_number_of_threads_that_means_nothing_is_refused(book: Book) -> None:
 
 
 def test_a_killed_run_resumes_and_redoes_only_what_was_unfinished(book: Book) -> None:
-    """Everything of the run is killed at once, as by a power cut, while the second chapter is in its slow cell."""
+    """Everything of the run is killed at once, as by a power cut, while the second chapter is in
+    its slow cell.
+    """
     book.chapter("01_first", "print(steps)")
-    process = book.start("-m", "snakemake", "results/executed/01_first.ipynb", "--cores", "2", "--quiet", "all")
+    process = book.start(
+        "-m", "snakemake", "results/executed/01_first.ipynb", "--cores", "2", "--quiet", "all"
+    )
     assert process.wait() == 0
     slow, gate = book.root / "slow", book.root / "gate"
     book.chapter(
@@ -310,7 +357,12 @@ def test_a_refreshed_notebook_keeps_compared_outputs_only() -> None:
 
     executed = new_notebook(
         metadata={"papermill": {"duration": 2.0}},
-        cells=[cell("a", COMPARED), cell("b", "injected-parameters"), cell("c"), new_markdown_cell("text")],
+        cells=[
+            cell("a", COMPARED),
+            cell("b", "injected-parameters"),
+            cell("c"),
+            new_markdown_cell("text"),
+        ],
     )
     committed = refreshed(executed)
     assert [cell.source for cell in committed.cells] == ["a", "c", "text"]

@@ -1,4 +1,6 @@
-"""The best product of experts against brute force, a condition of optimality, and the two provable cases."""
+"""The best product of experts against brute force, a condition of optimality, and the two provable
+cases.
+"""
 
 import itertools
 import math
@@ -19,7 +21,9 @@ def test_two_by_two_equals_a_search_over_every_pair_of_experts():
 
     def loss(odds):
         sums = np.array([[odds[0], odds[0] + odds[1]], [odds[2], odds[2] + odds[1]]])  # (a, b)
-        return (joint[:, :, 1] * np.logaddexp(0, -sums) + joint[:, :, 0] * np.logaddexp(0, sums)).sum()
+        return (
+            joint[:, :, 1] * np.logaddexp(0, -sums) + joint[:, :, 0] * np.logaddexp(0, sums)
+        ).sum()
 
     starts = itertools.product((-2.0, 2.0), repeat=3)
     found = min(minimize(loss, start, method="Nelder-Mead", options=dict(xatol=1e-9, fatol=1e-12, maxiter=4000)).fun
@@ -47,7 +51,9 @@ def test_digits_lie_between_the_pair_and_one_operand(base):
     for k in range(3):
         pair, one = (expected_loss(task, k, Knowledge(own)) for own in ("pair", "one"))
         assert pair - 1e-8 <= expert_loss(task, k) <= one
-    assert expert_loss(task, 2) == pytest.approx(expected_loss(task, 2, Knowledge("pair")), abs=1e-7)
+    assert expert_loss(task, 2) == pytest.approx(
+        expected_loss(task, 2, Knowledge("pair")), abs=1e-7
+    )
     assert expert_loss(task, 2, ("pair", "pair")) == pytest.approx(0, abs=1e-6)
     assert expert_loss(task, 1) > expected_loss(task, 1, Knowledge("pair")) + 1e-4
 
@@ -64,16 +70,25 @@ def test_without_a_word_about_the_carry_out_nothing_is_learned(p):
 @pytest.mark.parametrize("k", [0, 1, 2])
 @pytest.mark.parametrize("below", [(), ("pair",)])
 def test_digits_equal_separate_solutions_for_every_visible_context(k, below):
-    """All questions of a task, split by what is known besides the own pair, each part solved by itself."""
+    """All questions of a task, split by what is known besides the own pair, each part solved by
+    itself.
+    """
     task = AdditionTask(3, 3)
     if len(below) > k:
         return
     questions = Questions.of(task, list(itertools.product(range(27), repeat=2)))
-    context = [*questions.answer[:, k + 1 :].unbind(1), *(d[:, k - 1] for d in (questions.x, questions.y) if below)]
+    context = [
+        *questions.answer[:, k + 1 :].unbind(1),
+        *(d[:, k - 1] for d in (questions.x, questions.y) if below),
+    ]
     parts = {}
-    for *known, a, b, c in zip(*context, questions.x[:, k], questions.y[:, k], questions.answer[:, k], strict=True):
+    for *known, a, b, c in zip(
+        *context, questions.x[:, k], questions.y[:, k], questions.answer[:, k], strict=True
+    ):
         parts.setdefault(tuple(map(int, known)), np.zeros((3, 3, 3)))[a, b, c] += 1 / len(questions)
-    assert expert_loss(task, k, below) == pytest.approx(sum(map(best_product, parts.values())), abs=1e-7)
+    assert expert_loss(task, k, below) == pytest.approx(
+        sum(map(best_product, parts.values())), abs=1e-7
+    )
 
 
 def test_many_visible_values_are_summed_as_if_one_by_one(monkeypatch):
@@ -87,6 +102,11 @@ def test_bad_input_is_refused():
         expert_loss(AdditionTask(3), 3)
     with pytest.raises(ValueError, match="none below the units"):
         expert_loss(AdditionTask(3), 0, ("pair",))
-    for joint in (np.ones((2, 2)), -np.ones((2, 2, 2)), np.zeros((2, 2, 2)), np.full((2, 2, 2), np.nan)):
+    for joint in (
+        np.ones((2, 2)),
+        -np.ones((2, 2, 2)),
+        np.zeros((2, 2, 2)),
+        np.full((2, 2, 2), np.nan),
+    ):
         with pytest.raises(ValueError, match="must hold probabilities"):
             best_product(joint)

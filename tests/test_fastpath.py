@@ -17,7 +17,9 @@ def loss_and_gradients(model, forward, questions):
 
 
 def shaken(model, seed):
-    """The model with random biases and norms as well: freshly built, those are 0 and 1 and would hide mistakes."""
+    """The model with random biases and norms as well: freshly built, those are 0 and 1 and would
+    hide mistakes.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in weights(model).values():
@@ -38,7 +40,9 @@ def test_logits_and_gradients_equal_the_librarys(n_digits, n_heads, attn_only, a
     fast = FastForward(weights(model), config, task)
     library = answer_logits(model, task, questions.tokens)
     assert torch.allclose(fast(questions.tokens), library, atol=1e-5, rtol=1e-5)
-    expected = loss_and_gradients(model, lambda tokens: answer_logits(model, task, tokens), questions)
+    expected = loss_and_gradients(
+        model, lambda tokens: answer_logits(model, task, tokens), questions
+    )
     measured = loss_and_gradients(model, fast, questions)
     for name in expected:
         assert torch.allclose(measured[name], expected[name], atol=1e-5, rtol=1e-5), name
@@ -49,7 +53,9 @@ def test_aligned_weights_are_the_models_own(attn_only):
     task, config = AdditionTask(2), ModelConfig(width=30, attn_only=attn_only)
     model = shaken(build_model(config, task, seed=1), seed=2)
     questions = training_questions(task, 32, 4, torch.Generator().manual_seed(3))
-    expected = loss_and_gradients(model, lambda tokens: answer_logits(model, task, tokens), questions)
+    expected = loss_and_gradients(
+        model, lambda tokens: answer_logits(model, task, tokens), questions
+    )
     before = answer_logits(model, task, questions.tokens)
     aligned = aligned_weights(model)
     assert torch.equal(answer_logits(model, task, questions.tokens), before)
@@ -67,7 +73,9 @@ def test_aligned_weights_are_the_models_own(attn_only):
         inner = tuple(slice(side) for side in p.shape)
         assert torch.equal(aligned[name][inner], p)
         assert aligned[name].count_nonzero() == p.count_nonzero()
-    assert torch.allclose(fast(questions.tokens), answer_logits(model, task, questions.tokens), atol=1e-5)
+    assert torch.allclose(
+        fast(questions.tokens), answer_logits(model, task, questions.tokens), atol=1e-5
+    )
     assert not torch.allclose(fast(questions.tokens), before, atol=1e-3)
 
 
@@ -77,7 +85,9 @@ def test_other_bases(base):
     model = shaken(build_model(config, task, seed=1), seed=2)
     tokens = training_questions(task, 16, 0, torch.Generator().manual_seed(3)).tokens
     assert torch.allclose(
-        FastForward(weights(model), config, task)(tokens), answer_logits(model, task, tokens), atol=1e-5
+        FastForward(weights(model), config, task)(tokens),
+        answer_logits(model, task, tokens),
+        atol=1e-5,
     )
 
 
@@ -86,12 +96,16 @@ def test_full_size_model_equals_the_librarys():
     model = build_model(config, task, seed=1)
     tokens = training_questions(task, 16, 0, torch.Generator().manual_seed(3)).tokens
     assert torch.allclose(
-        FastForward(weights(model), config, task)(tokens), answer_logits(model, task, tokens), atol=1e-5
+        FastForward(weights(model), config, task)(tokens),
+        answer_logits(model, task, tokens),
+        atol=1e-5,
     )
 
 
 def test_every_weight_matters_to_the_short_forward():
-    """The comparison above can fail: shaking any one weight changes the logits beyond its tolerance."""
+    """The comparison above can fail: shaking any one weight changes the logits beyond its
+    tolerance.
+    """
     task, config = AdditionTask(2), ModelConfig(width=48)
     model = shaken(build_model(config, task, seed=1), seed=2)
     fast = FastForward(weights(model), config, task)
@@ -103,7 +117,9 @@ def test_every_weight_matters_to_the_short_forward():
             p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(4)))
             moved = (fast(tokens) - before).abs().max()
             p.copy_(kept)
-        if name == "blocks.0.attn.k.bias":  # shifts all scores of a query alike: softmax takes no notice
+        if (
+            name == "blocks.0.attn.k.bias"
+        ):  # shifts all scores of a query alike: softmax takes no notice
             assert moved < 1e-5
         else:
             assert moved > 1e-4, name
@@ -112,7 +128,10 @@ def test_every_weight_matters_to_the_short_forward():
 def test_rows_are_the_token_positions_that_occur():
     task = AdditionTask()
     rows = Rows.of(task, torch.device("cpu"))
-    token, position = rows.sources[:, : task.d_vocab].argmax(1), rows.sources[:, task.d_vocab :].argmax(1)
+    token, position = (
+        rows.sources[:, : task.d_vocab].argmax(1),
+        rows.sources[:, task.d_vocab :].argmax(1),
+    )
     assert len(rows.sources) == 3 * 5 * 10 + 2
     assert (rows.sources.sum(1) == 2).all() and (rows.sources[:, : task.d_vocab].sum(1) == 1).all()
     assert position[rows.first_query] == task.answer_positions.start
@@ -124,7 +143,9 @@ def test_rows_are_the_token_positions_that_occur():
 
 def test_two_layers_are_refused():
     task, config = AdditionTask(2), ModelConfig(n_layers=2, width=48)
-    with pytest.raises(ValueError, match="n_layers = 2: the short forward covers one-layer models only"):
+    with pytest.raises(
+        ValueError, match="n_layers = 2: the short forward covers one-layer models only"
+    ):
         FastForward({}, config, task)
 
 
@@ -133,7 +154,10 @@ def test_initial_weights_follow_from_the_seed_alone():
     torch.manual_seed(1)
     first = weights(build_model(config, task, seed=5))
     torch.manual_seed(2)
-    again, other = weights(build_model(config, task, seed=5)), weights(build_model(config, task, seed=6))
+    again, other = (
+        weights(build_model(config, task, seed=5)),
+        weights(build_model(config, task, seed=6)),
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["embed.weight"], other["embed.weight"])
 

@@ -1,17 +1,17 @@
 """Faults that no run may be lost to, those that the other files do not cover.
 
-fault                                 where it is tested
-kill -9 during training               test_training.py, test_pair_training.py: resumes to identical weights
-kill -9 during papermill              test_execution.py: a killed run resumes; here: its notebook is never half a file
-kill -9 during a checkpoint write     here
-a full disk                           test_training.py (weights), test_claims.py (claims); here: a chapter, a real disk
-a bad checkpoint                      test_training.py: truncated, altered, foreign, damaged record; refused
-two processes training one model      test_training.py: trained once; test_execution.py: a second `make book`
-no network                            site/conftest.py: every chapter runs without one; here: that there is none
-no GPU                                test_training.py: "cuda" is refused with advice; here: "auto" takes the CPU
-GPU out of memory                     here: answers, activations, training
-an old results folder                 test_claims.py: unsound records are refused; here: chapters that are no more
-a notebook with an unknown parameter  test_execution.py, test_sweep.py: refused before anything starts
+fault                                 where it is tested kill -9 during training
+test_training.py, test_pair_training.py: resumes to identical weights kill -9 during papermill
+test_execution.py: a killed run resumes; here: its notebook is never half a file kill -9 during a
+checkpoint write     here a full disk                           test_training.py (weights),
+test_claims.py (claims); here: a chapter, a real disk a bad checkpoint
+test_training.py: truncated, altered, foreign, damaged record; refused two processes training one
+model      test_training.py: trained once; test_execution.py: a second `make book` no network
+site/conftest.py: every chapter runs without one; here: that there is none no GPU
+test_training.py: "cuda" is refused with advice; here: "auto" takes the CPU GPU out of memory
+here: answers, activations, training an old results folder                 test_claims.py: unsound
+records are refused; here: chapters that are no more a notebook with an unknown parameter
+test_execution.py, test_sweep.py: refused before anything starts
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ from chapters import Results
 from models import same_weights
 from runs import offline, run_script
 
-TINY = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=12), steps=30, snapshot_every=10, batch_size=16)
+TINY = TrainConfig(
+    task=AdditionTask(2), model=ModelConfig(width=12), steps=30, snapshot_every=10, batch_size=16
+)
 
 
 # ------------------------------------------------------------------------ kill -9
@@ -63,7 +65,10 @@ load_or_train(TINY, "cpu", progress=False)
 def test_a_kill_during_a_checkpoint_write_loses_nothing_finished(tmp_path, monkeypatch):
     """The fifth file is the resume file of step 20: that of step 10 still stands, whole."""
     done = run_script(
-        "-c", KILLED_IN_A_WRITE, ADDLIB_CACHE=str(tmp_path / "killed"), PYTHONPATH=os.pathsep.join(sys.path)
+        "-c",
+        KILLED_IN_A_WRITE,
+        ADDLIB_CACHE=str(tmp_path / "killed"),
+        PYTHONPATH=os.pathsep.join(sys.path),
     )
     assert done.returncode == -signal.SIGKILL, done.stdout
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "killed"))
@@ -115,7 +120,8 @@ def small_disk(tmp_path):
 def test_on_a_full_disk_old_files_stay_and_the_message_says_what_to_do(small_disk):
     write_whole(small_disk / "weights", b"old" * 1000)
     with pytest.raises(
-        OSError, match=r"could not write .*weights \(0\.3 MB\): No space left on device; free some space"
+        OSError,
+        match=r"could not write .*weights \(0\.3 MB\): No space left on device; free some space",
     ):
         write_whole(small_disk / "weights", bytes(300_000))
     assert (small_disk / "weights").read_bytes() == b"old" * 1000
@@ -138,7 +144,9 @@ def test_a_chapter_on_a_full_disk_says_so_and_counts_as_nothing(tmp_path):
 
 # ------------------------------------------------------------- no network, no GPU
 def test_without_a_network_there_is_none():
-    """The environment of the smoke runs; an address of its own for documentation, so nobody is asked."""
+    """The environment of the smoke runs; an address of its own for documentation, so nobody is
+    asked.
+    """
     text = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
     done = run_script("-c", text, **offline())
     assert done.returncode == 1
@@ -200,7 +208,9 @@ def test_activations_come_in_smaller_batches_and_are_the_same(monkeypatch, capsy
         return run(tokens, **options)
 
     monkeypatch.setattr(model, "run_with_cache", small)
-    assert torch.allclose(activations(model, "blocks.0.hook_resid_post", questions), whole, atol=1e-5)
+    assert torch.allclose(
+        activations(model, "blocks.0.hook_resid_post", questions), whole, atol=1e-5
+    )
     assert "going on with 7." in capsys.readouterr().out
 
 
@@ -217,7 +227,9 @@ def test_training_takes_its_batch_in_parts_with_the_same_gradients(capsys):
 
 
 def test_no_memory_for_one_question_is_an_error_that_says_what_to_do(cache, monkeypatch):
-    with pytest.raises(torch.OutOfMemoryError, match=r'no memory for a single question: .*device = "cpu"'):
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r'no memory for a single question: .*device = "cpu"'
+    ):
         batches.in_batches(lambda rows: SmallGpu(0, len)(range(8)[rows]), 8, 4)
 
     def full(self, questions, share):
@@ -225,18 +237,28 @@ def test_no_memory_for_one_question_is_an_error_that_says_what_to_do(cache, monk
 
     monkeypatch.setattr(training.Trainer, "_part", full)
     with pytest.raises(
-        torch.OutOfMemoryError, match=r"no GPU memory to train add-n2.*goes on from its last saved step"
+        torch.OutOfMemoryError,
+        match=r"no GPU memory to train add-n2.*goes on from its last saved step",
     ):
         load_or_train(replace(TINY, seed=5), "cpu", progress=False)
 
 
 # --------------------------------------------------------------------- old results
 def test_what_an_older_book_left_is_not_read(tmp_path):
-    """Claims of a chapter that is no more, records of another form, half a record; the site is still laid out."""
-    sound = dict(statement="S.", source="this chapter", value=1.0, ci=None, threshold="<= 2", n_seeds=1)
+    """Claims of a chapter that is no more, records of another form, half a record; the site is
+    still laid out.
+    """
+    sound = dict(
+        statement="S.", source="this chapter", value=1.0, ci=None, threshold="<= 2", n_seeds=1
+    )
     sound |= dict(verdict="holds", device="cpu", revision="r")
-    ledger = [sound | {"id": "01.here", "chapter": "01_setup"}, sound | {"id": "99.gone", "chapter": "99_gone"}]
-    (tmp_path / "claims.json").write_text(json.dumps([*ledger, {"id": "01.old", "chapter": "01_setup"}]))
+    ledger = [
+        sound | {"id": "01.here", "chapter": "01_setup"},
+        sound | {"id": "99.gone", "chapter": "99_gone"},
+    ]
+    (tmp_path / "claims.json").write_text(
+        json.dumps([*ledger, {"id": "01.old", "chapter": "01_setup"}])
+    )
     results = Results(tmp_path)
     assert results.claims() == ledger
     stage.stage(results, tmp_path / "stage")
@@ -252,15 +274,40 @@ def test_a_sweep_reads_no_cell_that_failed_or_had_other_parameters(tmp_path):
     """Each of these cells has a claim in its folder; only the first one's is gathered."""
     cells = {}
     for seed, (status, ran_with, done) in enumerate(
-        [("done", {}, True), ("failed", {}, False), ("running", {}, False), ("done", {"sample": 5000}, True)], 1
+        [
+            ("done", {}, True),
+            ("failed", {}, False),
+            ("running", {}, False),
+            ("done", {"sample": 5000}, True),
+        ],
+        1,
     ):
-        entry = {"chapter": "01_setup", "run": f"seed {seed}", "parameters": {"seed": seed, "sample": 2000}}
+        entry = {
+            "chapter": "01_setup",
+            "run": f"seed {seed}",
+            "parameters": {"seed": seed, "sample": 2000},
+        }
         folder = tmp_path / f"cell-{seed}"
-        record = {"chapter": "01_setup", "status": status, "parameters": entry["parameters"] | ran_with}
-        failure = {"cell": 4, "source": "x", "error": "ValueError: y"} if status == "failed" else None
-        write_whole(Results(folder).run("01_setup"), json.dumps(record | {"failure": failure}).encode())
-        claim = dict.fromkeys(sweep_report.WANTED) | {"id": "01.x", "verdict": "holds", "value": 1.0, "seed": seed}
-        write_whole(folder / "claims" / "01.x.json", json.dumps(claim | {"threshold": ">= 0.5"}).encode())
+        record = {
+            "chapter": "01_setup",
+            "status": status,
+            "parameters": entry["parameters"] | ran_with,
+        }
+        failure = (
+            {"cell": 4, "source": "x", "error": "ValueError: y"} if status == "failed" else None
+        )
+        write_whole(
+            Results(folder).run("01_setup"), json.dumps(record | {"failure": failure}).encode()
+        )
+        claim = dict.fromkeys(sweep_report.WANTED) | {
+            "id": "01.x",
+            "verdict": "holds",
+            "value": 1.0,
+            "seed": seed,
+        }
+        write_whole(
+            folder / "claims" / "01.x.json", json.dumps(claim | {"threshold": ">= 0.5"}).encode()
+        )
         if done:
             (folder / ".done").touch()
         cells[folder.name] = entry

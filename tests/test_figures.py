@@ -1,4 +1,6 @@
-"""Figures: every spike survives, colours stay readable and apart, bad input is refused, exports are whole."""
+"""Figures: every spike survives, colours stay readable and apart, bad input is refused, exports are
+whole.
+"""
 
 import itertools
 import os
@@ -25,21 +27,43 @@ UNITS = dict(x_title="training step (count)", y_title="loss (nats)")
 
 
 def colour_vision(kind):
-    """Machado, Oliveira and Fernandes (2009), severity 1: how a kind of colour blindness sees linear RGB."""
+    """Machado, Oliveira and Fernandes (2009), severity 1: how a kind of colour blindness sees
+    linear RGB.
+    """
     return np.array(
         dict(
             normal=np.eye(3),
-            protan=[[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-            deutan=[[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-            tritan=[[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+            protan=[
+                [0.152286, 1.052583, -0.204868],
+                [0.114503, 0.786281, 0.099216],
+                [-0.003882, -0.048116, 1.051998],
+            ],
+            deutan=[
+                [0.367322, 0.860646, -0.227968],
+                [0.280085, 0.672501, 0.047413],
+                [-0.011820, 0.042940, 0.968881],
+            ],
+            tritan=[
+                [1.255528, -0.076749, -0.178779],
+                [-0.078411, 0.930809, 0.147602],
+                [0.004733, 0.691367, 0.303900],
+            ],
         )[kind]
     )
 
 
 def oklab(rgb):
     """Ottosson's OKLab of linear RGB: equal distances look about equally far apart."""
-    to_lms = [[0.412221, 0.536333, 0.051446], [0.211904, 0.680700, 0.107397], [0.088302, 0.281719, 0.629979]]
-    to_lab = [[0.210454, 0.793618, -0.004072], [1.977999, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+    to_lms = [
+        [0.412221, 0.536333, 0.051446],
+        [0.211904, 0.680700, 0.107397],
+        [0.088302, 0.281719, 0.629979],
+    ]
+    to_lab = [
+        [0.210454, 0.793618, -0.004072],
+        [1.977999, -2.428592, 0.450594],
+        [0.025904, 0.782772, -0.808676],
+    ]
     return np.array(to_lab) @ np.cbrt(np.array(to_lms) @ rgb)
 
 
@@ -50,8 +74,13 @@ def seen(colour, kind):
 
 
 def closest(colours, kind):
-    """Smallest distance of two of the colours in OKLab (black to white: 100; two greys just told apart: about 2)."""
-    return min(100 * np.linalg.norm(seen(a, kind) - seen(b, kind)) for a, b in itertools.combinations(colours, 2))
+    """Smallest distance of two of the colours in OKLab (black to white: 100; two greys just told
+    apart: about 2).
+    """
+    return min(
+        100 * np.linalg.norm(seen(a, kind) - seen(b, kind))
+        for a, b in itertools.combinations(colours, 2)
+    )
 
 
 # ---------------------------------------------------------------------- decimation
@@ -144,7 +173,9 @@ def test_every_colour_is_readable_on_both_pages(page):
 
 @pytest.mark.parametrize("kind", ["normal", "protan", "deutan", "tritan"])
 def test_sub_tasks_and_digits_stay_apart_for_the_colour_blind(kind):
-    assert closest([palette.COLOURS[name] for name in ("BA", "UC1", "US9", "MC1", "MS9")], kind) > 10
+    assert (
+        closest([palette.COLOURS[name] for name in ("BA", "UC1", "US9", "MC1", "MS9")], kind) > 10
+    )
     assert closest(palette.digit_colours(6), kind) > 4
 
 
@@ -163,7 +194,9 @@ def test_labels_choose_their_colours():
 # --------------------------------------------------------------------------- lines
 def lines(n=5000, count=6):
     rng = np.random.default_rng(0)
-    return np.arange(n), {f"A{i}": np.exp(-np.arange(n) / 900) + rng.random(n) for i in range(count)}
+    return np.arange(n), {
+        f"A{i}": np.exp(-np.arange(n) / 900) + rng.random(n) for i in range(count)
+    }
 
 
 def drawn(fig):
@@ -194,7 +227,9 @@ def test_gaps_carry_the_last_value_and_say_so():
     fig = figures.line_family(np.arange(5), {"US9": y}, **UNITS)
     assert (list(fig.data[0].x), list(fig.data[0].y)) == ([1, 2, 3, 4], [2, 2, 4, 4])
     assert figures.notes(fig) == [figures.CARRIED]
-    assert figures.notes(figures.panel_grid(np.arange(5), {"a": {"US9": y}}, **UNITS)) == [figures.CARRIED]
+    assert figures.notes(figures.panel_grid(np.arange(5), {"a": {"US9": y}}, **UNITS)) == [
+        figures.CARRIED
+    ]
     assert figures.notes(figures.line_family(np.arange(5), {"US9": np.arange(5)}, **UNITS)) == []
 
 
@@ -207,7 +242,9 @@ def test_x_range_stores_only_what_it_shows_at_full_detail():
 
 def test_log_axes_take_ranges_in_the_data_s_units():
     x = np.arange(1, 101)
-    fig = figures.line_family(x, {"total": 1.0 / x}, log_x=True, log_y=True, y_range=(0.001, 10), **UNITS)
+    fig = figures.line_family(
+        x, {"total": 1.0 / x}, log_x=True, log_y=True, y_range=(0.001, 10), **UNITS
+    )
     assert (fig.layout.yaxis.type, fig.layout.xaxis.type) == ("log", "log")
     np.testing.assert_allclose(fig.layout.yaxis.range, (-3, 1))
     assert fig.layout.yaxis.dtick == 1
@@ -223,12 +260,21 @@ def test_numbers_on_a_logarithmic_axis_are_as_many_as_fit(top, dtick):
 def test_levels_are_labelled_dashed_lines_that_the_axis_reaches():
     x = np.arange(1, 101)
     for log_y, at in ((False, 10), (True, 1)):
-        fig = figures.line_family(x, {"total": 1.0 / x}, levels={"ln 10": 10, "near": 10.001}, log_y=log_y, **UNITS)
-        assert [(shape.y0, shape.line.dash) for shape in fig.layout.shapes] == [(10, "dash"), (10.001, "dash")]
+        fig = figures.line_family(
+            x, {"total": 1.0 / x}, levels={"ln 10": 10, "near": 10.001}, log_y=log_y, **UNITS
+        )
+        assert [(shape.y0, shape.line.dash) for shape in fig.layout.shapes] == [
+            (10, "dash"),
+            (10.001, "dash"),
+        ]
         labels = {note.text: note for note in fig.layout.annotations}
         assert labels["ln 10"].y == pytest.approx(at)
-        assert labels["ln 10"].xanchor != labels["near"].xanchor, "labels that would touch stand apart"
-        assert [10, 10] in [list(trace.y) for trace in fig.data], "nothing widens the axis to the level"
+        assert labels["ln 10"].xanchor != labels["near"].xanchor, (
+            "labels that would touch stand apart"
+        )
+        assert [10, 10] in [list(trace.y) for trace in fig.data], (
+            "nothing widens the axis to the level"
+        )
 
 
 def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
@@ -239,10 +285,17 @@ def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
         "<b>UC1</b>": palette.COLOURS["UC1"],
     }
     assert apart.layout.showlegend is False
-    for family in ({"BA": x, "UC1": x[::-1] + 49}, {"a label too long for a margin": x, "UC1": 2 * x}):
+    for family in (
+        {"BA": x, "UC1": x[::-1] + 49},
+        {"a label too long for a margin": x, "UC1": 2 * x},
+    ):
         fig = figures.line_family(x, family, **UNITS)
         assert fig.layout.showlegend is True and not fig.layout.annotations
-        assert (fig.layout.legend.orientation, fig.layout.legend.yref, fig.layout.legend.y) == ("h", "container", 0)
+        assert (fig.layout.legend.orientation, fig.layout.legend.yref, fig.layout.legend.y) == (
+            "h",
+            "container",
+            0,
+        )
 
 
 def test_panels_share_axes_and_legend():
@@ -252,7 +305,9 @@ def test_panels_share_axes_and_legend():
     assert [trace.name for trace in fig.data if trace.showlegend] == ["BA", "UC1"]
     assert {trace.line.color for trace in fig.data if trace.name == "BA"} == {palette.COLOURS["BA"]}
     assert [note.text for note in fig.layout.annotations] == list(panels)
-    assert {(fig.layout[f"xaxis{i}"].matches, fig.layout[f"yaxis{i}"].matches) for i in range(2, 6)} == {("x", "y")}
+    assert {
+        (fig.layout[f"xaxis{i}"].matches, fig.layout[f"yaxis{i}"].matches) for i in range(2, 6)
+    } == {("x", "y")}
     two_lines = "training step<br>(count)"
     assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == ["", two_lines, two_lines]
     single = figures.panel_grid(x, panels, columns=1, **UNITS)
@@ -261,7 +316,9 @@ def test_panels_share_axes_and_legend():
 
 
 def test_tensors_and_lists_are_arrays_too():
-    fig = figures.line_family([1, 2, 3], {"BA": torch.tensor([1.0, 2.0, 3.0], requires_grad=True)}, **UNITS)
+    fig = figures.line_family(
+        [1, 2, 3], {"BA": torch.tensor([1.0, 2.0, 3.0], requires_grad=True)}, **UNITS
+    )
     assert list(fig.data[0].y) == [1, 2, 3]
 
 
@@ -297,7 +354,9 @@ def test_panel_grid_refuses():
 
 
 # ------------------------------------------------------------------- maps and bars
-MAP = dict(x=["A1", "A0"], y=["base add"], x_title="digit", y_title="head", z_title="attention (share)")
+MAP = dict(
+    x=["A1", "A0"], y=["base add"], x_title="digit", y_title="head", z_title="attention (share)"
+)
 
 
 def test_heat_map_shows_its_numbers_and_leaves_gaps():
@@ -305,7 +364,9 @@ def test_heat_map_shows_its_numbers_and_leaves_gaps():
     assert trace.z[0][0] == 0.25 and np.isnan(trace.z[0][1])
     assert trace.texttemplate == "%{z:.2f}"
     assert (
-        figures.heat_map(np.ones((20, 20)), range(20), range(20), **{k: MAP[k] for k in MAP if "_" in k})
+        figures.heat_map(
+            np.ones((20, 20)), range(20), range(20), **{k: MAP[k] for k in MAP if "_" in k}
+        )
         .data[0]
         .texttemplate
         is None
@@ -357,7 +418,9 @@ def test_bars_have_whiskers_to_the_ends_of_their_intervals():
     ],
 )
 def test_bars_refuse(change, complaint):
-    arguments = dict(names=["0", "1"], series={"model": [0.9, 0.5]}, x_title="length", y_title="accuracy (share)")
+    arguments = dict(
+        names=["0", "1"], series={"model": [0.9, 0.5]}, x_title="length", y_title="accuracy (share)"
+    )
     with pytest.raises(ValueError, match=complaint):
         figures.bars(**arguments | change)
 
@@ -370,10 +433,16 @@ def test_exports_are_real_files_in_each_format(tmp_path):
     for kind, head in heads.items():
         path = figures.save(fig, tmp_path / "new" / f"loss.{kind}")
         assert path.read_bytes().startswith(head)
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["loss.pdf", "loss.png", "loss.svg"]
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        "loss.pdf",
+        "loss.png",
+        "loss.svg",
+    ]
     root = ElementTree.parse(tmp_path / "new" / "loss.svg").getroot()
     assert sum("js-line" in (node.get("class") or "") for node in root.iter()) == 2
-    assert {"training step (count)", "loss (nats)", "A0", "A1"} <= {text.strip() for text in root.itertext()}
+    assert {"training step (count)", "loss (nats)", "A0", "A1"} <= {
+        text.strip() for text in root.itertext()
+    }
     assert fig.to_json() == before, "saving must not change the figure"
 
 
@@ -415,7 +484,9 @@ def test_the_export_browser_ends_with_its_process(tmp_path):
         "figures.save(go.Figure(), sys.argv[1]); figures.save(go.Figure(), sys.argv[1])\n"
         "print(export._browser.cache_info().misses)"
     )
-    with TemporaryDirectory() as folder:  # the browser's sockets lie here: pytest's longer path would not do
+    with (
+        TemporaryDirectory() as folder
+    ):  # the browser's sockets lie here: pytest's longer path would not do
         done = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
             env=dict(PATH=os.environ["PATH"], PYTHONPATH=ROOT, TMPDIR=folder, HOME=str(tmp_path)),

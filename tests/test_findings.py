@@ -1,4 +1,6 @@
-"""The findings: each committed notebook executed anew at full size, its outputs compared with the stored ones."""
+"""The findings: each committed notebook executed anew at full size, its outputs compared with the
+stored ones.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ def test_norms_by_frequency_are_those_of_the_fast_fourier_transform(p):
 
 
 # ------------------------------------------------------------------ key frequencies
-@pytest.mark.parametrize(("p", "planted"), [(113, [14, 35, 41, 42, 52]), (64, [3, 20, 32]), (59, [1])])
+@pytest.mark.parametrize(
+    ("p", "planted"), [(113, [14, 35, 41, 42, 52]), (64, [3, 20, 32]), (59, [1])]
+)
 def test_planted_frequencies_are_found_in_noise_strongest_first(p, planted):
     strength = torch.linspace(2, 1, len(planted)).double()
     W = sum(s * circles(p, [k], seed=k) for s, k in zip(strength, planted, strict=True))
@@ -86,7 +88,9 @@ def test_planted_frequencies_are_found_in_noise_strongest_first(p, planted):
 def test_weak_key_frequencies_are_found_behind_strong_ones():
     planes = torch.linalg.qr(random(32, 8, seed=4)).Q
     sizes = {14: 1.0, 35: 0.9, 41: 0.8, 52: 0.25}  # 52 has 2.5 % of the squared norm
-    waves = [size * wave(113, k, phase) for k, size in sizes.items() for phase in (0.0, -math.pi / 2)]
+    waves = [
+        size * wave(113, k, phase) for k, size in sizes.items() for phase in (0.0, -math.pi / 2)
+    ]
     W = torch.stack(waves, 1) @ planes.T + 0.002 * random(113, 32, seed=5) + 1.0
     assert 52 not in key_frequencies(W)
     assert key_frequencies(W, least=0.01) == [14, 35, 41, 52]
@@ -105,7 +109,10 @@ def test_shuffled_numbers_have_no_key_frequencies():
 def test_random_matrices_seldom_have_key_frequencies():
     """Of full and of low rank, as W_out · W_U is: 1 in 100 is expected."""
     full = sum(bool(key_frequencies(random(53, 40, seed=i))) for i in range(100))
-    low = sum(bool(key_frequencies(random(53, 3, seed=i) @ random(3, 60, seed=1000 + i))) for i in range(100))
+    low = sum(
+        bool(key_frequencies(random(53, 3, seed=i) @ random(3, 60, seed=1000 + i)))
+        for i in range(100)
+    )
     assert full <= 4
     assert low <= 4
 
@@ -145,10 +152,14 @@ def test_circles_in_planes_of_their_own_have_orthogonal_components():
 
 # ------------------------------------------------------------------------------ Gini
 def test_gini_by_hand():
-    assert gini(torch.tensor([[2.0, 2, 2, 2], [0, 0, 0, 5], [0, 0, 0, 0]])).tolist() == pytest.approx([0, 0.75, 0])
+    assert gini(
+        torch.tensor([[2.0, 2, 2, 2], [0, 0, 0, 5], [0, 0, 0, 0]])
+    ).tolist() == pytest.approx([0, 0.75, 0])
     x = random(9).abs()
     differences = sum(abs(float(a - b)) for a, b in itertools.product(x, x))
-    assert float(gini(x)) == pytest.approx(differences / (2 * 9**2 * float(x.mean())))  # its other definition
+    assert float(gini(x)) == pytest.approx(
+        differences / (2 * 9**2 * float(x.mean()))
+    )  # its other definition
     assert float(gini(7 * x.flip(0))) == pytest.approx(float(gini(x)))
     for wrong in (torch.tensor([1.0, -1.0]), torch.tensor([])):
         with pytest.raises(ValueError, match="not negative"):
@@ -185,7 +196,15 @@ def test_neurons_are_clustered_by_their_frequency(p):
     mixed = wave(p, 1)[:, None] * wave(p, 4, 0.3)  # a product of two frequencies belongs to none
     noise = random(p, p)
     last = wave(p, p // 2)[:, None] + wave(p, p // 2) - 3
-    neurons = [1 + a + b, a * b + 2 * a, last, 3 * a + wave(p, 4)[:, None], mixed, noise, torch.full((p, p), 0.1)]
+    neurons = [
+        1 + a + b,
+        a * b + 2 * a,
+        last,
+        3 * a + wave(p, 4)[:, None],
+        mixed,
+        noise,
+        torch.full((p, p), 0.1),
+    ]
     found = neuron_frequencies(torch.stack(neurons, -1))
     assert found.frequency.tolist()[:4] == [2, 2, p // 2, 2]
     assert found.share.tolist()[:5] == pytest.approx([1, 1, 1, 0.9, 0], abs=1e-9)
@@ -196,7 +215,9 @@ def test_neurons_are_clustered_by_their_frequency(p):
     assert clusters == {2: [0, 1, 3], p // 2: [2]}
     assert list(clusters) == [2, p // 2]
     assert found.clusters(0.95)[2].tolist() == [0, 1]
-    assert 6 not in torch.cat(list(found.clusters(0.0).values()))  # a constant neuron is in no cluster
+    assert 6 not in torch.cat(
+        list(found.clusters(0.0).values())
+    )  # a constant neuron is in no cluster
 
 
 def test_shares_of_random_neurons_are_those_of_eight_terms_among_all():
@@ -230,7 +251,13 @@ def test_a_skew_circle_is_seen_as_the_ellipse_it_is():
 def test_shuffled_numbers_do_not_turn():
     W = circles(113, [14])
     shuffled = W[torch.randperm(113, generator=torch.Generator().manual_seed(3))]
-    assert turning(frequency_plane(W, 14)[torch.randperm(113, generator=torch.Generator().manual_seed(4))], 14) < 0.3
+    assert (
+        turning(
+            frequency_plane(W, 14)[torch.randperm(113, generator=torch.Generator().manual_seed(4))],
+            14,
+        )
+        < 0.3
+    )
     assert turning(frequency_plane(shuffled, 14), 14) < 0.9
 
 

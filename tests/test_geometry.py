@@ -1,4 +1,6 @@
-"""Shapes: planted lines, parabolas and curves are found, random ones are not, probes have their chance level."""
+"""Shapes: planted lines, parabolas and curves are found, random ones are not, probes have their
+chance level.
+"""
 
 import math
 
@@ -7,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addlib.geometry import correlation, fit_linear, fit_parabola, fit_readout, pca, probe, winning_angles
+from addlib.geometry import (
+    correlation,
+    fit_linear,
+    fit_parabola,
+    fit_readout,
+    pca,
+    probe,
+    winning_angles,
+)
 
 
 def random(*shape, seed=0):
@@ -23,7 +33,11 @@ def planted(n=10, d=32, seed=0, tilt=0.0):
     directions = torch.linalg.qr(random(d, 2, seed=seed)).Q
     k = numbers(n) - (n - 1) / 2
     parabola = k.square() - k.square().mean()
-    return k[:, None] * directions[:, 0] + 0.1 * parabola[:, None] * directions[:, 1] + tilt * random(n, d, seed=99)
+    return (
+        k[:, None] * directions[:, 0]
+        + 0.1 * parabola[:, None] * directions[:, 1]
+        + tilt * random(n, d, seed=99)
+    )
 
 
 def constants(rows, n):
@@ -61,7 +75,9 @@ def test_components_rebuild_the_rows():
     gone = parts.remove([1]) - parts.mean
     assert float((gone @ parts.directions[1]).abs().max()) == pytest.approx(0, abs=1e-12)
     assert torch.allclose(parts.scores, (rows - rows.mean(0)) @ parts.directions.T)
-    assert torch.allclose(parts.scores.var(0, correction=0), rows.var(0, correction=0).sum() * parts.shares)
+    assert torch.allclose(
+        parts.scores.var(0, correction=0), rows.var(0, correction=0).sum() * parts.shares
+    )
     assert pca(random(4, 32)).shares.shape == (3,)
 
 
@@ -111,10 +127,14 @@ def test_a_linear_fit_has_the_planted_coefficients():
     assert fit.constant.tolist() == pytest.approx([5] * 3)
     assert fit.r2.tolist() == pytest.approx([1] * 3)
     assert torch.allclose(fit.predict(features), targets)
-    noisy = fit_linear(features, torch.stack([targets[:, 0], random(60, seed=2), *constants(20, 60)], 1))
+    noisy = fit_linear(
+        features, torch.stack([targets[:, 0], random(60, seed=2), *constants(20, 60)], 1)
+    )
     assert noisy.r2[1] < 0.25
     assert not noisy.r2[2:].any()  # constants have no variance to explain
-    twice = fit_linear(torch.cat([features, features], 1), targets)  # collinear: the smallest coefficients
+    twice = fit_linear(
+        torch.cat([features, features], 1), targets
+    )  # collinear: the smallest coefficients
     assert torch.allclose(twice.coefficients, torch.cat([weights, weights]) / 2)
     with pytest.raises(ValueError, match="4 rows of 4 features"):
         fit_linear(features[:4], targets[:4])
@@ -166,10 +186,14 @@ def test_a_planted_parabola_is_found_and_a_random_embedding_has_none():
 # -------------------------------------------------------------------------- probes
 def test_a_probe_reads_a_planted_sum_and_shuffled_labels_put_it_at_chance():
     a, b = all_pairs(10)
-    hidden = ((a + b)[:, None] * random(1, 512) + 5 * random(1, 512, seed=1)).relu() + 0.1 * random(100, 512, seed=2)
+    hidden = ((a + b)[:, None] * random(1, 512) + 5 * random(1, 512, seed=1)).relu() + 0.1 * random(
+        100, 512, seed=2
+    )
     found = probe(hidden, a + b)
     assert found.r2 > 0.99
-    assert found.mse == pytest.approx((1 - found.r2) * 16.5)  # the variance of the sum of two digits
+    assert found.mse == pytest.approx(
+        (1 - found.r2) * 16.5
+    )  # the variance of the sum of two digits
     assert found.mse == pytest.approx(float((found.predicted - a - b).square().mean()))
     assert 16.5 < found.mean_mse < 19  # the mean of other rows, so a little worse than the variance
     assert found.shuffled_r2.shape == (20,)
@@ -216,7 +240,9 @@ def test_probes_are_seeded():
     assert one.r2 == same.r2 != other.r2
     assert torch.equal(one.shuffled_r2, same.shuffled_r2)
     assert not torch.equal(one.shuffled_r2, other.shuffled_r2)
-    one, other = (probe(hidden, a + b, folds=36, shuffles=3, seed=seed) for seed in (1, 2))  # the same folds
+    one, other = (
+        probe(hidden, a + b, folds=36, shuffles=3, seed=seed) for seed in (1, 2)
+    )  # the same folds
     assert one.r2 == pytest.approx(other.r2)
     assert one.shuffled_r2.tolist() != pytest.approx(other.shuffled_r2.tolist())
     one = probe(hidden, a + b, shuffles=3, seed=1)
@@ -247,7 +273,9 @@ def test_corners_of_a_polygon_win_their_outer_angles():
     assert winning_angles(5 * polygon + 3).tolist() == pytest.approx([2 * math.pi / 7] * 7)
     with_centre = winning_angles(torch.cat([polygon, torch.zeros(1, 2)]))
     assert with_centre[7] == 0
-    square = torch.tensor([[0.0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [0, 0]])  # a point on an edge, a double corner
+    square = torch.tensor(
+        [[0.0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [0, 0]]
+    )  # a point on an edge, a double corner
     half = math.pi / 2
     assert winning_angles(square).tolist() == pytest.approx([0, half, half, half, 0, 0])
     assert winning_angles(square[:2]).tolist() == pytest.approx([math.pi, math.pi])
@@ -261,7 +289,9 @@ def test_winning_angles_are_how_often_a_random_direction_picks_each_point():
     angle = 2 * math.pi * numbers(100_000) / 100_000
     picked = (torch.stack([angle.cos(), angle.sin()], 1) @ points.T).argmax(1)
     share = torch.bincount(picked, minlength=9) / 100_000
-    assert winning_angles(points).div(2 * math.pi).tolist() == pytest.approx(share.tolist(), abs=1e-4)
+    assert winning_angles(points).div(2 * math.pi).tolist() == pytest.approx(
+        share.tolist(), abs=1e-4
+    )
 
 
 def test_all_outputs_on_a_parabola_can_win_and_on_a_line_only_its_ends():
@@ -305,7 +335,9 @@ def test_logits_that_are_no_curve_are_not_explained():
     noise = fit_readout(random(100, 19), a + b)
     assert abs(noise.r2) < 0.01
     assert noise.free_r2 == pytest.approx(2 / 18, abs=0.04)
-    sharp = fit_readout(5 * torch.nn.functional.one_hot(a + b).double(), a + b)  # right, but flat elsewhere
+    sharp = fit_readout(
+        5 * torch.nn.functional.one_hot(a + b).double(), a + b
+    )  # right, but flat elsewhere
     assert torch.equal((5 * torch.nn.functional.one_hot(a + b)).argmax(1), a + b)
     assert sharp.r2 < 0.3
     rows = fit_readout(torch.cat([random(1, 19), numbers(19)[None]]), torch.tensor([3, 4])).row_r2

@@ -1,9 +1,10 @@
-"""Other hosts: the setup cell on a machine without the book, and the address that it installs the package from.
+"""Other hosts: the setup cell on a machine without the book, and the address that it installs the
+package from.
 
-The machine is a virtual environment with a stub of `google.colab`, torch and a kernel, but no `addlib`. In every test
-run it also sees the book's other libraries, so that one notebook takes seconds and no network. In the full run
-(`make test-full`) everything but torch and the kernel comes over the network, as on a notebook service, and every
-notebook installs the package for itself.
+The machine is a virtual environment with a stub of `google.colab`, torch and a kernel, but no
+`addlib`. In every test run it also sees the book's other libraries, so that one notebook takes
+seconds and no network. In the full run (`make test-full`) everything but torch and the kernel comes
+over the network, as on a notebook service, and every notebook installs the package for itself.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ print("PROBE", json.dumps([addlib.__file__, torch.__version__, torch.__file__, a
 
 
 class Host:
-    """A machine with torch, a kernel and Colab's module, and a clone of the book, stamped with its own address."""
+    """A machine with torch, a kernel and Colab's module, and a clone of the book, stamped with its
+    own address.
+    """
 
     def __init__(self, folder: Path, with_libraries: bool) -> None:
         self.folder, self.python = folder, folder / "env" / "bin" / "python"
@@ -48,35 +51,59 @@ class Host:
         (self.packages / "google" / "colab").mkdir(parents=True)
         (self.packages / "google" / "colab" / "__init__.py").touch()
         libraries = Path(sysconfig.get_path("purelib"))
-        if with_libraries:  # its .pth files don't count there, so the package of this checkout stays out of sight
+        if (
+            with_libraries
+        ):  # its .pth files don't count there, so the package of this checkout stays out of sight
             (self.packages / "libraries.pth").write_text(f"{libraries}\n")
         else:
             link_packages("torch", "ipykernel", into=self.packages)
         kernel = folder / "jupyter" / "kernels" / "host"
         kernel.mkdir(parents=True)
         command = [str(self.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "host", "language": "python"}))
+        (kernel / "kernel.json").write_text(
+            json.dumps({"argv": command, "display_name": "host", "language": "python"})
+        )
         self.environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("ADDLIB_", "PYTHON", "PIP_"))
-        } | {"JUPYTER_PATH": str(folder / "jupyter"), "ADDLIB_CACHE": str(folder / "weights"), "ADDLIB_SMOKE": "1"}
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("ADDLIB_", "PYTHON", "PIP_"))
+        } | {
+            "JUPYTER_PATH": str(folder / "jupyter"),
+            "ADDLIB_CACHE": str(folder / "weights"),
+            "ADDLIB_SMOKE": "1",
+        }
         if with_libraries:  # the build's own tools are there too; nothing is fetched
             self.environment |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
         else:  # where this machine's pip finds packages is how it is set up, not a part of the test
-            self.environment |= {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
+            self.environment |= {
+                key: value for key, value in os.environ.items() if key.startswith("PIP_")
+            }
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*map(str, command)], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+            [*map(str, command)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def forget_the_package(self) -> None:
         """What an earlier notebook has installed."""
         if list(self.packages.glob("addlib*")):
-            assert self.run(self.python, "-m", "pip", "uninstall", "--quiet", "--yes", "addlib").returncode == 0
+            assert (
+                self.run(
+                    self.python, "-m", "pip", "uninstall", "--quiet", "--yes", "addlib"
+                ).returncode
+                == 0
+            )
         assert self.run(self.python, "-c", "import addlib").returncode == 1
 
     def execute(self, name: str) -> nbformat.NotebookNode:
-        """Run a notebook with its smoke parameters and a cell more, which tells what was imported from where."""
+        """Run a notebook with its smoke parameters and a cell more, which tells what was imported
+        from where.
+        """
         self.forget_the_package()
         notebook = nbformat.read(self.folder / "book" / "notebooks" / f"{name}.ipynb", as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
@@ -86,17 +113,34 @@ class Host:
         nbformat.write(notebook, copy)
         parameters = json.dumps(chapters()[name].smoke)
         done = self.run(
-            *(sys.executable, "-m", "papermill", copy, executed, "--kernel", "host", "--parameters_yaml", parameters),
+            *(
+                sys.executable,
+                "-m",
+                "papermill",
+                copy,
+                executed,
+                "--kernel",
+                "host",
+                "--parameters_yaml",
+                parameters,
+            ),
             *("--cwd", copy.parent, "--no-progress-bar"),
         )
         notebook = nbformat.read(executed, as_version=4)
-        said = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output]
+        said = [
+            output.text
+            for cell in notebook.cells
+            for output in cell.get("outputs", [])
+            if "text" in output
+        ]
         assert done.returncode == 0, "".join(said)[-3000:] + done.stderr[-6000:]
         return notebook
 
 
 def clone_of_the_book(folder: Path) -> str:
-    """A repository with this checkout's files as they are now, stamped with its own address; that address."""
+    """A repository with this checkout's files as they are now, stamped with its own address; that
+    address.
+    """
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         *(), capture_output=True, text=True, check=True,
@@ -112,13 +156,19 @@ def clone_of_the_book(folder: Path) -> str:
     )  # fmt: skip
     assert stamped.returncode == 0, stamped.stderr
     git = ["git", "-C", str(folder), "-c", "user.name=test", "-c", "user.email=test@localhost"]
-    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "--all"], ["commit", "--quiet", "-m", "all"]):
+    for command in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["add", "--all"],
+        ["commit", "--quiet", "-m", "all"],
+    ):
         subprocess.run([*git, *command], check=True, capture_output=True)
     return address
 
 
 def link_packages(*names: str, into: Path) -> None:
-    """Put installed packages and all that they need into another environment, as hard links where that is possible."""
+    """Put installed packages and all that they need into another environment, as hard links where
+    that is possible.
+    """
     waiting, seen = list(names), set()
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
@@ -129,7 +179,11 @@ def link_packages(*names: str, into: Path) -> None:
             package = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue
-        waiting += [r.name for r in map(Requirement, package.requires or []) if not r.marker or r.marker.evaluate()]
+        waiting += [
+            r.name
+            for r in map(Requirement, package.requires or [])
+            if not r.marker or r.marker.evaluate()
+        ]
         for file in package.files or []:
             source, target = Path(package.locate_file(file)), into / file
             if ".." in file.parts or file.suffix == ".pyc" or not source.is_file():
@@ -152,16 +206,32 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_notebook_installs_the_package_and_runs_on_a_machine_without_it(host: Host, name: str) -> None:
-    """From a git+file:// address; torch stays the platform's, figures come in the form that Colab shows."""
+def test_a_notebook_installs_the_package_and_runs_on_a_machine_without_it(
+    host: Host, name: str
+) -> None:
+    """From a git+file:// address; torch stays the platform's, figures come in the form that Colab
+    shows.
+    """
     notebook = host.execute(name)
-    texts = [output.text for cell in notebook.cells[-1:] for output in cell.outputs if output.output_type == "stream"]
+    texts = [
+        output.text
+        for cell in notebook.cells[-1:]
+        for output in cell.outputs
+        if output.output_type == "stream"
+    ]
     package, version, torch_file, colab, renderer = json.loads("".join(texts).split("PROBE ")[1])
     assert Path(package).is_relative_to(host.packages)
     assert version == metadata.version("torch")
-    assert Path(torch_file).is_relative_to(host.packages if FULL else Path(sysconfig.get_path("purelib")))
+    assert Path(torch_file).is_relative_to(
+        host.packages if FULL else Path(sysconfig.get_path("purelib"))
+    )
     assert (colab, renderer) == (True, "addlib")
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    shown = [
+        output.data
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
     assert any("text/html" in data for data in shown)
     assert not any("application/vnd.plotly.v1+json" in data for data in shown)
 
@@ -176,7 +246,10 @@ def run_setup(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_without_an_address_the_setup_cell_says_what_to_do_and_installs_nothing(tmp_path):
     done = run_setup(stamp.SETUP.format(repository=""), tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "addlib is missing: clone the book's repository and run `pip install -e .` there.\n"
+    assert (
+        done.stderr
+        == "addlib is missing: clone the book's repository and run `pip install -e .` there.\n"
+    )
     assert done.stdout == ""
 
 
@@ -188,17 +261,22 @@ def test_a_failed_installation_is_not_passed_over(tmp_path):
 
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Book:
-    """A throw-away book with the address line in its configuration; the stamping module works on it."""
+    """A throw-away book with the address line in its configuration; the stamping module works on
+    it.
+    """
     book = Book(tmp_path)
     text = (tmp_path / "_config.yml").read_text()
     book.write(
-        "_config.yml", f'{text}launch_buttons:\n  thebe: false\nrepository:\n  url: ""  # nobody yet\n  branch: main\n'
+        "_config.yml",
+        f'{text}launch_buttons:\n  thebe: false\nrepository:\n  url: ""  # nobody yet\n  branch: main\n',
     )
     for name in ("01_first", "02_second"):
         book.chapter(name, "print(steps)")
         path = tmp_path / "notebooks" / f"{name}.ipynb"
         notebook = nbformat.read(path, as_version=4)
-        notebook.cells.insert(1, nbformat.v4.new_code_cell("old", id="setup", metadata={"tags": ["setup"]}))
+        notebook.cells.insert(
+            1, nbformat.v4.new_code_cell("old", id="setup", metadata={"tags": ["setup"]})
+        )
         nbformat.write(notebook, path)
     monkeypatch.setattr(stamp, "ROOT", tmp_path)
     return book
@@ -211,16 +289,22 @@ def test_stamping_writes_the_address_everywhere_and_touches_nothing_else(book):
     assert len(stamp.stamp_all()) == 2
     after = nbformat.read(path, as_version=4)
     assert 'repository = "https://github.com/me/book@main"' in after.cells[1].source
-    assert [c for i, c in enumerate(after.cells) if i != 1] == [c for i, c in enumerate(before.cells) if i != 1]
+    assert [c for i, c in enumerate(after.cells) if i != 1] == [
+        c for i, c in enumerate(before.cells) if i != 1
+    ]
     assert path.stat().st_mtime_ns == time
-    assert 'url: "https://github.com/me/book"  # nobody yet' in (book.root / "_config.yml").read_text()
+    assert (
+        'url: "https://github.com/me/book"  # nobody yet' in (book.root / "_config.yml").read_text()
+    )
     assert stamp.stamp_all() == []
     stamp.write_address("")
     assert len(stamp.stamp_all()) == 2
     assert 'repository = ""' in nbformat.read(path, as_version=4).cells[1].source
 
 
-@pytest.mark.parametrize("address", ["github.com/me/book", "https://", 'https://x" + y', "https://x/{version}", "a b"])
+@pytest.mark.parametrize(
+    "address", ["github.com/me/book", "https://", 'https://x" + y', "https://x/{version}", "a b"]
+)
 def test_what_is_no_address_is_refused(book, address):
     with pytest.raises(stamp.WorkflowError, match="must read like https://github"):
         stamp.write_address(address)
@@ -230,7 +314,9 @@ def test_a_notebook_without_a_setup_cell_is_refused_and_none_is_changed(book):
     path = book.root / "notebooks" / "01_first.ipynb"
     before = path.read_text()
     book.chapter("02_second", "print(steps)")
-    with pytest.raises(stamp.WorkflowError, match=r"02_second\.ipynb has 0 cells with the tag 'setup'"):
+    with pytest.raises(
+        stamp.WorkflowError, match=r"02_second\.ipynb has 0 cells with the tag 'setup'"
+    ):
         stamp.stamp_all()
     assert path.read_text() == before
 
@@ -244,4 +330,6 @@ def test_pages_have_a_colab_button_only_where_there_is_an_address(book):
     for script in ("stage", "build"):
         done = book.run(f"workflow/{script}.py")
         assert done.status == 0, done.text
-    assert f"{stamp.COLAB}/github/me/book/blob/main/notebooks/01_first.ipynb" in book.page("notebooks/01_first")
+    assert f"{stamp.COLAB}/github/me/book/blob/main/notebooks/01_first.ipynb" in book.page(
+        "notebooks/01_first"
+    )

@@ -1,4 +1,6 @@
-"""The claims page: numbers as people write them, every claim once in squares and table, links to its cell."""
+"""The claims page: numbers as people write them, every claim once in squares and table, links to
+its cell.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,15 @@ TITLES = {"01_first": "Is it <so>?", "02_second": "And this?"}
 def record(name: str, verdict: str, **other: object) -> dict:
     chapter = next(title for title in TITLES if title.startswith(name[:2]))
     every = dict(
-        id=name, chapter=chapter, statement=f'It is "{name}" | so', source="this chapter", threshold="<= 1e-05"
+        id=name,
+        chapter=chapter,
+        statement=f'It is "{name}" | so',
+        source="this chapter",
+        threshold="<= 1e-05",
     )
-    every |= dict(value=3.1e-6, ci=[1.0e-6, 5e-6], n_seeds=2, verdict=verdict, device="cpu", revision="abc")
+    every |= dict(
+        value=3.1e-6, ci=[1.0e-6, 5e-6], n_seeds=2, verdict=verdict, device="cpu", revision="abc"
+    )
     return every | other
 
 
@@ -81,7 +89,9 @@ def test_the_table_has_each_claim_once_in_order() -> None:
 
 
 def test_a_claim_leads_to_the_cell_that_measures_it(tmp_path) -> None:
-    notebook = new_notebook(cells=[new_markdown_cell("01.a"), new_code_cell('Claim("01.a")'), new_code_cell('"01.a"')])
+    notebook = new_notebook(
+        cells=[new_markdown_cell("01.a"), new_code_cell('Claim("01.a")'), new_code_cell('"01.a"')]
+    )
     records = [record("01.a", "holds"), record("01.c", "holds")]
     add_claim_targets(notebook, records)
     assert [cell.source for cell in notebook.cells][1] == "(claim-01-a)="

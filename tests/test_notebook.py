@@ -1,4 +1,6 @@
-"""Notebook: figures draw wherever they are shown, offline and accessibly; readings never print a hole."""
+"""Notebook: figures draw wherever they are shown, offline and accessibly; readings never print a
+hole.
+"""
 
 import json
 import re
@@ -21,7 +23,9 @@ from addlib.notebook import PLOTLY_MIME, Shown, reading, setup, show, show_svg
 
 ROOT = str(Path(notebook.__file__).parents[1])
 
-LABELS = dict(number="2.1", caption="Units <first>.", alt='Two lines, "falling".', name="total-loss")
+LABELS = dict(
+    number="2.1", caption="Units <first>.", alt='Two lines, "falling".', name="total-loss"
+)
 
 SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
 
@@ -45,7 +49,9 @@ def defaults():
 def figure():
     x = np.arange(3000)
     y = np.exp(-x / 500)
-    return figures.line_family(x, {"BA": y, "UC1": 2 - y}, x_title="step (count)", y_title="loss (nats)")
+    return figures.line_family(
+        x, {"BA": y, "UC1": 2 - y}, x_title="step (count)", y_title="loss (nats)"
+    )
 
 
 def page_of(shown):
@@ -61,7 +67,10 @@ def test_a_figure_is_shown_in_every_format_that_something_reads(shown):
     assert "Figure 2.1. Units &lt;first&gt;." in bundle[PLOTLY_MIME]["layout"]["title"]["text"]
     json.dumps(bundle)
     page = bundle["text/html"]
-    assert '<figure class="addlib-figure" id="fig-total-loss" role="group" aria-label="Figure 2.1"' in page
+    assert (
+        '<figure class="addlib-figure" id="fig-total-loss" role="group" aria-label="Figure 2.1"'
+        in page
+    )
     assert '<div id="plot-total-loss" class="plotly-graph-div" role="img"' in page
     assert 'aria-label="Two lines, &quot;falling&quot;."' in page
     assert "<figcaption><b>Figure 2.1.</b> Units &lt;first&gt;." in page
@@ -78,7 +87,9 @@ def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown):
 
 
 def test_captions_say_that_gaps_were_filled(shown):
-    gaps = figures.line_family([1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step (count)", y_title="loss (nats)")
+    gaps = figures.line_family(
+        [1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step (count)", y_title="loss (nats)"
+    )
     show(gaps, **LABELS)
     assert repr(shown[0]) == f"Figure 2.1: Units <first>. {figures.CARRIED}"
     assert figures.CARRIED in page_of(shown)
@@ -92,10 +103,20 @@ def test_plotly_s_offer_to_upload_the_chart_is_off(shown):
 
 @pytest.mark.parametrize(
     "change",
-    [dict(number="2"), dict(number="two"), dict(name="Total Loss"), dict(name=""), dict(caption=" "), dict(alt="")],
+    [
+        dict(number="2"),
+        dict(number="two"),
+        dict(name="Total Loss"),
+        dict(name=""),
+        dict(caption=" "),
+        dict(alt=""),
+    ],
 )
 def test_incomplete_labels_are_refused(shown, change):
-    for make in (lambda: show(figure(), **LABELS | change), lambda: show_svg(SVG, **LABELS | change)):
+    for make in (
+        lambda: show(figure(), **LABELS | change),
+        lambda: show_svg(SVG, **LABELS | change),
+    ):
         with pytest.raises(ValueError, match=next(iter(change))):
             make()
     assert not shown
@@ -128,7 +149,9 @@ def test_what_is_no_drawing_is_refused(svg):
 
 
 # ----------------------------------------------------------------------------------------------- in a browser
-def opened(browser, tmp_path, body, script='<script defer src="plotly.min.js"></script>', width=800):
+def opened(
+    browser, tmp_path, body, script='<script defer src="plotly.min.js"></script>', width=800
+):
     """A page with that body, and the list of what went wrong on it."""
     (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     head = f'<!doctype html><html><head><meta charset="utf-8">{script}</head>'
@@ -137,7 +160,10 @@ def opened(browser, tmp_path, body, script='<script defer src="plotly.min.js"></
     page.set_default_timeout(60_000)  # a busy machine
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith("file:") else wrong.append(request.url))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith("file:") else wrong.append(request.url),
+    )
     page.goto((tmp_path / "page.html").as_uri())
     return page, wrong
 
@@ -151,7 +177,9 @@ LATE = """<script>setTimeout(() => {
 }, 500)</script>"""
 
 
-@pytest.mark.parametrize("script", ['<script defer src="plotly.min.js"></script>', LATE], ids=["deferred", "late"])
+@pytest.mark.parametrize(
+    "script", ['<script defer src="plotly.min.js"></script>', LATE], ids=["deferred", "late"]
+)
 def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
     show(figure(), **LABELS)
     page, wrong = opened(browser, tmp_path, page_of(shown), script)
@@ -166,9 +194,13 @@ def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
     page.close()
 
 
-def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(browser, tmp_path, shown):
+def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(
+    browser, tmp_path, shown
+):
     show(figure(), **LABELS)
-    page, wrong = opened(browser, tmp_path, f"<details><summary>more</summary>{page_of(shown)}</details>", width=390)
+    page, wrong = opened(
+        browser, tmp_path, f"<details><summary>more</summary>{page_of(shown)}</details>", width=390
+    )
     page.wait_for_function(DRAWN)
     page.click("summary")
     plot = "document.querySelector('#plot-total-loss')"
@@ -182,8 +214,12 @@ def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(bro
 
 def test_a_film_plays(browser, tmp_path, shown):
     """Frames belong to the figure: without them a slider is there, and moves nothing."""
-    titles = dict(x_title="digit", y_title="digit", z_title="share (1)", slider_title="step (count)")
-    film = heat_map_film(np.arange(12.0).reshape(3, 2, 2), [0, 10, 20], "ab", "ab", frame_ms=50, **titles)
+    titles = dict(
+        x_title="digit", y_title="digit", z_title="share (1)", slider_title="step (count)"
+    )
+    film = heat_map_film(
+        np.arange(12.0).reshape(3, 2, 2), [0, 10, 20], "ab", "ab", frame_ms=50, **titles
+    )
     show(film, **LABELS)
     assert len(shown[0].bundle[PLOTLY_MIME]["frames"]) == 3  # for JupyterLab
     page, wrong = opened(browser, tmp_path, page_of(shown))
@@ -247,7 +283,11 @@ def test_a_kernel_shows_figures_and_readings():
 
 # ----------------------------------------------------------------------------------------------- readings
 def test_a_reading_is_filled_with_the_run_s_numbers(shown):
-    reading("Loss {loss:.3f}, {share:.0%} right, $x^{{2}}$.", loss=np.float32(0.03149), share=torch.tensor(0.921))
+    reading(
+        "Loss {loss:.3f}, {share:.0%} right, $x^{{2}}$.",
+        loss=np.float32(0.03149),
+        share=torch.tensor(0.921),
+    )
     assert shown[0]._repr_mimebundle_() == dict.fromkeys(
         ("text/markdown", "text/plain"), "Loss 0.031, 92% right, $x^{2}$."
     )

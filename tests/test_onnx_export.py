@@ -1,4 +1,6 @@
-"""The exported file computes what the model computes, with the same parts taken out; what does not is refused."""
+"""The exported file computes what the model computes, with the same parts taken out; what does not
+is refused.
+"""
 
 import json
 
@@ -8,7 +10,15 @@ import torch
 from addlib import live_page, onnx_export
 from addlib.ablation import Ablation, hooks
 from addlib.model import ModelConfig, answer_logits, build_model, weights
-from addlib.onnx_export import STAND_INS, ExportError, Runner, export, mean_activations, onnx_bytes, references
+from addlib.onnx_export import (
+    STAND_INS,
+    ExportError,
+    Runner,
+    export,
+    mean_activations,
+    onnx_bytes,
+    references,
+)
 from addlib.roles import answer_patterns
 from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask, Questions
@@ -16,7 +26,10 @@ from addlib.training import TrainConfig
 
 SHAPES = {
     "one layer": (ModelConfig(n_heads=3, width=24), AdditionTask(3)),
-    "two layers, units first": (ModelConfig(n_layers=2, n_heads=2, width=16), AdditionTask(2, answer_order="lsd")),
+    "two layers, units first": (
+        ModelConfig(n_layers=2, n_heads=2, width=16),
+        AdditionTask(2, answer_order="lsd"),
+    ),
     "no MLP": (ModelConfig(n_heads=2, width=16, attn_only=True), AdditionTask(2)),
 }
 
@@ -27,7 +40,9 @@ def built(shape):
     model = build_model(config, task, seed=1)
     with torch.no_grad():
         for p in weights(model).values():
-            p.mul_(2).add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+            p.mul_(2).add_(
+                0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+            )
     return model, config, task
 
 
@@ -58,11 +73,15 @@ def test_the_file_gives_the_models_logits_and_patterns(shape):
     with torch.no_grad():
         assert torch.allclose(logits, answer_logits(model, task, questions.tokens), atol=1e-4)
     for layer in range(config.n_layers):
-        assert torch.allclose(patterns[:, layer], answer_patterns(model, questions, layer), atol=1e-5)
+        assert torch.allclose(
+            patterns[:, layer], answer_patterns(model, questions, layer), atol=1e-5
+        )
 
 
 def ways_out(config, task):
-    """Switches, and the ablations that they stand for: each head, a position, the MLP, and several together."""
+    """Switches, and the ablations that they stand for: each head, a position, the MLP, and several
+    together.
+    """
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
             on = torch.ones(config.n_layers, config.n_heads, dtype=torch.bool)
@@ -84,7 +103,10 @@ def ways_out(config, task):
             yield {"positions": on}, per_head
         last = torch.ones(config.n_layers, config.n_heads, dtype=torch.bool)
         last[-1, 0] = False
-        yield {"positions": on, "heads": last}, [*per_head, dict(component="z", head=0, layer=config.n_layers - 1)]
+        yield (
+            {"positions": on, "heads": last},
+            [*per_head, dict(component="z", head=0, layer=config.n_layers - 1)],
+        )
 
 
 @pytest.mark.parametrize("stand_in", range(len(STAND_INS)))
@@ -146,7 +168,9 @@ def test_sixteen_bits_are_used_only_where_answers_agree(monkeypatch):
     assert export(model, config, task, asked(task))[0].bits == 32
 
 
-TINY = TrainConfig(task=AdditionTask(3), model=ModelConfig(n_heads=2, width=16), steps=2, snapshot_every=2)
+TINY = TrainConfig(
+    task=AdditionTask(3), model=ModelConfig(n_heads=2, width=16), steps=2, snapshot_every=2
+)
 
 
 def test_the_page_gets_a_file_that_fits_its_data(cache, tmp_path):

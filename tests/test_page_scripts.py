@@ -18,7 +18,10 @@ def chosen(body: str, scripts: list[str]) -> dict:
 
 
 def test_scripts_of_thebe_are_left_out():
-    assert chosen("", ["a.js", "https://x.org/thebe/b.js", "c.js"])["script_files"] == ["a.js", "c.js"]
+    assert chosen("", ["a.js", "https://x.org/thebe/b.js", "c.js"])["script_files"] == [
+        "a.js",
+        "c.js",
+    ]
 
 
 @pytest.mark.parametrize("figures", [0, 1, 3])

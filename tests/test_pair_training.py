@@ -1,4 +1,6 @@
-"""Training on pairs: records against plain re-computation, the plain loop, resuming, the stop rule, bad input."""
+"""Training on pairs: records against plain re-computation, the plain loop, resuming, the stop rule,
+bad input.
+"""
 
 from dataclasses import replace
 
@@ -15,7 +17,9 @@ from addlib.task import AdditionTask
 from addlib.training import TrainConfig
 from models import same_weights
 
-SMALL = PairConfig(PairTask(7, modular=True), PairModelConfig(2, 16), share=0.6, epochs=60, snapshot_every=20)
+SMALL = PairConfig(
+    PairTask(7, modular=True), PairModelConfig(2, 16), share=0.6, epochs=60, snapshot_every=20
+)
 
 
 def same_history(a, b):
@@ -54,7 +58,9 @@ def test_entry_t_of_the_history_is_of_the_weights_after_t_epochs(cache):
 
 @pytest.mark.parametrize("biases", [False, True])
 def test_training_equals_a_plain_loop(biases):
-    """The library's forward, autograd's loss and AdamW on the weights that are trained, for some steps."""
+    """The library's forward, autograd's loss and AdamW on the weights that are trained, for some
+    steps.
+    """
     config = replace(SMALL, biases=biases, share=0.5)
     trainer, model = config.trainer("cpu"), config.build()
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -75,7 +81,9 @@ def test_training_equals_a_plain_loop(biases):
 
 
 def test_gradients_are_those_of_the_loss_and_none_is_subnormal():
-    logits = 60 * torch.randn(50, 113, generator=torch.Generator().manual_seed(1))  # of a model that has memorised
+    logits = 60 * torch.randn(
+        50, 113, generator=torch.Generator().manual_seed(1)
+    )  # of a model that has memorised
     answers = logits.argmax(1)
     loss, gradient = loss_and_gradient(logits, answers)
     wanted = logits.double().requires_grad_()
@@ -110,7 +118,9 @@ def test_stacked_snapshots_hold_every_kept_weight(cache):
 
 
 def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch):
-    config = replace(SMALL, stop_below=1e3, stop_for=49)  # the stop rule looks back across the interruption
+    config = replace(
+        SMALL, stop_below=1e3, stop_for=49
+    )  # the stop rule looks back across the interruption
     whole = load_or_train(config, "cpu", progress=False)
     assert (whole.record["steps_in_this_session"], whole.steps) == (51, 51)
 
@@ -134,14 +144,18 @@ def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch
 
 
 def test_training_stops_once_the_test_loss_has_stayed_low(cache):
-    config = PairConfig(PairTask(8), PairModelConfig(2, 32), 0.8, epochs=600, stop_below=1.0, stop_for=100)
+    config = PairConfig(
+        PairTask(8), PairModelConfig(2, 32), 0.8, epochs=600, stop_below=1.0, stop_for=100
+    )
     run = load_or_train(config, "cpu", progress=False)
     history, last = run.history, run.steps
     assert 110 < last < 600 and run.record["steps"] == last
     assert run.snapshot_steps == [*range(0, last, 100), last] and len(history.loss) == last + 1
     assert len(list(config.folder.path.glob("weights-*"))) == len(run.snapshot_steps)
     low = history.test_loss[history.tested] < 1.0
-    since = int(history.tested[~low][-1]) + config.test_every  # the first measurement of the last unbroken series
+    since = (
+        int(history.tested[~low][-1]) + config.test_every
+    )  # the first measurement of the last unbroken series
     assert last == since + 100 + 1
     assert load_or_train(config, "cpu", progress=False).snapshot_steps == run.snapshot_steps
     never = load_or_train(replace(config, epochs=150, stop_below=1e-30), "cpu", progress=False)
@@ -170,7 +184,9 @@ def test_runs_of_both_kinds_side_by_side_equal_runs_one_by_one(cache, monkeypatc
     monkeypatch.setenv("ADDLIB_CACHE", str(cache / "other"))
     for run in together[:2]:
         alone = load_or_train(run.config, "cpu", progress=False)
-        assert same_weights(alone.model, run.model) and torch.equal(alone.history.loss, run.history.loss)
+        assert same_weights(alone.model, run.model) and torch.equal(
+            alone.history.loss, run.history.loss
+        )
 
 
 def test_full_size_steps_on_two_threads_always_give_the_same_weights():
@@ -193,7 +209,9 @@ def test_a_shortened_run_is_refused(cache):
     run = load_or_train(SMALL, "cpu", progress=False)
     record = run.config.folder.path / "run.json"
     record.write_text(record.read_text().replace('"steps": 60', '"steps": 40'))
-    with pytest.raises(CheckpointError, match=r"history.safetensors holds tensors of other names, shapes or types"):
+    with pytest.raises(
+        CheckpointError, match=r"history.safetensors holds tensors of other names, shapes or types"
+    ):
         load_or_train(SMALL, "cpu", progress=False)
 
 

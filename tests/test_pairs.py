@@ -1,4 +1,6 @@
-"""The pair task against plain Python, its split, its model, and the short forward against TransformerLens's own."""
+"""The pair task against plain Python, its split, its model, and the short forward against
+TransformerLens's own.
+"""
 
 import math
 
@@ -7,14 +9,24 @@ import torch
 
 from addlib.model import weights
 from addlib.pair_training import PairForward, accuracy, loss_and_gradient
-from addlib.pairs import PairModelConfig, PairTask, build_pair_model, logits_from, pair_logits, pair_paths, split
+from addlib.pairs import (
+    PairModelConfig,
+    PairTask,
+    build_pair_model,
+    logits_from,
+    pair_logits,
+    pair_paths,
+    split,
+)
 
 SMALL = PairModelConfig(n_heads=4, width=32)
 PATHS = ("keys", "values", "direct")
 
 
 def shaken(model, seed=2):
-    """The model in float64 with random trained biases: freshly built, those are 0 and would hide mistakes."""
+    """The model in float64 with random trained biases: freshly built, those are 0 and would hide
+    mistakes.
+    """
     model, generator = model.double(), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in weights(model).values():
@@ -29,9 +41,16 @@ def test_questions_and_answers_equal_plain_python(p, modular):
     task = PairTask(p, modular)
     pairs = task.pairs()
     assert pairs.tolist() == [[a, b] for a in range(p) for b in range(p)]
-    assert task.answers(pairs).tolist() == [(a + b) % p if modular else a + b for a in range(p) for b in range(p)]
+    assert task.answers(pairs).tolist() == [
+        (a + b) % p if modular else a + b for a in range(p) for b in range(p)
+    ]
     assert task.tokens(pairs).tolist() == [[a, b, p] for a in range(p) for b in range(p)]
-    assert (task.d_vocab, task.equals, task.n_ctx, task.n_outputs) == (p + 1, p, 3, p if modular else 2 * p)
+    assert (task.d_vocab, task.equals, task.n_ctx, task.n_outputs) == (
+        p + 1,
+        p,
+        3,
+        p if modular else 2 * p,
+    )
     assert int(task.answers(pairs).max()) < task.n_outputs
 
 
@@ -59,7 +78,10 @@ def test_the_split_is_a_partition_that_follows_from_its_seed_alone():
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan"), 0.001, 1e-9])
 def test_shares_that_leave_a_side_empty_are_refused(share):
-    with pytest.raises(ValueError, match=r"share = .*must be between 0 and 1 and leave pairs of p = 10 on both sides"):
+    with pytest.raises(
+        ValueError,
+        match=r"share = .*must be between 0 and 1 and leave pairs of p = 10 on both sides",
+    ):
         split(PairTask(10), share, 0)
 
 
@@ -116,7 +138,9 @@ def test_short_forward_equals_the_librarys_in_logits_and_gradients(p, heads, mod
     for logits in (pair_logits(model, task, pairs), short(pairs)):
         model.zero_grad()
         torch.nn.functional.cross_entropy(logits, task.answers(pairs)).backward()
-        gradients.append({name: w.grad.clone() for name, w in weights(model).items() if w.requires_grad})
+        gradients.append(
+            {name: w.grad.clone() for name, w in weights(model).items() if w.requires_grad}
+        )
     assert torch.allclose(short(pairs), pair_logits(model, task, pairs), atol=1e-11, rtol=0)
     assert (len(gradients[1]) == len(weights(model))) == biases
     for name, expected in gradients[0].items():
@@ -132,7 +156,9 @@ def test_short_forward_at_full_size_in_float32():
 
 
 def test_every_weight_matters_to_the_short_forward():
-    """The comparisons above can fail: moving any one weight changes the logits beyond their tolerance."""
+    """The comparisons above can fail: moving any one weight changes the logits beyond their
+    tolerance.
+    """
     task = PairTask(7, True)
     model = shaken(build_pair_model(SMALL, task, seed=1, biases=True))
     short = PairForward(weights(model), SMALL, task)
@@ -143,7 +169,9 @@ def test_every_weight_matters_to_the_short_forward():
             p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(4)))
             moved = (short(task.pairs()) - before).abs().max()
             p.copy_(kept)
-            if name == "blocks.0.attn.k.bias":  # shifts all scores of a query alike: softmax takes no notice
+            if (
+                name == "blocks.0.attn.k.bias"
+            ):  # shifts all scores of a query alike: softmax takes no notice
                 assert moved < 1e-10
             else:
                 assert moved > 1e-3, name
@@ -167,7 +195,9 @@ def test_a_loss_below_the_resolution_of_float32_is_kept():
     logits[:, 1] = 25.0
     loss, gradient = loss_and_gradient(logits, torch.tensor([1, 1]))
     assert loss.item() == pytest.approx(math.log1p(2 * math.exp(-25)), rel=1e-4)
-    assert gradient[0, 1].item() == pytest.approx(-math.exp(-25), rel=1e-4)  # two wrong logits, a mean of two
+    assert gradient[0, 1].item() == pytest.approx(
+        -math.exp(-25), rel=1e-4
+    )  # two wrong logits, a mean of two
 
 
 def test_accuracy_counts_largest_logits():
@@ -188,7 +218,9 @@ def test_paths_without_replacements_are_the_model(biases):
     assert torch.allclose(paths.mid, cache[names[1]][:, -1])
     assert torch.allclose(paths.pre, cache[names[2]][:, -1])
     assert torch.allclose(logits_from(weights(model), paths.mid), paths.logits)
-    assert torch.equal(pair_paths(weights(model), SMALL, task, pattern=paths.pattern).logits, paths.logits)
+    assert torch.equal(
+        pair_paths(weights(model), SMALL, task, pattern=paths.pattern).logits, paths.logits
+    )
 
 
 def test_other_embeddings_on_all_paths_are_a_model_with_other_embeddings():
@@ -202,7 +234,9 @@ def test_other_embeddings_on_all_paths_are_a_model_with_other_embeddings():
     plain = pair_paths(own, SMALL, task)
     assert not torch.allclose(everywhere.logits, plain.logits, atol=1e-3)
     # Each path by itself changes what comes after it, and nothing else.
-    of_keys, of_values, of_direct = (pair_paths(own, SMALL, task, **{name: other}) for name in PATHS)
+    of_keys, of_values, of_direct = (
+        pair_paths(own, SMALL, task, **{name: other}) for name in PATHS
+    )
     assert torch.equal(of_values.pattern, plain.pattern)
     assert not torch.allclose(of_keys.pattern, plain.pattern, atol=1e-3)
     assert torch.equal(of_direct.mid, plain.mid)
@@ -218,7 +252,9 @@ def test_other_embeddings_on_all_paths_are_a_model_with_other_embeddings():
 def test_one_pattern_for_all_pairs_makes_the_residual_stream_a_sum_of_two_tables():
     task = PairTask(5)
     model = shaken(build_pair_model(SMALL, task, 3))
-    even = pair_paths(weights(model), SMALL, task, pattern=torch.full((1, 3, 4), 1 / 3, dtype=torch.float64))
+    even = pair_paths(
+        weights(model), SMALL, task, pattern=torch.full((1, 3, 4), 1 / 3, dtype=torch.float64)
+    )
     table = even.mid.view(5, 5, 32)
     assert torch.allclose(table + table[:1, :1], table[:, :1] + table[:1])
     own = pair_paths(weights(model), SMALL, task).mid.view(5, 5, 32)
@@ -231,5 +267,7 @@ def test_without_biases_only_the_direction_of_the_residual_stream_counts():
     for biases in (False, True):
         model = shaken(build_pair_model(SMALL, task, 3, biases=biases))
         mid = pair_paths(weights(model), SMALL, task).mid
-        same = torch.allclose(logits_from(weights(model), 3 * mid), 3 * logits_from(weights(model), mid))
+        same = torch.allclose(
+            logits_from(weights(model), 3 * mid), 3 * logits_from(weights(model), mid)
+        )
         assert same is not biases

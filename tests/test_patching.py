@@ -1,4 +1,6 @@
-"""Exact patching: equal to TransformerLens's sweeps cell by cell, and faster by leaving out what cannot matter."""
+"""Exact patching: equal to TransformerLens's sweeps cell by cell, and faster by leaving out what
+cannot matter.
+"""
 
 import copy
 import warnings
@@ -43,7 +45,9 @@ def quiet(monkeypatch):
 
 
 def tokenizer():
-    """Just enough of a tokenizer for the bridge. One with a BOS token would be looked up on the hub."""
+    """Just enough of a tokenizer for the bridge. One with a BOS token would be looked up on the
+    hub.
+    """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
@@ -57,17 +61,25 @@ def build(family="qwen2", n_layers=2):
     import transformers
     from transformer_lens.model_bridge import TransformerBridge
 
-    common = dict(hidden_size=32, num_hidden_layers=n_layers, num_attention_heads=4, vocab_size=VOCAB)
+    common = dict(
+        hidden_size=32, num_hidden_layers=n_layers, num_attention_heads=4, vocab_size=VOCAB
+    )
     common |= dict(intermediate_size=48, num_key_value_heads=2, max_position_embeddings=32)
     torch.manual_seed(0)
     if family == "qwen2":
-        hf = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**common, tie_word_embeddings=True))
+        hf = transformers.Qwen2ForCausalLM(
+            transformers.Qwen2Config(**common, tie_word_embeddings=True)
+        )
     elif family == "llama":
         hf = transformers.LlamaForCausalLM(transformers.LlamaConfig(**common))
     elif family == "gemma2":
-        hf = transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**common, head_dim=8, sliding_window=32))
+        hf = transformers.Gemma2ForCausalLM(
+            transformers.Gemma2Config(**common, head_dim=8, sliding_window=32)
+        )
     else:
-        config = transformers.GPT2Config(n_embd=32, n_layer=n_layers, n_head=4, vocab_size=VOCAB, n_positions=32)
+        config = transformers.GPT2Config(
+            n_embd=32, n_layer=n_layers, n_head=4, vocab_size=VOCAB, n_positions=32
+        )
         hf = transformers.GPT2LMHeadModel(config)
     with torch.no_grad():
         for p in hf.parameters():  # larger than at birth, so that heads attend to something
@@ -79,7 +91,9 @@ model = cache(build)
 
 
 def pairs(count=3, shared=SHARED):
-    """Prompts that agree at first; the second pair agrees one token longer, so that prompts differ in their start."""
+    """Prompts that agree at first; the second pair agrees one token longer, so that prompts differ
+    in their start.
+    """
     generator = torch.Generator().manual_seed(1)
     clean = torch.randint(4, VOCAB, (count, POSITIONS), generator=generator)
     corrupted = clean.clone()
@@ -100,21 +114,32 @@ def library_sweep(name, kind, by_position):
     with torch.no_grad():
         _, clean_cache = model(name).run_with_cache(clean)
         return SWEEPS[kind, by_position](
-            model(name), corrupted, clean_cache, lambda logits: metric(logits[:, -1]), reduce="none", baseline=True
+            model(name),
+            corrupted,
+            clean_cache,
+            lambda logits: metric(logits[:, -1]),
+            reduce="none",
+            baseline=True,
         )
 
 
 QUICK = [(kind, by_position) for kind, by_position in SWEEPS if kind in RESIDUAL or not by_position]
 """Sweeps of few cells."""
 
-EVERY = [("qwen2", *one) for one in SWEEPS] + [("llama", *one) for one in SWEEPS] + [("gpt2", *one) for one in QUICK]
+EVERY = (
+    [("qwen2", *one) for one in SWEEPS]
+    + [("llama", *one) for one in SWEEPS]
+    + [("gpt2", *one) for one in QUICK]
+)
 
 
 @pytest.mark.parametrize(("name", "kind", "by_position"), EVERY)
 def test_every_sweep_equals_the_librarys(name, kind, by_position):
     clean, corrupted = pairs()
     theirs = library_sweep(name, kind, by_position)
-    ours = Patcher(model(name), corrupted, clean, route="short").sweep(kind, difference(), by_position)
+    ours = Patcher(model(name), corrupted, clean, route="short").sweep(
+        kind, difference(), by_position
+    )
     assert ours.values.shape == theirs.values.shape
     assert ours.axis_names == theirs.axis_names
     assert ours.index_df.equals(theirs.index_df)
@@ -124,12 +149,15 @@ def test_every_sweep_equals_the_librarys(name, kind, by_position):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "by_position"), [("qwen2", *one) for one in SWEEPS] + [("gemma2", *one) for one in QUICK]
+    ("name", "kind", "by_position"),
+    [("qwen2", *one) for one in SWEEPS] + [("gemma2", *one) for one in QUICK],
 )
 def test_the_route_through_hooks_gives_the_same(name, kind, by_position):
     clean, corrupted = pairs()
     theirs = library_sweep(name, kind, by_position)
-    ours = Patcher(model(name), corrupted, clean, route="hooks").sweep(kind, difference(), by_position)
+    ours = Patcher(model(name), corrupted, clean, route="hooks").sweep(
+        kind, difference(), by_position
+    )
     assert torch.allclose(ours.values, theirs.values, atol=2e-5)
 
 
@@ -139,7 +167,9 @@ def test_clean_into_clean_changes_nothing(kind, route):
     clean, _ = pairs()
     effect = Patcher(model(), clean, clean, route=route).sweep(kind, difference()).effect()
     assert torch.equal(effect, torch.zeros_like(effect))
-    effect = Patcher(model(), clean, clean, route=route, skip=False).sweep(kind, difference()).effect()
+    effect = (
+        Patcher(model(), clean, clean, route=route, skip=False).sweep(kind, difference()).effect()
+    )
     assert effect.abs().max() < 1e-5  # and when everything is run
 
 
@@ -157,7 +187,9 @@ def test_all_of_the_first_residual_stream_is_the_whole_prompt(name):
 
 
 def test_the_library_needs_gradients_off_for_resid_mid():
-    """With them on, its hook edits a copy that the residual connection goes around; ours is the other, whole patch."""
+    """With them on, its hook edits a copy that the residual connection goes around; ours is the
+    other, whole patch.
+    """
     clean, corrupted = pairs()
     with torch.no_grad():
         _, clean_cache = model().run_with_cache(clean)
@@ -179,7 +211,9 @@ def test_noising_is_the_same_call_with_the_runs_exchanged():
 
 
 def test_only_a_planted_head_lights_up():
-    """All heads but one write nothing; so patching that one restores all that attention carries, and others nothing."""
+    """All heads but one write nothing; so patching that one restores all that attention carries,
+    and others nothing.
+    """
     planted = build()
     with torch.no_grad():
         for layer, block in enumerate(planted.blocks):
@@ -197,9 +231,15 @@ def test_only_a_planted_head_lights_up():
         others[1, 2] = 0
         assert effect[1, 2].abs().min() > 1e-3
         assert others.abs().max() < 1e-5
-    restored = patcher.sweep("z", difference()).normalized(patcher.exchanged().baseline(difference()))
+    restored = patcher.sweep("z", difference()).normalized(
+        patcher.exchanged().baseline(difference())
+    )
     assert torch.allclose(restored[1, 2], torch.ones(3), atol=1e-3)
-    for kind, head in {"pattern": 2, "k": 1, "v": 1}.items():  # heads 2 and 3 share key-value head 1
+    for kind, head in {
+        "pattern": 2,
+        "k": 1,
+        "v": 1,
+    }.items():  # heads 2 and 3 share key-value head 1
         effect = patcher.sweep(kind, difference()).effect()
         assert effect[1, head].abs().max() > 1e-4
         effect[1, head] = 0
@@ -215,12 +255,17 @@ def test_what_is_skipped_would_change_nothing(kind, by_position, monkeypatch):
     monkeypatch.setattr(
         ShortEngine,
         "outcome",
-        lambda self, k, layer, patches: (counts.append(len(patches)), outcome(self, k, layer, patches))[1],
+        lambda self, k, layer, patches: (
+            counts.append(len(patches)),
+            outcome(self, k, layer, patches),
+        )[1],
     )
     found, spent = [], []
     for skip in (True, False):
         counts.clear()
-        found.append(Patcher(model(), corrupted, clean, skip=skip).sweep(kind, difference(), by_position))
+        found.append(
+            Patcher(model(), corrupted, clean, skip=skip).sweep(kind, difference(), by_position)
+        )
         spent.append(sum(counts))
     assert torch.allclose(found[0].values, found[1].values, atol=2e-5)
     assert spent[1] == found[0].values.numel()
@@ -244,7 +289,10 @@ def test_results_do_not_depend_on_how_many_run_together(kind, rows):
     "error",
     [
         MemoryError(),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 "
+            "bytes."
+        ),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     ],
 )
@@ -299,7 +347,9 @@ def test_several_metrics_share_a_sweep_and_need_not_be_logit_differences():
         assert torch.allclose(both[name].baseline, alone.baseline, atol=1e-5)
     assert 0 < both["probability"].values.min() < both["probability"].values.max() < 1
     two = patcher.sweep("z", {"a": difference(), "b": LogitDifference(difference().wrong, right)})
-    assert torch.allclose(two["a"].values, -two["b"].values, atol=1e-5)  # and from two logits of a prompt each
+    assert torch.allclose(
+        two["a"].values, -two["b"].values, atol=1e-5
+    )  # and from two logits of a prompt each
 
 
 def test_some_layers_are_a_part_of_all():
@@ -323,7 +373,9 @@ def test_named_cells_are_those_of_the_whole_sweep(kind, by_position, route, monk
     ran = []
     outcome = type(patcher.engine).outcome
     monkeypatch.setattr(
-        type(patcher.engine), "outcome", lambda *given: (ran.append(len(given[-1])), outcome(*given))[1]
+        type(patcher.engine),
+        "outcome",
+        lambda *given: (ran.append(len(given[-1])), outcome(*given))[1],
     )
     some = patcher.sweep(kind, metrics, index_df=every.index_df.iloc[rows.tolist()])
     assert torch.allclose(some.values, every.values.flatten(1, -2)[:, rows], atol=1e-5)
@@ -356,7 +408,9 @@ def test_intervals_and_p_values_come_with_the_result():
     clean, corrupted = pairs()
     found = Patcher(model(), corrupted, clean).sweep("resid_pre", difference())
     low, high = found.bootstrap_ci(of_effect=True)
-    assert ((low <= found.effect().mean(-1) + 1e-6) & (found.effect().mean(-1) <= high + 1e-6)).all()
+    assert (
+        (low <= found.effect().mean(-1) + 1e-6) & (found.effect().mean(-1) <= high + 1e-6)
+    ).all()
     assert found.permutation_pvalue()[:, :SHARED].min() == 1
 
 
@@ -369,7 +423,9 @@ def test_an_architecture_that_does_not_fit_is_noticed():
 
 
 def test_blocks_of_another_form_are_noticed():
-    short = ShortForward(SimpleNamespace(cfg=SimpleNamespace(n_layers=1, d_head=8), blocks=[SimpleNamespace()]))
+    short = ShortForward(
+        SimpleNamespace(cfg=SimpleNamespace(n_layers=1, d_head=8), blocks=[SimpleNamespace()])
+    )
     with pytest.raises(NotImplementedError, match="not of the form"):
         short.check(pairs()[0])
 
@@ -381,7 +437,9 @@ def test_folded_weights_are_used_alike():
     twin.enable_compatibility_mode()
     patcher = Patcher(twin, corrupted, clean, route="short")
     assert torch.allclose(patcher.sweep("z", difference()).values, expected.values, atol=1e-4)
-    assert torch.allclose(patcher.sweep("z", lambda logits: difference()(logits)).values, expected.values, atol=1e-4)
+    assert torch.allclose(
+        patcher.sweep("z", lambda logits: difference()(logits)).values, expected.values, atol=1e-4
+    )
 
 
 def test_the_check_sees_a_wrong_short_forward(monkeypatch):
@@ -428,7 +486,9 @@ def test_prompts_with_beginnings_of_their_own_are_run_from_their_own():
     clean[0, 0], corrupted[0, 0] = 7, 7  # the same within each pair, another one between pairs
     found = Patcher(build(), corrupted, clean).sweep("z", difference()).values
     assert torch.allclose(
-        found, Patcher(build(), corrupted, clean, skip=False).sweep("z", difference()).values, atol=1e-5
+        found,
+        Patcher(build(), corrupted, clean, skip=False).sweep("z", difference()).values,
+        atol=1e-5,
     )
 
 
@@ -444,13 +504,28 @@ def close_model(name):
 @pytest.mark.parametrize(
     ("base", "source", "options", "said"),
     [
-        (torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 6, dtype=torch.int64), {}, "same length"),
+        (
+            torch.ones(2, 5, dtype=torch.int64),
+            torch.ones(2, 6, dtype=torch.int64),
+            {},
+            "same length",
+        ),
         (torch.ones(2, 5, dtype=torch.int64), torch.ones(3, 5, dtype=torch.int64), {}, "in pairs"),
         ([[4, 5], [4, 5, 6]], [[4, 5], [4, 5, 6]], {}, "different lengths"),
         (torch.ones(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64), {}, "batch, position"),
         (torch.ones(2, 5), torch.ones(2, 5), {}, "token ids"),
-        (torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64), {"rows": 0}, "at least 1"),
-        (torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64), {"route": "x"}, "'hooks'"),
+        (
+            torch.ones(2, 5, dtype=torch.int64),
+            torch.ones(2, 5, dtype=torch.int64),
+            {"rows": 0},
+            "at least 1",
+        ),
+        (
+            torch.ones(2, 5, dtype=torch.int64),
+            torch.ones(2, 5, dtype=torch.int64),
+            {"route": "x"},
+            "'hooks'",
+        ),
     ],
 )
 def test_prompts_that_do_not_pair_up_are_refused(base, source, options, said):

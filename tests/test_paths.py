@@ -34,7 +34,11 @@ def test_each_frame_has_its_points_and_its_slider_step():
     frames, names = np.stack([RING, 0.5 * RING, 3 * RING]), [0, 100, 250]
     fig = film(frames, names, closed=True, first=1)
     (slider,) = fig.layout.sliders
-    assert [frame.name for frame in fig.frames] == [step.label for step in slider.steps] == ["0", "100", "250"]
+    assert (
+        [frame.name for frame in fig.frames]
+        == [step.label for step in slider.steps]
+        == ["0", "100", "250"]
+    )
     assert slider.active == 1
     assert np.allclose(fig.data[0].x, fig.frames[1].data[0].x)
     for frame, points in zip(fig.frames, frames, strict=True):

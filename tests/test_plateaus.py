@@ -9,13 +9,19 @@ STEPS = np.arange(1500)
 
 
 def noisy(curve, seed=0, batch=64):
-    """The curve with the noise of a batch mean: a gamma variable of that many draws, so wider at higher losses."""
+    """The curve with the noise of a batch mean: a gamma variable of that many draws, so wider at
+    higher losses.
+    """
     return np.random.default_rng(seed).gamma(batch, np.asarray(curve) / batch)
 
 
 def steps_down(*levels, at, width=20.0):
     """Levels joined by falls that are straight in ln loss, ``width`` steps long."""
-    places = [0.0, *(x for step in at for x in (step - width / 2, step + width / 2)), float(STEPS[-1])]
+    places = [
+        0.0,
+        *(x for step in at for x in (step - width / 2, step + width / 2)),
+        float(STEPS[-1]),
+    ]
     return np.exp(np.interp(STEPS, places, np.repeat(np.log(levels), 2)))
 
 
@@ -27,7 +33,9 @@ def test_every_level_of_a_staircase_is_found(seed):
     loss = TWO if seed is None else noisy(TWO, seed)
     found = plateaus(loss)
     assert len(found) == 3
-    for rest, level, (first, last) in zip(found, (2.3, 0.69, 0.07), ((0, 290), (310, 690), (710, 1499)), strict=True):
+    for rest, level, (first, last) in zip(
+        found, (2.3, 0.69, 0.07), ((0, 290), (310, 690), (710, 1499)), strict=True
+    ):
         assert rest.level == pytest.approx(level, rel=0.03)
         assert rest.first == pytest.approx(first, abs=15)
         assert rest.last == pytest.approx(last, abs=15)
@@ -38,7 +46,9 @@ def test_every_level_of_a_staircase_is_found(seed):
 
 def test_intervals_hold_the_level_as_often_as_they_say():
     held = [
-        rest.ci[0] <= 0.69 <= rest.ci[1] for seed in range(100) for rest in plateaus(noisy(np.full(200, 0.69), seed))
+        rest.ci[0] <= 0.69 <= rest.ci[1]
+        for seed in range(100)
+        for rest in plateaus(noisy(np.full(200, 0.69), seed))
     ]
     assert 0.9 <= np.mean(held) <= 0.99
 
@@ -70,7 +80,9 @@ def test_a_plateau_at_the_end_of_the_run_is_found_and_a_brief_one_is_not():
 def test_a_sloping_shelf_between_falls_is_found():
     ln = np.interp(STEPS, [0, 150, 200, 350, 500, 1499], np.log([2.3, 2.3, 0.88, 0.78, 0.1, 0.1]))
     for seed in range(5):
-        (rest,) = (p for p in plateaus(noisy(np.exp(ln), seed, batch=200)) if abs(p.level - 0.83) < 0.03)
+        (rest,) = (
+            p for p in plateaus(noisy(np.exp(ln), seed, batch=200)) if abs(p.level - 0.83) < 0.03
+        )
         assert 190 <= rest.first < rest.last <= 370
         assert rest.length > 75
 
@@ -78,7 +90,9 @@ def test_a_sloping_shelf_between_falls_is_found():
 def test_steps_without_a_value_do_not_count():
     loss = noisy(TWO)
     loss[4::5] = np.nan
-    assert [round(rest.level, 2) for rest in plateaus(loss)] == pytest.approx([2.3, 0.69, 0.07], rel=0.02)
+    assert [round(rest.level, 2) for rest in plateaus(loss)] == pytest.approx(
+        [2.3, 0.69, 0.07], rel=0.02
+    )
     assert fall(loss, 2.3, 0.69).step == pytest.approx(300, abs=6)
     assert plateaus(np.full(100, np.nan)) == []
     assert plateaus(loss[:30]) == []
@@ -110,7 +124,13 @@ def test_planted_spikes_are_found_and_nothing_else():
 
 
 def test_a_plateau_a_decay_and_a_fall_have_no_spikes():
-    for curve in (np.full(200, 0.7), np.exp(-STEPS / 100), TWO, TWO[::-1], np.where(STEPS < 700, 0.1, 1.0)):
+    for curve in (
+        np.full(200, 0.7),
+        np.exp(-STEPS / 100),
+        TWO,
+        TWO[::-1],
+        np.where(STEPS < 700, 0.1, 1.0),
+    ):
         assert not (jumps_of(curve) >= np.log(2)).any()
     assert jumps_of(np.exp(-STEPS / 100))[30:-30] == pytest.approx(0, abs=1e-12)
 

@@ -10,7 +10,12 @@ from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask, Questions
 from addlib.variables import carry_ignored, cascade_ignored
 
-TASKS = [AdditionTask(3), AdditionTask(2, 2), AdditionTask(3, 4, answer_order="lsd"), AdditionTask(2, 5, carry=False)]
+TASKS = [
+    AdditionTask(3),
+    AdditionTask(2, 2),
+    AdditionTask(3, 4, answer_order="lsd"),
+    AdditionTask(2, 5, carry=False),
+]
 
 
 def some(task, count=60, seed=0):
@@ -81,7 +86,11 @@ def test_leakage_candidates_and_confusion_equal_loops(task):
         table = predictions.confusion(p, questions, k)
         for true in range(base):
             cases = [p[i, k, :base] for i in range(count) if questions.answer[i, k] == true]
-            expected = torch.stack(cases).mean(0) if cases else torch.full((base,), float("nan"), dtype=p.dtype)
+            expected = (
+                torch.stack(cases).mean(0)
+                if cases
+                else torch.full((base,), float("nan"), dtype=p.dtype)
+            )
             assert torch.allclose(table[true], expected, atol=1e-12, equal_nan=True)
 
 
@@ -91,7 +100,10 @@ def test_looking_back_far_enough_gives_the_sum():
     assert torch.equal(predictions.look_back(questions, 0), carry_ignored(questions))
     assert torch.equal(predictions.look_back(questions, 1), cascade_ignored(questions))
     assert torch.equal(predictions.look_back(questions, 3), questions.answer)
-    wrong = [(predictions.look_back(questions, depth) != questions.answer).any(1).double().mean() for depth in range(4)]
+    wrong = [
+        (predictions.look_back(questions, depth) != questions.answer).any(1).double().mean()
+        for depth in range(4)
+    ]
     assert wrong[0] > wrong[1] > wrong[2] > wrong[3] == 0
     one = Questions.of(AdditionTask(3), [(47, 58)])
     assert predictions.look_back(one, 0).tolist() == [[5, 9, 0, 0]]

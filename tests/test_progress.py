@@ -1,4 +1,6 @@
-"""Progress measures against logits whose every part is planted, and against slow definitions written out in full."""
+"""Progress measures against logits whose every part is planted, and against slow definitions
+written out in full.
+"""
 
 import math
 from dataclasses import fields
@@ -37,12 +39,16 @@ def cosines(p, frequencies=KEYS, coefficients=ALPHA, n_outputs=None):
 
 
 def some_pairs(p, share=0.3, seed=1):
-    return torch.randperm(p * p, generator=torch.Generator().manual_seed(seed))[: int(share * p * p)]
+    return torch.randperm(p * p, generator=torch.Generator().manual_seed(seed))[
+        : int(share * p * p)
+    ]
 
 
 def full_loss(logits, pairs=slice(None)):
     p = logits.shape[0]
-    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1)[pairs], pair_sums(p)[pairs]))
+    return float(
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1)[pairs], pair_sums(p)[pairs])
+    )
 
 
 def projected(logits, frequencies):
@@ -70,7 +76,9 @@ def test_logits_that_are_the_formula(p, keys):
     assert float(fit.similarity.square().sum()) == pytest.approx(1)
     assert float(fit.residual_share) == pytest.approx(0, abs=1e-12)
     assert float(restricted_loss(logits, keys)) == pytest.approx(full_loss(logits), rel=1e-9)
-    assert float(restricted_loss(logits, keys, train)) == pytest.approx(full_loss(logits, train), rel=1e-9)
+    assert float(restricted_loss(logits, keys, train)) == pytest.approx(
+        full_loss(logits, train), rel=1e-9
+    )
     assert float(formula_loss(logits, keys)) == pytest.approx(full_loss(logits), rel=1e-9)
     assert float(excluded_loss(logits, keys, train)) == pytest.approx(math.log(p), abs=1e-9)
 
@@ -78,7 +86,9 @@ def test_logits_that_are_the_formula(p, keys):
 def test_planted_frequencies_have_the_coefficients_and_others_have_none():
     logits = cosines(23) + 0.01 * random(23, 23, 23)
     fit = fit_cosines(logits, range(1, 12))
-    assert [k for k, alpha in zip(fit.frequencies, fit.coefficients, strict=True) if alpha > 0.1] == KEYS
+    assert [
+        k for k, alpha in zip(fit.frequencies, fit.coefficients, strict=True) if alpha > 0.1
+    ] == KEYS
     assert fit.coefficients[[2, 4, 10]].tolist() == pytest.approx(ALPHA, abs=0.01)
     assert float(fit.coefficients[[0, 1, 3, 5, 6, 7, 8, 9]].abs().max()) < 0.01
 
@@ -106,7 +116,9 @@ def test_a_constant_of_each_pair_changes_nothing_and_a_bias_of_each_output_is_ke
 
 
 def test_the_wrong_phase_is_no_formula():
-    """A wave of a + b that has its crest elsewhere is a key wave, but not along cos ω_k (a + b - c)."""
+    """A wave of a + b that has its crest elsewhere is a key wave, but not along cos ω_k (a + b -
+    c).
+    """
     logits = cosines(23, [4], [2.0]).roll(6, dims=-1)
     fit = fit_cosines(logits, [4])
     expected = math.cos(2 * math.pi * 4 * 6 / 23)
@@ -117,7 +129,9 @@ def test_the_wrong_phase_is_no_formula():
     differences = cosines(23, [4], [2.0]).flip(1)  # waves of a - b are none of a + b
     assert float(fit_cosines(differences, [4]).alignment) == pytest.approx(0, abs=1e-9)
     train = some_pairs(23)
-    assert float(excluded_loss(differences, [4], train)) == pytest.approx(full_loss(differences, train))
+    assert float(excluded_loss(differences, [4], train)) == pytest.approx(
+        full_loss(differences, train)
+    )
 
 
 # ------------------------------------------------------------- definitions in full
@@ -128,12 +142,22 @@ def test_losses_are_those_of_the_projections_written_out(p, keys):
     restricted = part + logits.mean((0, 1))
     table = restricted_logits(logits, keys)
     assert torch.allclose(table[pair_sums(p)].reshape(p, p, p), restricted, atol=1e-12)
-    assert torch.allclose(sum_waves(logits, keys).sum(0)[pair_sums(p)].reshape(p, p, p), part, atol=1e-12)
+    assert torch.allclose(
+        sum_waves(logits, keys).sum(0)[pair_sums(p)].reshape(p, p, p), part, atol=1e-12
+    )
     assert float(restricted_loss(logits, keys)) == pytest.approx(full_loss(restricted))
-    assert float(restricted_loss(logits, keys, pairs)) == pytest.approx(full_loss(restricted, pairs))
-    assert float(excluded_loss(logits, keys, pairs)) == pytest.approx(full_loss(logits - part, pairs))
+    assert float(restricted_loss(logits, keys, pairs)) == pytest.approx(
+        full_loss(restricted, pairs)
+    )
+    assert float(excluded_loss(logits, keys, pairs)) == pytest.approx(
+        full_loss(logits - part, pairs)
+    )
     fit = fit_cosines(logits, keys)
-    formula = cosines(p, keys, fit.coefficients.tolist()) if keys else torch.zeros(p, p, p, dtype=torch.float64)
+    formula = (
+        cosines(p, keys, fit.coefficients.tolist())
+        if keys
+        else torch.zeros(p, p, p, dtype=torch.float64)
+    )
     assert float(formula_loss(logits, keys, pairs)) == pytest.approx(full_loss(formula, pairs))
     centred = logits - logits.mean(-1, keepdim=True)
     residual = (centred - formula).norm() ** 2 / centred.norm() ** 2
@@ -141,8 +165,12 @@ def test_losses_are_those_of_the_projections_written_out(p, keys):
     for i, k in enumerate(keys):
         wave = cosines(p, [k], [1.0]).flatten()
         along = projected(centred, [k]).flatten()
-        assert float(fit.similarity[i]) == pytest.approx(float(centred.flatten() @ wave / centred.norm() / wave.norm()))
-        assert float(fit.alignment[i]) == pytest.approx(float(along @ wave / along.norm() / wave.norm()))
+        assert float(fit.similarity[i]) == pytest.approx(
+            float(centred.flatten() @ wave / centred.norm() / wave.norm())
+        )
+        assert float(fit.alignment[i]) == pytest.approx(
+            float(along @ wave / along.norm() / wave.norm())
+        )
 
 
 def test_all_waves_together_are_what_depends_on_the_sum_alone():
@@ -192,7 +220,9 @@ def test_measures_over_checkpoints_are_the_single_functions():
             expected = getattr(fit_cosines(logits, KEYS), name).tolist()
             assert getattr(progress, name)[i].tolist() == pytest.approx(expected, abs=1e-5)
     assert {len(getattr(progress, field.name)) for field in fields(progress)} == {3}
-    assert progress.restricted_loss[2] < progress.test_loss[2]  # without the noise the formula does better
+    assert (
+        progress.restricted_loss[2] < progress.test_loss[2]
+    )  # without the noise the formula does better
     assert progress.restricted_loss.diff().max() < 0
 
 
@@ -213,12 +243,16 @@ def test_sums_without_wrap_around_are_read_with_outputs_two_periods_long():
     assert fit.coefficients.tolist() == pytest.approx([9, 5])
     assert float(fit.residual_share) == pytest.approx(0, abs=1e-9)
     flat = logits.flatten(0, 1)
-    expected = torch.nn.functional.cross_entropy(flat, answers)  # c and c + p are alike: at least ln 2
+    expected = torch.nn.functional.cross_entropy(
+        flat, answers
+    )  # c and c + p are alike: at least ln 2
     assert expected > math.log(2)
     assert float(restricted_loss(logits, [1, 3], answers=answers)) == pytest.approx(float(expected))
     assert float(excluded_loss(logits, [1, 3], train, answers)) == pytest.approx(math.log(20))
     progress = measure([logits], [1, 3], train, answers)
-    assert float(progress.train_loss) == pytest.approx(float(pair_losses(flat, answers)[train].mean()))
+    assert float(progress.train_loss) == pytest.approx(
+        float(pair_losses(flat, answers)[train].mean())
+    )
     test = torch.tensor(sorted(set(range(p * p)) - set(train.tolist())))
     biased = logits + 5 * random(20)  # now losses differ from pair to pair
     progress = measure([biased], [1, 3], train, answers)
@@ -229,7 +263,9 @@ def test_sums_without_wrap_around_are_read_with_outputs_two_periods_long():
     ):
         one = loss(biased, [1, 3], pairs, answers)
         assert float(getattr(progress, name)) == pytest.approx(float(one))
-    high = torch.nn.functional.pad(logits[..., :10], (0, 10), value=-30.0)  # never answers 10 and more
+    high = torch.nn.functional.pad(
+        logits[..., :10], (0, 10), value=-30.0
+    )  # never answers 10 and more
     assert float(measure([high], [1, 3], train, answers).train_loss) > 10
 
 
@@ -255,11 +291,16 @@ def test_the_interference_pattern_has_its_crest_at_the_answer():
 def test_losses_far_below_single_precision_are_exact():
     logits = torch.zeros(1, 5)
     logits[0, 2] = 20.0
-    assert float(pair_losses(logits, torch.tensor([2]))) == pytest.approx(4 * math.exp(-20), rel=1e-6, abs=0)
+    assert float(pair_losses(logits, torch.tensor([2]))) == pytest.approx(
+        4 * math.exp(-20), rel=1e-6, abs=0
+    )
 
 
 def test_squared_norm_adds_up_all_weights_at_each_checkpoint():
-    weights = {"W": torch.tensor([[[1.0, 2.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]), "b": torch.tensor([[4.0], [0]])}
+    weights = {
+        "W": torch.tensor([[[1.0, 2.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]),
+        "b": torch.tensor([[4.0], [0]]),
+    }
     assert squared_norm(weights).tolist() == [25, 1]
 
 

@@ -40,7 +40,9 @@ def random_llm():
 
 
 class Calculator:
-    """Stands in for a model: continues ``…a*b=`` rightly, but for chosen problems, where a digit goes wrong."""
+    """Stands in for a model: continues ``…a*b=`` rightly, but for chosen problems, where a digit
+    goes wrong.
+    """
 
     def __init__(self, form, wrong=()):
         self.form, self.wrong = form, dict(wrong)
@@ -144,7 +146,10 @@ def test_wrong_answers_are_the_named_slips():
 
 
 def test_prompts_become_ids_with_nothing_put_before_them():
-    assert encode(random_tokenizer(), ["12*3=36", "45*6=27"]).tolist() == [ids("12*3=36"), ids("45*6=27")]
+    assert encode(random_tokenizer(), ["12*3=36", "45*6=27"]).tolist() == [
+        ids("12*3=36"),
+        ids("45*6=27"),
+    ]
     begins = other_tokenizer()
     assert begins("1*2=").input_ids[0] == CHARACTERS.index("<s>")
     assert encode(begins, ["1*2="]).tolist() == [ids("1*2=")]
@@ -153,13 +158,21 @@ def test_prompts_become_ids_with_nothing_put_before_them():
 
 def test_a_digit_that_is_not_one_token_is_refused():
     merges = other_tokenizer(r"\d{1,3}|[^\n\d]")
-    for call in (lambda: digit_tokens(merges), lambda: encode(merges, ["1*2=2"]), lambda: grade_with(merges)):
-        with pytest.raises(ValueError, match="4 tokens of the ten digits 0123456789: each digit must be one token"):
+    for call in (
+        lambda: digit_tokens(merges),
+        lambda: encode(merges, ["1*2=2"]),
+        lambda: grade_with(merges),
+    ):
+        with pytest.raises(
+            ValueError, match="4 tokens of the ten digits 0123456789: each digit must be one token"
+        ):
             call()
     sly = other_tokenizer(r"36|[^\n]")  # the ten digits in a row do not show it
     assert len(digit_tokens(sly)) == 10
     assert encode(sly, ["12*2=24"]).shape == (1, 7)
-    with pytest.raises(ValueError, match=r"'12\*3=36' becomes .*'36'.*: each digit must be one token"):
+    with pytest.raises(
+        ValueError, match=r"'12\*3=36' becomes .*'36'.*: each digit must be one token"
+    ):
         encode(sly, ["12*2=24", "12*3=36"])
 
 
@@ -168,7 +181,9 @@ def grade_with(other):
 
 
 def test_prompts_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match=r"prompts of 4 and 5 tokens in one batch \('2\*3=', '12\*3='\)"):
+    with pytest.raises(
+        ValueError, match=r"prompts of 4 and 5 tokens in one batch \('2\*3=', '12\*3='\)"
+    ):
         encode(random_tokenizer(), ["12*3=", "2*3="])
     with pytest.raises(ValueError, match="no prompts"):
         encode(random_tokenizer(), [])
@@ -178,7 +193,9 @@ def test_prompts_of_different_lengths_are_refused():
 
 
 def plain_grades(form, problem):
-    """One problem through the whole model at once: each digit right, its probability, and whether no digit follows."""
+    """One problem through the whole model at once: each digit right, its probability, and whether
+    no digit follows.
+    """
     tokens = ids(form.prompt(problem, 99))
     count = len(form.answer(problem))
     with torch.no_grad():
@@ -189,7 +206,9 @@ def plain_grades(form, problem):
     return (before.argmax(-1) == due).tolist(), odds, int(logits[-1].argmax()) > 9
 
 
-@pytest.mark.parametrize("form", [FORM, few_shot(ADD, 0), few_shot(COPY, 2)], ids=["multiply", "zero-shot", "copy"])
+@pytest.mark.parametrize(
+    "form", [FORM, few_shot(ADD, 0), few_shot(COPY, 2)], ids=["multiply", "zero-shot", "copy"]
+)
 def test_grades_are_those_of_whole_forwards_one_by_one(form):
     asked = [(12, 3), (4, 5), (7, 8), (99, 9), (2, 2), (31, 8)]  # of several lengths, in no order
     for rows in (1, 2, 64):
@@ -205,24 +224,41 @@ def test_grades_are_those_of_whole_forwards_one_by_one(form):
 
 def test_what_is_written_is_the_likeliest_token_each_time():
     asked = [(12, 3), (4, 5), (45, 7)]
-    for text, problem in zip(written(random_llm(), FORM, asked, tokens=5, rows=1), asked, strict=True):
+    for text, problem in zip(
+        written(random_llm(), FORM, asked, tokens=5, rows=1), asked, strict=True
+    ):
         tokens = ids(FORM.prompt(problem))
         for _ in range(5):
             with torch.no_grad():
-                tokens.append(int(random_llm().bridge.original_model(torch.tensor([tokens])).logits[0, -1].argmax()))
+                tokens.append(
+                    int(
+                        random_llm()
+                        .bridge.original_model(torch.tensor([tokens]))
+                        .logits[0, -1]
+                        .argmax()
+                    )
+                )
         assert text == random_tokenizer().decode(tokens[-5:]).partition("\n")[0]
 
 
 def test_a_calculator_gets_full_marks_and_its_slips_are_found():
     asked = problems((2, 1), 40, seed=5, without=FORM.shots)
-    wrong = {asked[0]: "0", asked[1]: FORM.answer(asked[1]) + "7", asked[2]: FORM.answer(asked[2])[:-1] + "x"}
+    wrong = {
+        asked[0]: "0",
+        asked[1]: FORM.answer(asked[1]) + "7",
+        asked[2]: FORM.answer(asked[2])[:-1] + "x",
+    }
     llm = calculator(wrong=wrong)
     grades = grade(llm, FORM, asked, rows=7)
     assert grades.whole.tolist() == [False, True, False] + [True] * 37
     assert grades.free.tolist() == [False] * 3 + [True] * 37
     assert grades.solved == asked[3:]
-    assert grades.right[2].tolist()[: int(grades.length[2]) - 1] == [True] * (int(grades.length[2]) - 1)
-    alone = [text == FORM.answer(problem) for text, problem in zip(wrote(llm, asked), asked, strict=True)]
+    assert grades.right[2].tolist()[: int(grades.length[2]) - 1] == [True] * (
+        int(grades.length[2]) - 1
+    )
+    alone = [
+        text == FORM.answer(problem) for text, problem in zip(wrote(llm, asked), asked, strict=True)
+    ]
     assert alone == grades.free.tolist()
 
 
@@ -244,7 +280,9 @@ def test_written_alone_right_is_forced_right_and_a_stop():
     grades = grade(random_llm(), form, asked)
     texts = written(random_llm(), form, asked, tokens=3)
     digits = ["".join(itertools.takewhile(str.isdigit, text)) for text in texts]
-    assert grades.free.tolist() == [said == form.answer(problem) for said, problem in zip(digits, asked, strict=True)]
+    assert grades.free.tolist() == [
+        said == form.answer(problem) for said, problem in zip(digits, asked, strict=True)
+    ]
 
 
 def test_places_are_counted_from_either_end():
@@ -257,12 +295,22 @@ def test_places_are_counted_from_either_end():
         right.float(),
         torch.tensor([True, False, True]),
     )
-    assert grades.by_place()[["place", "n", "share"]].to_numpy().tolist() == [[0, 3, 2 / 3], [1, 3, 2 / 3], [2, 1, 1]]
+    assert grades.by_place()[["place", "n", "share"]].to_numpy().tolist() == [
+        [0, 3, 2 / 3],
+        [1, 3, 2 / 3],
+        [2, 1, 1],
+    ]
     last = grades.by_place(from_last=True)
-    assert last[["place", "n", "share"]].to_numpy().tolist() == [[0, 3, 1], [1, 3, 1 / 3], [2, 1, 1]]
+    assert last[["place", "n", "share"]].to_numpy().tolist() == [
+        [0, 3, 1],
+        [1, 3, 1 / 3],
+        [2, 1, 1],
+    ]
     assert grades.whole.tolist() == [False, True, False] and grades.free.tolist() == [False] * 3
     known = share(torch.arange(100) < 92)
-    assert known["share"] == 0.92 and (known["low"], known["high"]) == pytest.approx((0.850, 0.959), abs=1e-3)
+    assert known["share"] == 0.92 and (known["low"], known["high"]) == pytest.approx(
+        (0.850, 0.959), abs=1e-3
+    )
 
 
 def test_accuracy_by_size_counts_problems_of_each_size():
@@ -283,11 +331,20 @@ def test_the_likeliest_tokens_are_listed_position_by_position():
     table = top_tokens(random_llm(), "12*3=", 4)
     assert len(table) == 20
     with torch.no_grad():
-        expected = random_llm().bridge.original_model(torch.tensor([ids("12*3=")])).logits[0, 2].softmax(-1)
+        expected = (
+            random_llm()
+            .bridge.original_model(torch.tensor([ids("12*3=")]))
+            .logits[0, 2]
+            .softmax(-1)
+        )
     third = table[table["position"] == 2]
     assert third["after"].tolist() == ["*"] * 4
-    assert third["probability"].tolist() == pytest.approx(expected.topk(4).values.tolist(), rel=1e-4)
-    assert third["token"].tolist() == [random_tokenizer().decode([int(token)]) for token in expected.topk(4).indices]
+    assert third["probability"].tolist() == pytest.approx(
+        expected.topk(4).values.tolist(), rel=1e-4
+    )
+    assert third["token"].tolist() == [
+        random_tokenizer().decode([int(token)]) for token in expected.topk(4).indices
+    ]
 
 
 # Pairs
@@ -298,7 +355,8 @@ def test_the_likeliest_tokens_are_listed_position_by_position():
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_every_pair_is_what_it_must_be(operation, corruption, k):
     form = few_shot(operation)
-    # A changed factor of one digit moves a product by ten or more: with k = 2 it is the one of two digits.
+    # A changed factor of one digit moves a product by ten or more: with k = 2 it is the one of two
+    # digits.
     size = (2, 2) if operation is ADD else (1, 2) if corruption == "other" else (2, 1)
     solved = problems(size, 2000, seed=1, without=form.shots)
     pairs = prompt_pairs(form, random_tokenizer(), solved, k, corruption, seed=1)
@@ -308,18 +366,29 @@ def test_every_pair_is_what_it_must_be(operation, corruption, k):
     assert not {(b, a) for a, b in used} & set(used)
     for row, (one, other) in enumerate(used):
         assert one in solved and other in solved
-        changed = [[x != y for x, y in zip(str(p), str(q), strict=True)] for p, q in zip(one, other, strict=True)]
+        changed = [
+            [x != y for x, y in zip(str(p), str(q), strict=True)]
+            for p, q in zip(one, other, strict=True)
+        ]
         flips = [sum(digits) for digits in changed]
-        assert {"digit": flips == [1, 0], "other": flips == [0, 1], "resample": min(flips) > 0}[corruption]
+        assert {"digit": flips == [1, 0], "other": flips == [0, 1], "resample": min(flips) > 0}[
+            corruption
+        ]
         answer, instead = (str(operation.answer(*problem)) for problem in (one, other))
         assert len(answer) == len(instead) and answer[:k] == instead[:k] and answer[k] != instead[k]
-        assert pairs.clean[row].tolist() == ids(f"{form.prefix}{one[0]}{operation.sign}{one[1]}={answer[:k]}")
-        assert pairs.corrupted[row].tolist() == ids(f"{form.prefix}{other[0]}{operation.sign}{other[1]}={answer[:k]}")
+        assert pairs.clean[row].tolist() == ids(
+            f"{form.prefix}{one[0]}{operation.sign}{one[1]}={answer[:k]}"
+        )
+        assert pairs.corrupted[row].tolist() == ids(
+            f"{form.prefix}{other[0]}{operation.sign}{other[1]}={answer[:k]}"
+        )
         assert (pairs.right[row], pairs.wrong[row]) == (int(answer[k]), int(instead[k]))
         differs = int((pairs.clean[row] != pairs.corrupted[row]).sum())
         assert differs == 1 if corruption != "resample" else differs >= 2
     assert len(form.prefix) <= pairs.shared < pairs.clean.shape[1]
-    assert torch.equal(pairs.clean[:, : pairs.shared], pairs.clean[:1, : pairs.shared].expand(64, -1))
+    assert torch.equal(
+        pairs.clean[:, : pairs.shared], pairs.clean[:1, : pairs.shared].expand(64, -1)
+    )
 
 
 def test_pairs_share_no_problem_while_there_are_enough():
@@ -335,12 +404,23 @@ def test_controls_ask_other_things_of_the_same_operands():
     others = [few_shot(ADD), few_shot(COPY)]
     pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 0, also=others)
     for form in others:
-        control = of_problems(form, random_tokenizer(), pairs.problems, pairs.corrupted_problems, 0, "digit")
+        control = of_problems(
+            form, random_tokenizer(), pairs.problems, pairs.corrupted_problems, 0, "digit"
+        )
         assert control.clean.shape[0] == 64
-        for row, (one, other) in enumerate(zip(pairs.problems, pairs.corrupted_problems, strict=True)):
-            assert control.right[row] == int(form.answer(one)[0]) != int(form.answer(other)[0]) == control.wrong[row]
+        for row, (one, other) in enumerate(
+            zip(pairs.problems, pairs.corrupted_problems, strict=True)
+        ):
+            assert (
+                control.right[row]
+                == int(form.answer(one)[0])
+                != int(form.answer(other)[0])
+                == control.wrong[row]
+            )
     with pytest.raises(ValueError, match="only 0 pairs"):
-        prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 2, also=others)  # copies have two digits
+        prompt_pairs(
+            FORM, random_tokenizer(), problems((2, 1)), 2, also=others
+        )  # copies have two digits
 
 
 def test_pairs_are_those_of_a_seed():
@@ -357,23 +437,35 @@ def test_pairs_are_those_of_a_seed():
 
 def test_pairs_that_cannot_be_had_are_refused():
     few = problems((2, 1), 30)
-    with pytest.raises(ValueError, match=r"only \d+ pairs with k = 2 .* among 30 problems .* 64 wanted: ask it more"):
+    with pytest.raises(
+        ValueError,
+        match=r"only \d+ pairs with k = 2 .* among 30 problems .* 64 wanted: ask it more",
+    ):
         prompt_pairs(FORM, random_tokenizer(), few, 2)
     assert 0 < len(prompt_pairs(FORM, random_tokenizer(), few, 0, count=None)) < 64
     with pytest.raises(ValueError, match="no pair with k = 0"):
         prompt_pairs(FORM, random_tokenizer(), [(12, 3)], 0, count=None)
     with pytest.raises(ValueError, match=r"k = 0, sizes \[\(1, 1\), \(2, 1\)\]"):
         prompt_pairs(FORM, random_tokenizer(), [(12, 3), (2, 3)], 0)
-    with pytest.raises(ValueError, match="corruption = 'swap': must be one of digit, other, resample"):
+    with pytest.raises(
+        ValueError, match="corruption = 'swap': must be one of digit, other, resample"
+    ):
         prompt_pairs(FORM, random_tokenizer(), few, 0, "swap")
-    for clean, corrupted in [((12, 3), (12, 4)), ((12, 3), (13, 3)), ((12, 3), (45, 3)), ((12, 3), (112, 3))]:
+    for clean, corrupted in [
+        ((12, 3), (12, 4)),
+        ((12, 3), (13, 3)),
+        ((12, 3), (45, 3)),
+        ((12, 3), (112, 3)),
+    ]:
         with pytest.raises(ValueError, match="are no pair with k = 0"):
             of_problems(
                 FORM, random_tokenizer(), [clean], [corrupted], 0, "digit"
             )  # other operand, same first digit, …
     assert fits(FORM, (12, 3), (22, 3), 0, "digit")
     assert not fits(FORM, (12, 3), (22, 4), 0, "digit")  # both operands
-    assert fits(FORM, (13, 4), (17, 4), 0, "digit") and not fits(FORM, (13, 4), (17, 4), 1, "digit")  # 52 and 68
+    assert fits(FORM, (13, 4), (17, 4), 0, "digit") and not fits(
+        FORM, (13, 4), (17, 4), 1, "digit"
+    )  # 52 and 68
 
 
 def test_a_pair_with_answers_of_other_lengths_is_none():
@@ -388,7 +480,10 @@ def test_a_pair_with_answers_of_other_lengths_is_none():
 def test_metrics_are_probability_and_rank_of_the_right_digit():
     logits = torch.tensor([[1.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 5.0]])
     token = torch.tensor([2, 3])
-    expected = [torch.tensor([1.0, 3, 2, 3]).softmax(0)[2].item(), torch.tensor([0.0, 0, 0, 5]).softmax(0)[3].item()]
+    expected = [
+        torch.tensor([1.0, 3, 2, 3]).softmax(0)[2].item(),
+        torch.tensor([0.0, 0, 0, 5]).softmax(0)[3].item(),
+    ]
     assert Probability(token)(logits).tolist() == pytest.approx(expected)
     assert Rank(token)(logits).tolist() == [2, 0]
     assert Rank(torch.tensor([1, 0]))(logits).tolist() == [0, 1]  # ties are not preferred
@@ -397,13 +492,20 @@ def test_metrics_are_probability_and_rank_of_the_right_digit():
 def test_a_sweep_takes_all_metrics_at_once():
     pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1), 200), 1, count=5)
     assert pairs.difference.tokens.tolist() == torch.stack([pairs.right, pairs.wrong], -1).tolist()
-    assert isinstance(pairs.first(2).metrics["difference"], LogitDifference) and len(pairs.first(2)) == 2
-    result = Patcher(random_llm().bridge, pairs.corrupted, pairs.clean).sweep("resid_pre", pairs.metrics, layers=[0])
+    assert (
+        isinstance(pairs.first(2).metrics["difference"], LogitDifference)
+        and len(pairs.first(2)) == 2
+    )
+    result = Patcher(random_llm().bridge, pairs.corrupted, pairs.clean).sweep(
+        "resid_pre", pairs.metrics, layers=[0]
+    )
     assert result.metric_names == ["difference", "probability", "rank"]
     with torch.no_grad():
         clean = random_llm().bridge(pairs.clean)[:, -1]
         corrupted = random_llm().bridge(pairs.corrupted)[:, -1]
     for row, metric in enumerate(pairs.metrics.values()):
         assert torch.allclose(result.baseline[row], metric(corrupted), atol=1e-4)
-        changed = [i for i in range(pairs.clean.shape[1]) if (pairs.clean[0, i] != pairs.corrupted[0, i])]
+        changed = [
+            i for i in range(pairs.clean.shape[1]) if (pairs.clean[0, i] != pairs.corrupted[0, i])
+        ]
         assert torch.allclose(result.values[row, 0, changed[0], 0], metric(clean)[0], atol=1e-4)

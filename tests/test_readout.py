@@ -1,4 +1,6 @@
-"""The folded readout against the exact short forward: same answers, same mean loss, on a model that was trained."""
+"""The folded readout against the exact short forward: same answers, same mean loss, on a model that
+was trained.
+"""
 
 from dataclasses import replace
 
@@ -16,7 +18,9 @@ from addlib.sampling import uniform_questions
 from addlib.task import AdditionTask
 from addlib.training import TrainConfig
 
-CONFIG = TrainConfig(AdditionTask(3), ModelConfig(width=240), steps=400, lr=1e-3, snapshot_every=400)
+CONFIG = TrainConfig(
+    AdditionTask(3), ModelConfig(width=240), steps=400, lr=1e-3, snapshot_every=400
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,9 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADDLIB_CACHE", str(tmp_path_factory.mktemp("weights")))
         return {
-            order: load_or_train(replace(CONFIG, task=AdditionTask(3, answer_order=order)), "cpu", progress=False)
+            order: load_or_train(
+                replace(CONFIG, task=AdditionTask(3, answer_order=order)), "cpu", progress=False
+            )
             for order in ("msd", "lsd")
         }
 
@@ -47,7 +53,8 @@ def test_the_estimated_divisor_is_close_and_digits_with_a_small_lead_are_exact(r
     run = runs["msd"]
     forward = FastForward(weights(run.model), run.config.model, run.config.task)
     sample, tokens = (
-        uniform_questions(run.config.task, 2000, torch.Generator().manual_seed(seed)).tokens for seed in (2, 3)
+        uniform_questions(run.config.task, 2000, torch.Generator().manual_seed(seed)).tokens
+        for seed in (2, 3)
     )
     readout = FastReadout(forward, sample)
     with torch.no_grad():
@@ -66,7 +73,9 @@ def test_the_estimated_divisor_is_close_and_digits_with_a_small_lead_are_exact(r
 
 
 def test_a_wrong_divisor_changes_no_answer_but_is_seen_in_the_loss(runs):
-    """The answer does not hang on the estimate: with σ off by a fifth it is still the exact forward's."""
+    """The answer does not hang on the estimate: with σ off by a fifth it is still the exact
+    forward's.
+    """
     run = runs["msd"]
     forward = FastForward(weights(run.model), run.config.model, run.config.task)
     questions = uniform_questions(run.config.task, 2000, torch.Generator().manual_seed(4))

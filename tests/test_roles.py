@@ -1,4 +1,6 @@
-"""Roles: attention on pairs counted by hand, stairs planted, permuted heads, a trained model's patterns."""
+"""Roles: attention on pairs counted by hand, stairs planted, permuted heads, a trained model's
+patterns.
+"""
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from addlib.task import AdditionTask
 
 
 def staircase(task, offset, share):
-    """A pattern with that share of attention on the pair at that offset, halved over its digits, the rest on ``=``."""
+    """A pattern with that share of attention on the pair at that offset, halved over its digits,
+    the rest on ``=``.
+    """
     n = task.n_digits
     pattern = torch.zeros(task.n_answer, task.n_ctx)
     for k in range(task.n_answer):
@@ -51,7 +55,9 @@ def test_patterns_are_the_librarys_at_the_answer_positions():
         _, cache = model.run_with_cache(questions.tokens)
         patterns = answer_patterns(model, questions, batch_size=3)
         for position, column in zip(task.answer_positions, task.answer_columns, strict=True):
-            assert torch.allclose(patterns[:, :, column], cache["blocks.0.attn.hook_pattern"][:, :, position])
+            assert torch.allclose(
+                patterns[:, :, column], cache["blocks.0.attn.hook_pattern"][:, :, position]
+            )
         assert torch.allclose(patterns.sum(-1), torch.ones(()))
 
 

@@ -29,7 +29,9 @@ def test_class_probabilities_equal_enumeration(n_digits, base, carry):
     questions = every_question(task)
     classes, lengths = class_probabilities(task)
     counted = Counter(questions.question_class.tolist())
-    assert classes == {name: Fraction(counted[code], len(questions)) for code, name in enumerate(BUCKETS)}
+    assert classes == {
+        name: Fraction(counted[code], len(questions)) for code, name in enumerate(BUCKETS)
+    }
     counted = Counter(questions.cascade_length.tolist())
     assert lengths == [Fraction(counted[length], len(questions)) for length in range(n_digits + 1)]
     shares = bucket_probabilities(task)
@@ -108,7 +110,9 @@ def test_cascade_questions_are_uniform_over_all_questions_of_their_length(length
     counts = Counter(tuple(t.tolist()) for t in draw.tokens)
     assert len(counts) == len(wanted)
     chi2 = sum((c - 300) ** 2 / 300 for c in counts.values())
-    assert chi2 < len(wanted) + 5 * (2 * len(wanted)) ** 0.5  # five standard deviations above its mean
+    assert (
+        chi2 < len(wanted) + 5 * (2 * len(wanted)) ** 0.5
+    )  # five standard deviations above its mean
 
 
 def test_two_separate_cascades_of_one_length_are_not_drawn_twice_as_often():
@@ -144,12 +148,15 @@ def test_class_questions_are_uniform_over_all_questions_of_their_class(name):
 
 
 def test_without_carrying_base_add_is_every_question():
-    draw = class_questions(AdditionTask(1, 3, carry=False), "BA", 900, torch.Generator().manual_seed(9))
+    draw = class_questions(
+        AdditionTask(1, 3, carry=False), "BA", 900, torch.Generator().manual_seed(9)
+    )
     assert len({tuple(t.tolist()) for t in draw.tokens}) == 9
 
 
 @pytest.mark.parametrize(
-    ("task", "name"), [(AdditionTask(1), "US9"), (AdditionTask(3, carry=False), "UC1"), (AdditionTask(), "US10")]
+    ("task", "name"),
+    [(AdditionTask(1), "US9"), (AdditionTask(3, carry=False), "UC1"), (AdditionTask(), "US10")],
 )
 def test_classes_without_questions_are_refused(task, name):
     with pytest.raises(ValueError, match=f"name = '{name}'"):

@@ -1,4 +1,6 @@
-"""Exact losses against the conditional entropies of all questions, and long sums against longer ones."""
+"""Exact losses against the conditional entropies of all questions, and long sums against longer
+ones.
+"""
 
 import itertools
 import math
@@ -36,12 +38,19 @@ def enumerated(questions, k, knowledge):
     known = [questions.x[:, column] for column, kind in kinds.items() if kind != "none"]
     known += [questions.y[:, column] for column, kind in kinds.items() if kind == "pair"]
     if knowledge.visible:
-        known += questions.answer[:, slice(k + 1, None) if task.answer_order == "msd" else slice(k)].unbind(1)
+        known += questions.answer[
+            :, slice(k + 1, None) if task.answer_order == "msd" else slice(k)
+        ].unbind(1)
     code = torch.zeros(len(questions), dtype=torch.int64)
     for digit in [*known, questions.answer[:, k]]:
         code = code * task.base + digit
-    counts = torch.bincount(code, minlength=task.base ** (len(known) + 1)).view(-1, task.base).double()
-    return float((torch.special.entr(counts).sum() - torch.special.entr(counts.sum(1)).sum()) / len(questions))
+    counts = (
+        torch.bincount(code, minlength=task.base ** (len(known) + 1)).view(-1, task.base).double()
+    )
+    return float(
+        (torch.special.entr(counts).sum() - torch.special.entr(counts.sum(1)).sum())
+        / len(questions)
+    )
 
 
 def every_knowledge(task, k):
@@ -61,8 +70,13 @@ def test_every_state_equals_enumeration(n_digits, base, order, carry):
     for k in range(n_digits + 1):
         for knowledge in every_knowledge(task, k):
             expected = enumerated(questions, k, knowledge)
-            assert expected_loss(task, k, knowledge) == pytest.approx(expected, abs=1e-12), (k, knowledge)
-        assert marginal(task, k) == pytest.approx(enumerated(questions, k, Knowledge(visible=False)), abs=1e-12)
+            assert expected_loss(task, k, knowledge) == pytest.approx(expected, abs=1e-12), (
+                k,
+                knowledge,
+            )
+        assert marginal(task, k) == pytest.approx(
+            enumerated(questions, k, Knowledge(visible=False)), abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("order", ["msd", "lsd"])
@@ -72,7 +86,9 @@ def test_known_levels(order):
     assert any_digit(task) == math.log(10)
     for k in range(5):
         assert expected_loss(task, k, Knowledge("pair", ("pair",) * k)) == 0
-        assert expected_loss(task, k, Knowledge(visible=False)) == pytest.approx(math.log(10), abs=1e-12)
+        assert expected_loss(task, k, Knowledge(visible=False)) == pytest.approx(
+            math.log(10), abs=1e-12
+        )
     assert expected_loss(task, 5, Knowledge("none", ("pair",) * 5)) == 0
     p_top = Fraction(10**5 - 1, 2 * 10**5)  # of a carry out of all five columns
     assert marginal(task, 5) == pytest.approx(float(entropy(float(p_top))), abs=1e-14)
@@ -86,7 +102,10 @@ def test_visible_digits_help_the_second_from_top_digit_only():
     told = [any_digit(task) - expected_loss(task, k, Knowledge()) for k in range(5)]
     assert told[4] == pytest.approx(0.1893, abs=5e-5)
     assert max(told[:4]) < 0.004
-    assert all(expected_loss(AdditionTask(5, answer_order="lsd"), k, Knowledge()) == math.log(10) for k in range(5))
+    assert all(
+        expected_loss(AdditionTask(5, answer_order="lsd"), k, Knowledge()) == math.log(10)
+        for k in range(5)
+    )
 
 
 def test_the_carry_belief_is_exact_and_its_mean_does_not_depend_on_what_is_known():
@@ -103,8 +122,16 @@ def test_the_carry_belief_is_exact_and_its_mean_does_not_depend_on_what_is_known
 @pytest.mark.parametrize("order", ["msd", "lsd"])
 def test_long_sums_equal_sums_of_many_more_terms(order, monkeypatch):
     task = AdditionTask(6, answer_order=order)
-    states = [(k, knowledge) for k in (0, 1, 3, 5) for knowledge in (Knowledge(), Knowledge("one"), Knowledge("pair"))]
-    states += [(6, Knowledge()), (6, Knowledge("none", ("one",))), (4, Knowledge("pair", ("pair",)))]
+    states = [
+        (k, knowledge)
+        for k in (0, 1, 3, 5)
+        for knowledge in (Knowledge(), Knowledge("one"), Knowledge("pair"))
+    ]
+    states += [
+        (6, Knowledge()),
+        (6, Knowledge("none", ("one",))),
+        (4, Knowledge("pair", ("pair",))),
+    ]
     short = [expected_loss(task, *state) for state in states]
     monkeypatch.setattr(shelves, "TERMS", 10**7)
     assert short == pytest.approx([expected_loss(task, *state) for state in states], abs=1e-12)

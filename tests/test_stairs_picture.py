@@ -25,13 +25,17 @@ def bars(svg):
     """Title of each bar → the part of its cell that it fills, and its colour."""
     root = ElementTree.fromstring(svg)
     rects = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "share"]
-    return {rect[0].text: (float(rect.get("width")) / (CELL - 8), rect.get("fill")) for rect in rects}
+    return {
+        rect[0].text: (float(rect.get("width")) / (CELL - 8), rect.get("fill")) for rect in rects
+    }
 
 
 @pytest.mark.parametrize("n_digits", [2, 5, 15])
 def test_planted_stairs_are_drawn_where_they_are(n_digits):
     task = AdditionTask(n_digits)
-    svg = staircase_picture(torch.stack([planted(task, -1, 0.9), planted(task, 0, 0.6)]), ["carry", "base add"], task)
+    svg = staircase_picture(
+        torch.stack([planted(task, -1, 0.9), planted(task, 0, 0.6)]), ["carry", "base add"], task
+    )
     found = bars(svg)
     assert len(found) == 2 * task.n_answer * (n_digits + 1)
     for k in range(task.n_answer):

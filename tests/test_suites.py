@@ -1,10 +1,19 @@
-"""The suites: known classes of known pairs, every kind in a generated one, refusals that name what was given."""
+"""The suites: known classes of known pairs, every kind in a generated one, refusals that name what
+was given.
+"""
 
 import pytest
 import torch
 
 from addlib.sampling import cascade_questions
-from addlib.suites import above_cascade, class_name, generated_suite, joined, published_suite, without_carry
+from addlib.suites import (
+    above_cascade,
+    class_name,
+    generated_suite,
+    joined,
+    published_suite,
+    without_carry,
+)
 from addlib.task import AdditionTask, Questions
 
 BY_HAND = {
@@ -15,7 +24,10 @@ BY_HAND = {
     (24533, 25933): (2, 1),
     (10880, 41127): (2, 1),
     (555, 445): (2, 2),
-    (3340, 6660): (2, 2),  # 0 + 0 in the units: the carry is made by 4 + 6, and only 3 + 6 and 3 + 6 are left
+    (3340, 6660): (
+        2,
+        2,
+    ),  # 0 + 0 in the units: the carry is made by 4 + 6, and only 3 + 6 and 3 + 6 are left
     (8880, 1120): (2, 2),
     (5555, 4445): (2, 3),
     (44445, 55555): (2, 4),
@@ -24,7 +36,9 @@ BY_HAND = {
 
 def pairs_of(questions: Questions) -> list[tuple[int, int]]:
     task = questions.task
-    return list(zip(task.value(questions.x).tolist(), task.value(questions.y).tolist(), strict=True))
+    return list(
+        zip(task.value(questions.x).tolist(), task.value(questions.y).tolist(), strict=True)
+    )
 
 
 def test_published_pairs_have_the_classes_found_by_hand():
@@ -65,7 +79,9 @@ def test_a_pair_with_too_many_digits_is_refused_by_name():
         Questions.of(AdditionTask(3), [(999, 1), (1000, 1)])
 
 
-@pytest.mark.parametrize(("n_digits", "base"), [(1, 10), (2, 2), (5, 10), (15, 10), (15, 16), (40, 2)])
+@pytest.mark.parametrize(
+    ("n_digits", "base"), [(1, 10), (2, 2), (5, 10), (15, 10), (15, 16), (40, 2)]
+)
 def test_a_generated_suite_has_every_kind(n_digits, base):
     suite = generated_suite(AdditionTask(n_digits, base), per_class=4, seed=3)
     kinds = list(zip(suite.question_class.tolist(), suite.cascade_length.tolist(), strict=True))
@@ -93,7 +109,12 @@ def test_a_twin_differs_in_the_pair_that_makes_the_carry_only():
     task = AdditionTask(5)
     pairs = [(555, 445), (3340, 6660), (44445, 55555), (20695, 39705)]
     questions = Questions.of(task, pairs)
-    assert above_cascade(questions).tolist() == [3, 4, 5, 2]  # the last has two cascades of one; the lower is taken
+    assert above_cascade(questions).tolist() == [
+        3,
+        4,
+        5,
+        2,
+    ]  # the last has two cascades of one; the lower is taken
     twins = without_carry(questions)
     assert pairs_of(twins) == [(554, 444), (3350, 6630), (44444, 55554), (20694, 39704)]
 

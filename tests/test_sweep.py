@@ -1,4 +1,6 @@
-"""Sweeps: every combination is a cell, bad grids are refused before anything runs, only missing cells run again."""
+"""Sweeps: every combination is a cell, bad grids are refused before anything runs, only missing
+cells run again.
+"""
 
 import json
 from pathlib import Path
@@ -30,10 +32,18 @@ def grid_of(folder: Path, **content: object) -> Path:
 
 def test_every_combination_is_a_cell_and_its_name_tells_what_varies(tmp_path):
     lists = {"seed": [1, 2], "sample": [2000, 3000], "base": 10}
-    cells, record = sweep.read_grid(grid_of(tmp_path, cells=[{"chapter": "01_setup", "parameters": lists}]))
+    cells, record = sweep.read_grid(
+        grid_of(tmp_path, cells=[{"chapter": "01_setup", "parameters": lists}])
+    )
     assert record is None
-    assert list(cells) == [f"01_setup_seed-{seed}_sample-{sample}" for seed in (1, 2) for sample in (2000, 3000)]
-    assert cells["01_setup_seed-2_sample-3000"]["parameters"] == {"seed": 2, "sample": 3000, "base": 10}
+    assert list(cells) == [
+        f"01_setup_seed-{seed}_sample-{sample}" for seed in (1, 2) for sample in (2000, 3000)
+    ]
+    assert cells["01_setup_seed-2_sample-3000"]["parameters"] == {
+        "seed": 2,
+        "sample": 3000,
+        "base": 10,
+    }
 
 
 def test_the_books_own_grid_is_sound():
@@ -48,7 +58,10 @@ def test_the_books_own_grid_is_sound():
         ({}, "a grid has a list 'cells'"),
         ({"cells": [], "seeds": [1]}, "a grid has a list 'cells'"),
         ({"cells": []}, "the grid has no cells"),
-        ({"cells": [{"chapter": "01_setup", "parameters": ["seed"]}]}, "'parameters' must be names"),
+        (
+            {"cells": [{"chapter": "01_setup", "parameters": ["seed"]}]},
+            "'parameters' must be names",
+        ),
         (
             {"cells": [{"chapter": "01_setup", "parameters": {"seed": n}} for n in (1, 2)]},
             "two cells are called 01_setup",
@@ -62,30 +75,43 @@ def test_the_books_own_grid_is_sound():
 def test_bad_grids_are_refused_before_anything_runs(tmp_path, content, message):
     with pytest.raises(WorkflowError, match=message):
         sweep.read_grid(grid_of(tmp_path, **content))
-    done = run_script("workflow/sweep.py", tmp_path / "grid.yml", ADDLIB_RESULTS=str(tmp_path / "results"))
+    done = run_script(
+        "workflow/sweep.py", tmp_path / "grid.yml", ADDLIB_RESULTS=str(tmp_path / "results")
+    )
     assert done.returncode == 2
     assert not (tmp_path / "results").exists()
 
 
 def test_values_that_yaml_takes_for_texts_are_numbers(tmp_path):
-    cells, _ = sweep.read_grid(grid_of(tmp_path, cells=[{"chapter": "02_training", "parameters": {"lr": ["1e-4"]}}]))
-    assert cells["02_training"] == {"chapter": "02_training", "run": "the only run", "parameters": {"lr": 1e-4}}
+    cells, _ = sweep.read_grid(
+        grid_of(tmp_path, cells=[{"chapter": "02_training", "parameters": {"lr": ["1e-4"]}}])
+    )
+    assert cells["02_training"] == {
+        "chapter": "02_training",
+        "run": "the only run",
+        "parameters": {"lr": 1e-4},
+    }
 
 
 @pytest.mark.parametrize("name", ["local", "slurm"])
 def test_profiles_are_found_by_name_and_by_folder(name):
     folder = ROOT / "workflow" / "profiles" / name
     if name == "slurm":
-        pytest.importorskip("snakemake_executor_plugin_slurm", reason="an environment made before the plugin's pin")
+        pytest.importorskip(
+            "snakemake_executor_plugin_slurm", reason="an environment made before the plugin's pin"
+        )
     assert sweep.profile_folder(name) == sweep.profile_folder(str(folder)) == folder
 
 
 def test_profiles_that_cannot_work_are_refused(tmp_path):
-    with pytest.raises(WorkflowError, match="no profile 'slrum'; profiles: kubernetes, local, slurm, or the path"):
+    with pytest.raises(
+        WorkflowError, match="no profile 'slrum'; profiles: kubernetes, local, slurm, or the path"
+    ):
         sweep.profile_folder("slrum")
     (tmp_path / "config.yaml").write_text("executor: moon-base\n")
     with pytest.raises(
-        WorkflowError, match=r"package that is not there: .*pip install snakemake-executor-plugin-moon-base"
+        WorkflowError,
+        match=r"package that is not there: .*pip install snakemake-executor-plugin-moon-base",
     ):
         sweep.profile_folder(str(tmp_path))
 
@@ -98,12 +124,16 @@ def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     book.chapter("01_first", claim, fault)
     path = book.root / "notebooks" / "01_first.ipynb"
     path.write_text(path.read_text().replace("1 to 100", "1 to 100\\nseed = 1  # 0 or more"))
-    grid = grid_of(book.root, cells=[{"chapter": "01_first", "parameters": {"steps": [10, 11], "seed": [1, 2]}}])
+    grid = grid_of(
+        book.root,
+        cells=[{"chapter": "01_first", "parameters": {"steps": [10, 11], "seed": [1, 2]}}],
+    )
 
     failed = book.run("workflow/sweep.py", str(grid))
     assert failed.status == 1
     assert (
-        "01_first_steps-11_seed-2: 01_first failed in cell 4 (`import pathlib`): AssertionError: not yet" in failed.text
+        "01_first_steps-11_seed-2: 01_first failed in cell 4 (`import pathlib`): AssertionError: "
+        "not yet" in failed.text
     )
     assert failed.lines[-1] == "The sweep is not complete; run it again to run what is missing."
     folder = book.results.folder / "sweeps" / "grid"
@@ -111,7 +141,9 @@ def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     assert list(table["status"]) == ["done", "done", "done", "failed"]
     for column in ("steps", "seed", "seconds", "peak_memory_mib", "revision", "device"):
         assert table[column].notna().all(), column
-    claims = pd.read_csv(folder / "claims.csv")  # not that of the failed cell, which got as far as its claim
+    claims = pd.read_csv(
+        folder / "claims.csv"
+    )  # not that of the failed cell, which got as far as its claim
     assert list(claims["run"]) == ["steps 10, seed 1", "steps 10, seed 2", "steps 11, seed 1"]
     assert list(claims["value"]) == [10, 10, 11]
     page = (folder / "claims.html").read_text(encoding="utf-8")
@@ -131,13 +163,19 @@ def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
 def test_the_map_of_verdicts_shows_every_value_in_its_verdict_s_colour():
     values = np.array([[0.04, 0.06], [np.nan, -2.0]])
     verdicts = [["holds", "fails"], ["", "inconclusive"]]
-    fig = verdict_map(values, verdicts, ["01.a", "01.b"], ["<= 0.05", "in [-3, 1]"], ["seed 1", "seed 2"])
+    fig = verdict_map(
+        values, verdicts, ["01.a", "01.b"], ["<= 0.05", "in [-3, 1]"], ["seed 1", "seed 2"]
+    )
     cells = fig.data[0]
     assert [list(row) for row in cells.text] == [["✓ 0.04", "✗ 0.06"], ["", "? −2"]]
     assert list(cells.y) == ["01.a  ≤ 0.05", "01.b  in [−3, 1]"]
     assert [trace.name for trace in fig.data[1:]] == ["✓ holds", "✗ fails", "? inconclusive"]
     colours = {name: colour for name, (colour, _) in LOOK.items()}
-    for share, verdict in ((0.17, "holds"), (0.5, "fails"), (0.83, "inconclusive")):  # the middle of each step
+    for share, verdict in (
+        (0.17, "holds"),
+        (0.5, "fails"),
+        (0.83, "inconclusive"),
+    ):  # the middle of each step
         below = [colour for at, colour in cells.colorscale if at <= share]
         assert below[-1] == colours[verdict]
     assert all(contrast("#ffffff", colour) >= 4 for colour in colours.values())
@@ -153,7 +191,12 @@ def test_the_map_of_verdicts_shows_every_value_in_its_verdict_s_colour():
     ],
 )
 def test_maps_that_would_mislead_are_refused(change, message):
-    sound = dict(values=np.array([[1.0, 2.0]]), verdicts=[["holds", "fails"]], claims=["01.a"], thresholds=["<= 1"])
+    sound = dict(
+        values=np.array([[1.0, 2.0]]),
+        verdicts=[["holds", "fails"]],
+        claims=["01.a"],
+        thresholds=["<= 1"],
+    )
     with pytest.raises(ValueError, match=message):
         verdict_map(**sound | {"runs": ["1", "2"]} | change)
 
@@ -174,12 +217,18 @@ def test_a_records_table_counts_verdicts(monkeypatch, tmp_path):
     }
     other = claim | {"chapter": "06_x"}
     table = records.seed_table({"claims": {"07.a": claim, "06.b": other}}, "07_x")
-    assert table.to_numpy().tolist() == [["07.a", ">= 0.9", "0.2", "0.91", "0.95", "2 holds, 1 fails"]]
+    assert table.to_numpy().tolist() == [
+        ["07.a", ">= 0.9", "0.2", "0.91", "0.95", "2 holds, 1 fails"]
+    ]
 
 
 def test_verdicts_that_hang_on_the_seed_are_not_compared():
-    table = pd.DataFrame({"threshold": [">= 1"] * 3, "value": "1", "verdict": "holds"}, index=["a", "b", "c"])
-    record = {"claims": {"a": {"verdicts": ["holds", "holds"]}, "b": {"verdicts": ["holds", "fails"]}}}
+    table = pd.DataFrame(
+        {"threshold": [">= 1"] * 3, "value": "1", "verdict": "holds"}, index=["a", "b", "c"]
+    )
+    record = {
+        "claims": {"a": {"verdicts": ["holds", "holds"]}, "b": {"verdicts": ["holds", "fails"]}}
+    }
     shown = records.steady(table, record)
     assert shown["verdict"].tolist() == ["holds", "differs between seeds", "holds"]
     assert list(shown) == ["threshold", "verdict"]

@@ -32,7 +32,8 @@ def test_sums_carries_and_labels_agree_with_python_integers(data):
     questions = Questions.of(task, [(x, y)])
     xs, ys = python_digits(x, task.base, task.n_digits), python_digits(y, task.base, task.n_digits)
     carry = [
-        (x % task.base**i + y % task.base**i) // task.base**i if task.carry else 0 for i in range(task.n_digits + 1)
+        (x % task.base**i + y % task.base**i) // task.base**i if task.carry else 0
+        for i in range(task.n_digits + 1)
     ]
     if task.carry:
         answer = python_digits(x + y, task.base, task.n_digits + 1)
@@ -43,7 +44,9 @@ def test_sums_carries_and_labels_agree_with_python_integers(data):
     nine = [a + b == task.base - 1 for a, b in zip(xs, ys, strict=True)]
     bucket = [(2 if s else 1) if c else 0 for s, c in zip(nine, carry, strict=False)]
     assert questions.bucket[0].tolist() == bucket
-    runs = [len(list(group)) for is_us9, group in itertools.groupby(bucket, lambda b: b == 2) if is_us9]
+    runs = [
+        len(list(group)) for is_us9, group in itertools.groupby(bucket, lambda b: b == 2) if is_us9
+    ]
     assert questions.cascade_length.item() == max(runs, default=0)
     assert questions.question_class.item() == (2 if 2 in bucket else 1 if any(carry) else 0)
     if task.carry:
@@ -55,7 +58,9 @@ def test_sums_carries_and_labels_agree_with_python_integers(data):
 def test_tokens_decode_to_what_was_encoded(data):
     task = data.draw(tasks)
     most = task.base**task.n_digits - 1
-    pairs = data.draw(st.lists(st.tuples(st.integers(0, most), st.integers(0, most)), min_size=1, max_size=5))
+    pairs = data.draw(
+        st.lists(st.tuples(st.integers(0, most), st.integers(0, most)), min_size=1, max_size=5)
+    )
     questions = Questions.of(task, pairs)
     x, y, answer = task.decode(questions.tokens)
     assert list(zip(task.value(x).tolist(), task.value(y).tolist(), strict=True)) == pairs
@@ -71,7 +76,9 @@ def test_a_known_question():
     questions = Questions.of(task, [(47, 85)])
     assert questions.carry[0].int().tolist() == [0, 1, 1, 0, 0, 0]
     assert list(task.answer_positions) == [11, 12, 13, 14, 15, 16]
-    assert [task.token_names[p + 1] for p in task.answer_positions] == [f"A{i}" for i in task.answer_columns]
+    assert [task.token_names[p + 1] for p in task.answer_positions] == [
+        f"A{i}" for i in task.answer_columns
+    ]
     assert (
         AdditionTask(answer_order="lsd").text(AdditionTask(answer_order="lsd").question(47, 85)[0])
         == "00047+00085=231000"

@@ -1,4 +1,6 @@
-"""Training: metrics against plain re-computation, and the run's life through kills, races and damaged files."""
+"""Training: metrics against plain re-computation, and the run's life through kills, races and
+damaged files.
+"""
 
 import os
 import signal
@@ -20,7 +22,9 @@ from addlib.task import AdditionTask
 from addlib.training import TrainConfig, Trainer
 from models import same_weights
 
-SMALL = TrainConfig(task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16)
+SMALL = TrainConfig(
+    task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16
+)
 
 
 def test_recorded_metrics_equal_a_plain_recomputation():
@@ -50,7 +54,11 @@ def test_recorded_metrics_equal_a_plain_recomputation():
                 cases = bucket.get((column, code), [])
                 assert history.bucket_count[step, column, code] == len(cases)
                 measured = history.bucket_loss[step, column, code].item()
-                assert measured == pytest.approx(sum(cases) / len(cases), rel=1e-5) if cases else measured != measured
+                assert (
+                    measured == pytest.approx(sum(cases) / len(cases), rel=1e-5)
+                    if cases
+                    else measured != measured
+                )
     assert history.bucket_loss[:5].isnan().any()  # US9 at the units column never happens
     falling = replace(SMALL, steps=101, lr=1e-3, warmup_steps=10, final_lr_share=0.1)
     assert [falling.lr_at(step) for step in (0, 50, 100)] == pytest.approx([1e-4, 5.5e-4, 1e-4])
@@ -71,7 +79,9 @@ def test_training_learns_and_a_finished_run_is_loaded_back(cache):
     assert not same_weights(run.model_at(100), run.model)
     assert run.record["device"] == "cpu"
     assert not list(cache.rglob("resume*"))
-    with pytest.raises(ValueError, match=r"steps = 7: weights were kept after \[0, 100, 200, 300\]"):
+    with pytest.raises(
+        ValueError, match=r"steps = 7: weights were kept after \[0, 100, 200, 300\]"
+    ):
         run.snapshot(7)
 
 
@@ -87,7 +97,9 @@ def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):
     assert Trainer(config, "cpu").dataset.tokens.tolist() == first
     other = Trainer(replace(config, seed=7), "cpu").dataset.tokens.tolist()
     assert other != first
-    fresh = uniform_questions(config.task, 40, torch.Generator().manual_seed(config.seed + 1)).tokens.tolist()
+    fresh = uniform_questions(
+        config.task, 40, torch.Generator().manual_seed(config.seed + 1)
+    ).tokens.tolist()
     assert fresh != first  # the questions that chapters test on
     with pytest.raises(ValueError, match="dataset_size = 8 with enrich_every = 5, batch_size = 16"):
         replace(SMALL, dataset_size=8)
@@ -113,7 +125,9 @@ def test_two_layers_and_attention_only_train(cache):
 
 
 def test_bf16_stays_close_to_fp32_and_is_another_run(cache):
-    full, half = (load_or_train(replace(SMALL, precision=p), "cpu", progress=False) for p in ("fp32", "bf16"))
+    full, half = (
+        load_or_train(replace(SMALL, precision=p), "cpu", progress=False) for p in ("fp32", "bf16")
+    )
     assert full.config.folder.key != half.config.folder.key
     assert not torch.equal(full.history.loss, half.history.loss)
     assert torch.allclose(full.history.loss, half.history.loss, atol=0.05)
@@ -153,7 +167,10 @@ print("steps trained here:", run.record["steps_in_this_session"])
 def start_training(steps, cache):
     environment = {**os.environ, "ADDLIB_CACHE": str(cache)}
     return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(steps)], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", TRAIN, str(steps)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -169,7 +186,11 @@ def test_killed_training_resumes_to_identical_weights(tmp_path, monkeypatch):
     killed.wait()
     assert not list((tmp_path / "killed").rglob("run.json"))
     config = TrainConfig(
-        task=AdditionTask(2), model=ModelConfig(width=24), steps=steps, snapshot_every=50, batch_size=16
+        task=AdditionTask(2),
+        model=ModelConfig(width=24),
+        steps=steps,
+        snapshot_every=50,
+        batch_size=16,
     )
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "killed"))
     resumed = load_or_train(config, "cpu", progress=False)
@@ -179,14 +200,18 @@ def test_killed_training_resumes_to_identical_weights(tmp_path, monkeypatch):
     assert whole.record["steps_in_this_session"] == steps
     assert same_weights(resumed.model, whole.model)
     for name, tensor in whole.history.tensors().items():
-        assert torch.equal(tensor.nan_to_num(-1.0), resumed.history.tensors()[name].nan_to_num(-1.0)), name
+        assert torch.equal(
+            tensor.nan_to_num(-1.0), resumed.history.tensors()[name].nan_to_num(-1.0)
+        ), name
 
 
 def test_two_processes_train_one_run_once(tmp_path):
     both = [start_training(600, tmp_path) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert all("steps trained here: 600" in text for text in outputs)  # both read the record of the one training
+    assert all(
+        "steps trained here: 600" in text for text in outputs
+    )  # both read the record of the one training
     assert sum("waiting for it to finish" in text for text in outputs) <= 1
     assert len(list(tmp_path.rglob("run.json"))) == 1
 
@@ -199,7 +224,10 @@ def finished(cache):
 def test_truncated_checkpoint_is_refused(cache):
     file = finished(cache) / "weights-000060.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"weights-000060.safetensors is damaged .* Delete the folder .* retrain"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"weights-000060.safetensors is damaged .* Delete the folder .* retrain",
+    ):
         load_or_train(SMALL, "cpu", progress=False)
 
 
@@ -246,9 +274,13 @@ def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"could not write .*No space left on device; free some space"):
+    with pytest.raises(
+        OSError, match=r"could not write .*No space left on device; free some space"
+    ):
         load_or_train(SMALL, "cpu", progress=False)
-    assert not [path for path in cache.rglob("*") if path.suffix in (".safetensors", ".tmp", ".json")]
+    assert not [
+        path for path in cache.rglob("*") if path.suffix in (".safetensors", ".tmp", ".json")
+    ]
     monkeypatch.undo()
 
 

@@ -36,7 +36,9 @@ def test_the_key_determines_every_answer_digit(n_digits, base):
 
 
 def test_variables_of_one_sum_by_hand():
-    questions = Questions.of(AdditionTask(3), [(247, 655)])  # 7 + 5 carries, 4 + 5 = 9 hands it on, 2 + 6 + 1 = 9
+    questions = Questions.of(
+        AdditionTask(3), [(247, 655)]
+    )  # 7 + 5 carries, 4 + 5 = 9 hands it on, 2 + 6 + 1 = 9
     assert base_sum(questions).tolist() == [[2, 9, 8, 0]]
     assert tri_state(questions).tolist() == [[0, 1, 2, 0]]
     assert carry_below(questions).tolist() == [[0, 0, 1, 1]]
@@ -59,13 +61,16 @@ def test_without_undetermined_pairs_looking_one_pair_down_is_exact():
     plain = ~questions.ms9.any(1)
     assert torch.equal(cascade_ignored(questions)[plain], questions.answer[plain])
     assert torch.equal(
-        carry_ignored(questions)[questions.question_class == 0], questions.answer[questions.question_class == 0]
+        carry_ignored(questions)[questions.question_class == 0],
+        questions.answer[questions.question_class == 0],
     )
 
 
 def test_with_pair_of_adds_the_mixed_numbers():
     task = AdditionTask(3)
-    base, source = (uniform_questions(task, 50, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    base, source = (
+        uniform_questions(task, 50, torch.Generator().manual_seed(seed)) for seed in (1, 2)
+    )
     for offset in (0, -1, -2):
         digits = with_pair_of(base, source, offset)
         for i in range(50):
@@ -79,7 +84,10 @@ def test_with_pair_of_adds_the_mixed_numbers():
         assert torch.equal(with_pair_of(base, base, offset), base.answer)
     mixed = with_pair_of(base, source, [0, None, -2, -1])
     single = {offset: with_pair_of(base, source, offset) for offset in (0, -1, -2)}
-    assert torch.equal(mixed, torch.stack([single[0][:, 0], base.answer[:, 1], single[-2][:, 2], single[-1][:, 3]], 1))
+    assert torch.equal(
+        mixed,
+        torch.stack([single[0][:, 0], base.answer[:, 1], single[-2][:, 2], single[-1][:, 3]], 1),
+    )
     with pytest.raises(ValueError, match=r"offsets = 1: must be 4 numbers from -3 to 0"):
         with_pair_of(base, source, 1)
     with pytest.raises(ValueError, match="50 base and 3 source"):

@@ -20,8 +20,12 @@ def other_tokenizer(split: str = "[^\\n]"):
     words = {text: index for index, text in enumerate([*CHARACTERS, *map(str, range(10, 1000))])}
     made = Tokenizer(WordLevel(words, unk_token="x"))
     made.pre_tokenizer = Split(Regex(f"{split}|\n"), "isolated")
-    made.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", words["<s>"])])
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="x", bos_token="<s>", eos_token="</s>")
+    made.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", words["<s>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="x", bos_token="<s>", eos_token="</s>"
+    )
 
 
 def save_folder(path: Path, seed: int = 0) -> Path:

@@ -1,7 +1,8 @@
 """Runs the execution graph on this machine: `make book`.
 
-A chapter that fails does not stop the others. The site is then built all the same, the failed chapter's page says what
-happened, and the last lines printed here say which cell failed. A run that was killed is resumed.
+A chapter that fails does not stop the others. The site is then built all the same, the failed
+chapter's page says what happened, and the last lines printed here say which cell failed. A run that
+was killed is resumed.
 """
 
 from __future__ import annotations
@@ -37,36 +38,62 @@ def run(target: str) -> int:
 
 
 def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL) -> int:
-    """Run a graph where the profile says, alone in this checkout; a failure does not stop the rest. The exit status."""
+    """Run a graph where the profile says, alone in this checkout; a failure does not stop the rest.
+    The exit status.
+    """
     with _only_run() as lock:
         environment = _environment()
-        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--directory", str(ROOT), *options]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            snakefile,
+            "--directory",
+            str(ROOT),
+            *options,
+        ]
         command += _settings(profile)
-        if any((STATE / "locks").glob("*")):  # left behind by a killed run: no other one is alive, we hold the lock
-            subprocess.run([*command, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False)
+        if any(
+            (STATE / "locks").glob("*")
+        ):  # left behind by a killed run: no other one is alive, we hold the lock
+            subprocess.run(
+                [*command, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False
+            )
         if profile == LOCAL and (gpus := _gpus()):
             command += ["--resources", f"gpu={gpus}"]
-        return subprocess.run([*command, "--", target], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]).returncode
+        return subprocess.run(
+            [*command, "--", target], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]
+        ).returncode
 
 
 def _settings(profile: Path) -> list[str]:
-    """A profile as options: Snakemake prints a line about each that it reads itself, which a local run need not see."""
+    """A profile as options: Snakemake prints a line about each that it reads itself, which a local
+    run need not see.
+    """
     if profile != LOCAL:
         return ["--workflow-profile", str(profile)]
     settings = yaml.safe_load((LOCAL / "config.yaml").read_text(encoding="utf-8"))
-    pairs = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in settings.items())
+    pairs = (
+        [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        for name, value in settings.items()
+    )
     return [option for pair in pairs for option in pair]
 
 
 @contextmanager
 def _only_run() -> Iterator[TextIO]:
-    """One run at a time in one checkout. The child gets the lock too: it holds on where only the parent was killed."""
+    """One run at a time in one checkout. The child gets the lock too: it holds on where only the
+    parent was killed.
+    """
     STATE.mkdir(exist_ok=True)
     with (STATE / "book.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise WorkflowError("another run is going on in this folder; wait for its end") from None
+            raise WorkflowError(
+                "another run is going on in this folder; wait for its end"
+            ) from None
         yield lock
 
 
@@ -80,7 +107,9 @@ def _environment() -> dict[str, str]:
 def _gpus() -> int:
     if not shutil.which("nvidia-smi"):
         return 0
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
+    )
     return len(listed.stdout.splitlines())
 
 
@@ -112,7 +141,9 @@ def problems() -> list[str]:
 
 def main() -> int:
     """Command line; the exit status is not 0 where anything is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("target", nargs="?", default="all", choices=("all", "chapters"))
     options = parser.parse_args()
     try:
@@ -121,7 +152,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if status:
-        lines = problems() or ["All chapters ran, but what comes after them failed; the reason stands above."]
+        lines = problems() or [
+            "All chapters ran, but what comes after them failed; the reason stands above."
+        ]
         print("\n".join(["", *lines, "The book is not complete."]), file=sys.stderr)
         return status
     if options.target == "all":

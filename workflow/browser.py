@@ -1,4 +1,5 @@
-"""Finds a Chromium for static figures and the browser tests, and installs one where that is possible.
+"""Finds a Chromium for static figures and the browser tests, and installs one where that is
+possible.
 
 python workflow/browser.py             print its path; without one, say what to install and go on
 python workflow/browser.py --required  the same, but fail without one
@@ -23,7 +24,9 @@ macOS: brew install --cask chromium."""
 
 
 def find_browser() -> str | None:
-    """The browser's program: ``BROWSER_PATH``, else one on the PATH, else the one playwright downloaded, else None."""
+    """The browser's program: ``BROWSER_PATH``, else one on the PATH, else the one playwright
+    downloaded, else None.
+    """
     named = os.environ.get("BROWSER_PATH")
     if named and Path(named).is_file():
         return named
@@ -39,11 +42,15 @@ def _playwright_browser() -> str | None:
 
 
 def install_browser() -> str | None:
-    """Try playwright's own download, then Debian's package where the user is root; the browser's program or None."""
+    """Try playwright's own download, then Debian's package where the user is root; the browser's
+    program or None.
+    """
     print("No browser found; trying to install Chromium.", file=sys.stderr, flush=True)
     attempts = [[[sys.executable, "-m", "playwright", "install", "chromium"]]]
     if shutil.which("apt-get") and os.geteuid() == 0:
-        attempts.append([["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]])
+        attempts.append(
+            [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]]
+        )
     for commands in attempts:
         if all(_succeeds(command) for command in commands) and (program := find_browser()):
             return program
@@ -61,7 +68,9 @@ def _succeeds(command: list[str]) -> bool:
 
 def main() -> int:
     """Command line; the exit status is 1 where a browser is required and there is none."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--required", action="store_true", help="fail where there is no browser")
     options = parser.parse_args()
     if program := find_browser() or install_browser():

@@ -1,7 +1,7 @@
 """Builds the site with Jupyter Book; it appears at its place whole or not at all.
 
-python workflow/build.py             _build/stage -> _build/html; a warning is an error
-python workflow/build.py --tolerant  the same for a book with incomplete chapters: warnings are shown only
+python workflow/build.py             _build/stage -> _build/html; a warning is an error python
+workflow/build.py --tolerant  the same for a book with incomplete chapters: warnings are shown only
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def build(stage: Path, site: Path, tolerant: bool = False) -> int:
     """Build the staged book and swap it in for the old site; the number of its pages.
 
     Raises:
-        WorkflowError: Jupyter Book reported an error or, unless tolerant, a warning. The old site stays.
+        WorkflowError: Jupyter Book reported an error or, unless tolerant, a warning. The old site
+            stays.
     """
     site.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=site.parent) as folder:
@@ -50,22 +51,34 @@ def build(stage: Path, site: Path, tolerant: bool = False) -> int:
         if done.returncode or not (built / "index.html").is_file():
             lines = ANSI.sub("", done.stdout).splitlines()
             complaints = [line for line in lines if COMPLAINT.search(line)]
-            raise WorkflowError("\n".join(["the site was not built:", *(complaints or lines[-20:])]))
+            raise WorkflowError(
+                "\n".join(["the site was not built:", *(complaints or lines[-20:])])
+            )
         if not tolerant:
-            (built / ".complete").touch()  # the graph's last output: an incomplete book is built again
+            (
+                built / ".complete"
+            ).touch()  # the graph's last output: an incomplete book is built again
         old = Path(folder) / "old"
         if site.exists():
             site.rename(old)
         built.rename(site)
     pages = (path.relative_to(site) for path in site.rglob("*.html"))
-    return sum(any((stage / page).with_suffix(kind).is_file() for kind in SOURCES) for page in pages)
+    return sum(
+        any((stage / page).with_suffix(kind).is_file() for kind in SOURCES) for page in pages
+    )
 
 
 def main() -> int:
     """Command line; the exit status is 1 where the site was not built."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", type=Path, default=STAGE, help="what stage.py filled (default: _build/stage)")
-    parser.add_argument("--site", type=Path, default=SITE, help="where the site appears (default: _build/html)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--stage", type=Path, default=STAGE, help="what stage.py filled (default: _build/stage)"
+    )
+    parser.add_argument(
+        "--site", type=Path, default=SITE, help="where the site appears (default: _build/html)"
+    )
     parser.add_argument("--tolerant", action="store_true", help="build in spite of warnings")
     options = parser.parse_args()
     try:

@@ -26,7 +26,9 @@ def own_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def last_started(notebook: NotebookNode) -> tuple[int, NotebookNode]:
     """Where a run stopped: the cell's number in the committed notebook, from 1, and the cell."""
     cells = own_cells(notebook)
-    started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    started = [
+        i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")
+    ]
     index = started[-1] if started else 0
     return index + 1, cells[index]
 

@@ -15,7 +15,19 @@ ROOT = Path(__file__).resolve().parents[1]
 NBVAL = ("test", "full")
 
 CLAIM_KEYS = {
-    *("id", "chapter", "statement", "source", "value", "ci", "threshold", "n_seeds", "verdict", "device", "revision"),
+    *(
+        "id",
+        "chapter",
+        "statement",
+        "source",
+        "value",
+        "ci",
+        "threshold",
+        "n_seeds",
+        "verdict",
+        "device",
+        "revision",
+    ),
 }
 """What the claims page needs of each record."""
 
@@ -57,13 +69,19 @@ def chapters() -> dict[str, Chapter]:
         try:
             found[name] = Chapter(name=name, **entry)
         except TypeError as error:
-            raise WorkflowError(f"{path.name}: {name}: {error}; keys: title, weights, smoke, nbval, threads") from error
+            raise WorkflowError(
+                f"{path.name}: {name}: {error}; keys: title, weights, smoke, nbval, threads"
+            ) from error
         if found[name].nbval not in NBVAL:
             raise WorkflowError(
-                f"{path.name}: {name}: nbval = {found[name].nbval!r}: must be one of {', '.join(NBVAL)}"
+                f"{path.name}: {name}: nbval = {found[name].nbval!r}: must be one of "
+                f"{', '.join(NBVAL)}"
             )
         if not (isinstance(found[name].threads, int) and found[name].threads > 0):
-            raise WorkflowError(f"{path.name}: {name}: threads = {found[name].threads!r}: must be a number from 1 on")
+            raise WorkflowError(
+                f"{path.name}: {name}: threads = {found[name].threads!r}: must be a number from 1 "
+                f"on"
+            )
     return found
 
 
@@ -109,7 +127,8 @@ class Results:
         return self.folder / "live"
 
     def claims(self, smoke: bool = False) -> list[dict[str, Any]]:
-        """The claims ledger; for a smoke run, whose claims are never collected, the records themselves.
+        """The claims ledger; for a smoke run, whose claims are never collected, the records
+        themselves.
 
         Records of another form, which an older book may have left, are not read.
         """

@@ -4,9 +4,10 @@
     python workflow/execute.py 02_training -p steps 30000 -p n_digits 10
     python workflow/execute.py 02_training --smoke
 
-A parameter that the notebook does not declare is refused before anything starts. While the chapter runs, its notebook
-so far lies in ``results/partial/``; when it is done it moves to ``results/executed/``. ``results/runs/<chapter>.json``
-says with which parameters, where, how long and how it ended.
+A parameter that the notebook does not declare is refused before anything starts. While the chapter
+runs, its notebook so far lies in ``results/partial/``; when it is done it moves to
+``results/executed/``. ``results/runs/<chapter>.json`` says with which parameters, where, how long
+and how it ended.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ WHOLE = "whole:"
 """In front of a path: papermill then writes the notebook through :class:`_WholeFiles`."""
 
 
-def execute(chapter: Chapter, parameters: Mapping[str, Any], results: Results, smoke: bool = False) -> dict[str, Any]:
+def execute(
+    chapter: Chapter, parameters: Mapping[str, Any], results: Results, smoke: bool = False
+) -> dict[str, Any]:
     """Run the chapter and return the record of the run, which is also written to ``runs/``.
 
     Raises:
@@ -83,9 +86,13 @@ def execute(chapter: Chapter, parameters: Mapping[str, Any], results: Results, s
     return record
 
 
-def _run(chapter: Chapter, parameters: Mapping[str, Any], results: Results) -> dict[str, Any] | None:
+def _run(
+    chapter: Chapter, parameters: Mapping[str, Any], results: Results
+) -> dict[str, Any] | None:
     """Execute into the partial notebook and move it to the executed ones; what failed, or None."""
-    partial, executed, log = (place(chapter.name) for place in (results.partial, results.executed, results.log))
+    partial, executed, log = (
+        place(chapter.name) for place in (results.partial, results.executed, results.log)
+    )
     for path in (partial, executed, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
@@ -121,7 +128,9 @@ def _failure(partial: Path, error: str) -> dict[str, Any]:
 
 
 class _WholeFiles(LocalHandler):
-    """papermill saves the notebook after each cell; a run that is killed meanwhile must not leave half of it."""
+    """papermill saves the notebook after each cell; a run that is killed meanwhile must not leave
+    half of it.
+    """
 
     def write(self, buf: str, path: str) -> None:
         write_whole(Path(path.removeprefix(WHOLE)), buf.encode())
@@ -150,11 +159,19 @@ def _set_environment(results: Results, smoke: bool) -> None:
     os.environ["ADDLIB_RESULTS"] = str(results.folder.resolve())
     os.environ["ADDLIB_SMOKE"] = "1" if smoke else ""
     if smoke:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads only wait for each other on tiny matrices
+        os.environ.setdefault(
+            "OMP_NUM_THREADS", "1"
+        )  # threads only wait for each other on tiny matrices
     os.environ.setdefault("ADDLIB_CACHE", str(ROOT / "weights"))
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's python3 kernel, not one in the user's home
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel prints a debugger's warning
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, about bars for notebooks
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = (
+        "1"  # this environment's python3 kernel, not one in the user's home
+    )
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = (
+        "1"  # else each kernel prints a debugger's warning
+    )
+    os.environ.setdefault(
+        "PYTHONWARNINGS", "ignore:IProgress not found"
+    )  # tqdm's, about bars for notebooks
 
 
 @contextmanager
@@ -165,7 +182,11 @@ def _lock(results: Results, chapter: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{chapter}: another process is running it; waiting for that one to end.", file=sys.stderr, flush=True)
+        print(
+            f"{chapter}: another process is running it; waiting for that one to end.",
+            file=sys.stderr,
+            flush=True,
+        )
         lock.acquire()
     try:
         yield
@@ -174,9 +195,13 @@ def _lock(results: Results, chapter: str) -> Iterator[None]:
 
 
 def _remove_old_claims(results: Results, chapter: str) -> None:
-    """Claims of an earlier run, which may have had other ids, must not stand beside those of this one."""
+    """Claims of an earlier run, which may have had other ids, must not stand beside those of this
+    one.
+    """
     for path in (results.folder / "claims").rglob("*.json"):
-        with suppress(FileNotFoundError):  # of another chapter, which starts at the same time and removes its own
+        with suppress(
+            FileNotFoundError
+        ):  # of another chapter, which starts at the same time and removes its own
             if f'"chapter": "{chapter}"' in path.read_text(encoding="utf-8"):
                 path.unlink()
 
@@ -186,7 +211,9 @@ def _write_record(results: Results, record: Mapping[str, Any]) -> None:
 
 
 def _device(parameters: Mapping[str, Any]) -> str:
-    """The GPU's name where the chapter could use one, else "cpu". Importing torch takes seconds: not without need."""
+    """The GPU's name where the chapter could use one, else "cpu". Importing torch takes seconds:
+    not without need.
+    """
     if parameters.get("device", "auto") == "cpu" or not shutil.which("nvidia-smi"):
         return "cpu"
     import torch
@@ -202,27 +229,47 @@ def _peak_memory_mib() -> int:
 
 def main() -> int:
     """Command line; the exit status is 1 for a failed cell, 2 for a request that was refused."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("chapter", help="name of the notebook, without its ending")
     parser.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter",
     )
-    parser.add_argument("--smoke", action="store_true", help="a run of seconds: chapters.yml's smoke parameters")
-    parser.add_argument("--results", type=Path, help="folder for what the run leaves (default: results)")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a run of seconds: chapters.yml's smoke parameters"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="folder for what the run leaves (default: results)"
+    )
     options = parser.parse_args()
     try:
         known = chapters()
         if options.chapter not in known:
-            raise WorkflowError(f"there is no chapter {options.chapter!r}; chapters: {', '.join(known)}")
+            raise WorkflowError(
+                f"there is no chapter {options.chapter!r}; chapters: {', '.join(known)}"
+            )
         chapter = known[options.chapter]
         parameters = chapter.smoke if options.smoke else {}
         parameters = parameters | {name: value_of(text) for name, text in options.parameter}
-        results = Results(options.results.resolve()) if options.results else Results.default(options.smoke)
+        results = (
+            Results(options.results.resolve())
+            if options.results
+            else Results.default(options.smoke)
+        )
         record = execute(chapter, parameters, results, options.smoke)
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # most often a full disk, to which the run's record can't be written either
+    except (
+        OSError
+    ) as error:  # most often a full disk, to which the run's record can't be written either
         reason = str(error.strerror or error)
         if error.errno == errno.ENOENT:
             reason += f": {error.filename}"
@@ -235,7 +282,11 @@ def main() -> int:
         print(f"  partial notebook: {shown(results.partial(chapter.name))}", file=sys.stderr)
         print(f"  log: {shown(results.log(chapter.name))}", file=sys.stderr)
         return 1
-    print(f"{chapter.name}: {record['seconds']:.0f} s, {record['peak_memory_mib']} MiB, {record['device']}", flush=True)
+    print(
+        f"{chapter.name}: {record['seconds']:.0f} s, {record['peak_memory_mib']} MiB, "
+        f"{record['device']}",
+        flush=True,
+    )
     return 0
 
 

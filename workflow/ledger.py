@@ -1,4 +1,6 @@
-"""The claims as readers see them: one square a claim, a sentence that counts them, and the table of all."""
+"""The claims as readers see them: one square a claim, a sentence that counts them, and the table of
+all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ VERDICTS = {
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> None:
-    """Put a link target in front of the cell that measures each claim: the first one with the claim's id in it."""
+    """Put a link target in front of the cell that measures each claim: the first one with the
+    claim's id in it.
+    """
     for record in records:
         names = (f'"{record["id"]}"', f"'{record['id']}'")
         for index, cell in enumerate(notebook.cells):
@@ -39,11 +43,14 @@ def claim_target(claim: str) -> str:
 
 
 def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smoke: bool) -> None:
-    """Append squares and table to the staged claims page; write what the first page includes: count, and squares.
+    """Append squares and table to the staged claims page; write what the first page includes:
+    count, and squares.
 
     Args:
-        target: the staging folder. records: of the ledger, with the targets that `add_claim_targets` found.
-        titles: of the chapters, by name, in the order of the book. smoke: say that the values mean nothing.
+        target: the staging folder. records: of the ledger, with the targets that
+            `add_claim_targets` found.
+        titles: of the chapters, by name, in the order of the book. smoke: say that the values mean
+            nothing.
     """
     front = target / "book" / "_generated" / "claims.md"
     front.parent.mkdir(exist_ok=True)
@@ -58,14 +65,21 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
 
 
 def score(records: list[Record]) -> str:
-    """How many claims there are, and how many of each verdict: ``9 measured; 8 hold, 1 fails, 0 are inconclusive.``"""
+    """How many claims there are, and how many of each verdict: ``9 measured; 8 hold, 1 fails, 0 are
+    inconclusive.``
+    """
     counts = Counter(record["verdict"] for record in records)
-    parts = [f"{counts[name]} {one if counts[name] == 1 else many}" for name, (one, many, _) in VERDICTS.items()]
+    parts = [
+        f"{counts[name]} {one if counts[name] == 1 else many}"
+        for name, (one, many, _) in VERDICTS.items()
+    ]
     return f"{len(records)} measured; {', '.join(parts)}."
 
 
 def squares(records: list[Record], titles: dict[str, str]) -> str:
-    """One row for each chapter that has claims, one square for each claim; colour and sign say the verdict."""
+    """One row for each chapter that has claims, one square for each claim; colour and sign say the
+    verdict.
+    """
     rows = []
     for chapter, title in titles.items():
         own = sorted((record for record in records if record["chapter"] == chapter), key=_order)
@@ -74,7 +88,10 @@ def squares(records: list[Record], titles: dict[str, str]) -> str:
                 f'<li><a class="chapter" href="../notebooks/{chapter}.html" title="{html.escape(title)}">'
                 f"{chapter[:2]}</a> {' '.join(map(_square, own))}</li>"
             )
-    legend = " ".join(f'<span><i class="{name}">{sign}</i> {name}</span>' for name, (_, _, sign) in VERDICTS.items())
+    legend = " ".join(
+        f'<span><i class="{name}">{sign}</i> {name}</span>'
+        for name, (_, _, sign) in VERDICTS.items()
+    )
     picture = f'<p class="legend">{legend}</p><ul>{"".join(rows)}</ul>'
     return f'```{{raw}} html\n<nav class="addlib-squares" aria-label="Claims by chapter">{picture}</nav>\n```'
 
@@ -94,7 +111,9 @@ def _square(record: Record) -> str:
 
 
 def ledger(records: list[Record], overview: str, smoke: bool) -> str:
-    """What the claims page shows below its first lines: score, squares, and a Markdown table of all claims."""
+    """What the claims page shows below its first lines: score, squares, and a Markdown table of all
+    claims.
+    """
     if not records:
         return "```{warning}\nNo claim has been measured yet. `make book` measures them.\n```"
     lines = [
@@ -118,7 +137,9 @@ def _listed(records: Iterable[Record], key: str) -> str:
 
 
 def _row(record: Record) -> str:
-    link = f"#{record['target']}" if "target" in record else f"../notebooks/{record['chapter']}.ipynb"
+    link = (
+        f"#{record['target']}" if "target" in record else f"../notebooks/{record['chapter']}.ipynb"
+    )
     source = "" if record["source"].startswith("this ") else f" *({record['source']})*"
     fields = [
         f"[{record['id']}]({link})",

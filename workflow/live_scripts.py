@@ -1,7 +1,8 @@
-"""Puts the live page's model and runtime among the site's scripts, or says on the page what is missing.
+"""Puts the live page's model and runtime among the site's scripts, or says on the page what is
+missing.
 
-Both travel as scripts that hold gzipped, base64 text: a page that is opened from the disk may load scripts, but may not
-fetch files.
+Both travel as scripts that hold gzipped, base64 text: a page that is opened from the disk may load
+scripts, but may not fetch files.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ WITHOUT_RUNTIME = (
 
 
 def write(exported: Path, target: Path, runtime: Path = ONNX_RUNTIME.folder) -> bool:
-    """Write the scripts and the part of the page that needs them, into a staged book; whether it can run.
+    """Write the scripts and the part of the page that needs them, into a staged book; whether it
+    can run.
 
     Args:
         exported: what `addlib.live_page` wrote.
@@ -54,7 +56,11 @@ def write(exported: Path, target: Path, runtime: Path = ONNX_RUNTIME.folder) -> 
     scripts.mkdir(parents=True)
     text = library.read_text(encoding="utf-8").split("//# sourceMappingURL")[0]  # no map is there
     (scripts / library.name).write_text(text, encoding="utf-8")
-    _assign(scripts / "runtime.js", mjs=loader.read_text(encoding="utf-8"), wasm=_packed(wasm.read_bytes()))
+    _assign(
+        scripts / "runtime.js",
+        mjs=loader.read_text(encoding="utf-8"),
+        wasm=_packed(wasm.read_bytes()),
+    )
     _assign(scripts / "model.js", page=page, onnx=_packed(data))
     part.write_text(
         APP.format(
@@ -72,7 +78,9 @@ def write(exported: Path, target: Path, runtime: Path = ONNX_RUNTIME.folder) -> 
 
 
 def _assign(path: Path, **values: object) -> None:
-    path.write_text(f"addlibLive.{path.stem} = {json.dumps(values, ensure_ascii=False)};\n", encoding="utf-8")
+    path.write_text(
+        f"addlibLive.{path.stem} = {json.dumps(values, ensure_ascii=False)};\n", encoding="utf-8"
+    )
 
 
 def _packed(data: bytes) -> str:

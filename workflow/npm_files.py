@@ -1,9 +1,11 @@
-"""Fetches the packages that come from npm: the live page's runtime, and plotly.js without the kinds we don't draw.
+"""Fetches the packages that come from npm: the live page's runtime, and plotly.js without the kinds
+we don't draw.
 
-    python workflow/npm_files.py       once, while the environment is set up; a second call does nothing
+    python workflow/npm_files.py       once, while the environment is set up; a second call does
+    nothing
 
-Versions are pinned by name and by hash. Only the files that the site needs are kept, beside the environment's packages,
-so that building the site asks no network.
+Versions are pinned by name and by hash. Only the files that the site needs are kept, beside the
+environment's packages, so that building the site asks no network.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of npm's registry, its hash, which files of it the site needs, and what is so where they lack."""
+    """A package of npm's registry, its hash, which files of it the site needs, and what is so where
+    they lack.
+    """
 
     name: str
     version: str
@@ -49,7 +53,9 @@ ONNX_RUNTIME = NpmPackage(
     ("dist/ort.wasm.min.js", "dist/ort-wasm-simd-threaded.mjs", "dist/ort-wasm-simd-threaded.wasm"),
     "the live page says so",
 )
-"""The smallest build: on the processor only. Its library, its loader, and the compiled runtime (14 MB, 3.7 packed)."""
+"""The smallest build: on the processor only. Its library, its loader, and the compiled runtime (14
+MB, 3.7 packed).
+"""
 
 PLOTLY_CARTESIAN = NpmPackage(
     "plotly.js-cartesian-dist-min",
@@ -58,7 +64,9 @@ PLOTLY_CARTESIAN = NpmPackage(
     ("plotly-cartesian.min.js",),
     "figures come a second later, with the whole of plotly.js",
 )
-"""A third of plotly.js (1.5 MB of 4.8), which a browser is ready with sooner; the version that plotly brings itself."""
+"""A third of plotly.js (1.5 MB of 4.8), which a browser is ready with sooner; the version that
+plotly brings itself.
+"""
 
 PACKAGES = (ONNX_RUNTIME, PLOTLY_CARTESIAN)
 
@@ -75,9 +83,15 @@ def fetch(package: NpmPackage, folder: Path | None = None, address: str | None =
     packed = _read(address) if address else _download(package)
     found = "sha512-" + base64.b64encode(hashlib.sha512(packed).digest()).decode()
     if found != package.integrity:
-        raise ValueError(f"{package.name} is not the pinned package: its hash is {found}, not {package.integrity}")
+        raise ValueError(
+            f"{package.name} is not the pinned package: its hash is {found}, not "
+            f"{package.integrity}"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary, tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent) as temporary,
+        tarfile.open(fileobj=io.BytesIO(packed)) as tar,
+    ):
         whole = Path(temporary) / "whole"
         whole.mkdir()
         for name in package.files:
@@ -89,12 +103,23 @@ def fetch(package: NpmPackage, folder: Path | None = None, address: str | None =
 
 
 def _download(package: NpmPackage) -> bytes:
-    """Through npm, which knows the user's registry and proxies, where there is one; else from the address itself."""
+    """Through npm, which knows the user's registry and proxies, where there is one; else from the
+    address itself.
+    """
     npm = shutil.which("npm")
     if npm:
         with tempfile.TemporaryDirectory() as folder:
-            command = [npm, "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", folder]
-            done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            command = [
+                npm,
+                "pack",
+                f"{package.name}@{package.version}",
+                "--silent",
+                "--pack-destination",
+                folder,
+            ]
+            done = subprocess.run(
+                command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
             packed = Path(folder) / f"{package.name}-{package.version}.tgz"
             if done.returncode == 0 and packed.is_file():
                 return packed.read_bytes()
@@ -114,7 +139,10 @@ def main() -> int:
             print(f"{package.name}: {fetch(package)}")
         except (OSError, ValueError) as error:
             missing += 1
-            print(f"{package.name} {package.version} could not be fetched from npm: {error}", file=sys.stderr)
+            print(
+                f"{package.name} {package.version} could not be fetched from npm: {error}",
+                file=sys.stderr,
+            )
             print(f"Going on without: {package.without}.", file=sys.stderr)
     if missing:
         print("To try again: python workflow/npm_files.py", file=sys.stderr)

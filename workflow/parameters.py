@@ -32,7 +32,8 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
     """Compare the given parameters with those that the chapter's notebook declares.
 
     Raises:
-        WorkflowError: an unknown name, a value of another type than the declared default, or one out of range.
+        WorkflowError: an unknown name, a value of another type than the declared default, or one
+            out of range.
     """
     declared = papermill.inspect_notebook(chapter.notebook)
     for name, value in given.items():
@@ -40,18 +41,24 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(name, declared, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             names = ", ".join(declared) or "none"
-            raise WorkflowError(f"{chapter.name} has no parameter {name!r}.{hint} Declared parameters: {names}.")
+            raise WorkflowError(
+                f"{chapter.name} has no parameter {name!r}.{hint} Declared parameters: {names}."
+            )
         default, comment = value_of(declared[name]["default"]), declared[name]["help"]
         if default is not None and not _fits(value, default):
             wanted = type(default).__name__
-            raise WorkflowError(f"{chapter.name}: {name} = {value!r}: must be of type {wanted}, like {default!r}.")
+            raise WorkflowError(
+                f"{chapter.name}: {name} = {value!r}: must be of type {wanted}, like {default!r}."
+            )
         low, high = declared_range(comment)
         if isinstance(value, int | float) and not low <= value <= high:
             raise WorkflowError(f"{chapter.name}: {name} = {value!r}: out of range ({comment}).")
 
 
 def declared_range(comment: str) -> tuple[float, float]:
-    """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``0 or more``, ``above 0``."""
+    """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``0 or more``,
+    ``above 0``.
+    """
     for pattern in RANGES:
         if found := re.search(pattern, comment):
             low, high = found.groups()

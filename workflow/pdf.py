@@ -1,10 +1,11 @@
-"""Prints the built site as one PDF, page after page in the order of the table of contents: `make pdf`.
+"""Prints the built site as one PDF, page after page in the order of the table of contents: `make
+pdf`.
 
     python workflow/pdf.py                              _build/html -> _build/book.pdf
     python workflow/pdf.py --site S --output O.pdf --pages book/index notebooks/01_setup
 
-Figures are drawn anew on white, by the same exporter as every static file of the book. A figure that is not drawn, or a
-page that is missing, stops the printing: there is no PDF with holes.
+Figures are drawn anew on white, by the same exporter as every static file of the book. A figure
+that is not drawn, or a page that is missing, stops the printing: there is no PDF with holes.
 """
 
 from __future__ import annotations
@@ -55,11 +56,15 @@ class Printed:
 def contents() -> list[tuple[str, str]]:
     """Name of each page and caption of its part, in the order of the table of contents."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    entries = [(entry["file"], part["caption"]) for part in toc["parts"] for entry in part["chapters"]]
+    entries = [
+        (entry["file"], part["caption"]) for part in toc["parts"] for entry in part["chapters"]
+    ]
     return [(toc["root"], ""), *entries]
 
 
-def make(site: Path, output: Path, names: Sequence[str] | None = None, patience: float = PATIENCE) -> int:
+def make(
+    site: Path, output: Path, names: Sequence[str] | None = None, patience: float = PATIENCE
+) -> int:
     """Print the site and return the number of sheets; the file appears whole or not at all.
 
     Args:
@@ -67,11 +72,14 @@ def make(site: Path, output: Path, names: Sequence[str] | None = None, patience:
         patience: seconds that a page may take to draw its figures.
 
     Raises:
-        WorkflowError: no browser, no such page, or a figure that is not drawn; the message names it.
+        WorkflowError: no browser, no such page, or a figure that is not drawn; the message names
+            it.
     """
     wanted = [(name, part) for name, part in contents() if names is None or name in names]
     if unknown := sorted(set(names or ()) - {name for name, _ in wanted}):
-        raise WorkflowError(f"no page {', '.join(unknown)}; pages: {', '.join(name for name, _ in contents())}")
+        raise WorkflowError(
+            f"no page {', '.join(unknown)}; pages: {', '.join(name for name, _ in contents())}"
+        )
     if absent := [name for name, _ in wanted if not (site / f"{name}.html").is_file()]:
         raise WorkflowError(f"{shown(site)} has no {', '.join(absent)}: run 'make book' first")
     printed = list(_print_pages(site, wanted, patience * 1000))
@@ -84,15 +92,25 @@ def make(site: Path, output: Path, names: Sequence[str] | None = None, patience:
 
 
 # ------------------------------------------------------------------------ printing
-def _print_pages(site: Path, wanted: Sequence[tuple[str, str]], timeout: float) -> Iterator[Printed]:
+def _print_pages(
+    site: Path, wanted: Sequence[tuple[str, str]], timeout: float
+) -> Iterator[Printed]:
     from playwright.sync_api import sync_playwright
 
     if not (program := find_browser()):
         raise WorkflowError(ADVICE.format(names=", ".join(NAMES)))
-    with sync_playwright() as playwright, served(site) as url, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+    with (
+        sync_playwright() as playwright,
+        served(site) as url,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
+        )
         context = browser.new_context(viewport={"width": FIGURE_WIDTH, "height": 900})
-        context.add_init_script("localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')")
+        context.add_init_script(
+            "localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')"
+        )
         for name, part in tqdm(wanted, unit="page", desc="printing"):
             page = context.new_page()
             page.set_default_timeout(timeout)
@@ -111,7 +129,10 @@ def _printed(page: Page, name: str, part: str, folder: Path) -> Printed:
         raise WorkflowError(f"{name}: not drawn: {', '.join(undrawn)}")
     for figure in figures:
         if figure["spec"]:
-            page.evaluate("([name, svg]) => addlibPrint.replace(name, svg)", [figure["name"], _static(figure, folder)])
+            page.evaluate(
+                "([name, svg]) => addlibPrint.replace(name, svg)",
+                [figure["name"], _static(figure, folder)],
+            )
     page.evaluate("addlibPrint.arrange()")
     title = page.locator("h1").first.inner_text().removesuffix("#").strip()
     footer = (
@@ -143,13 +164,17 @@ def _static(figure: dict[str, Any], folder: Path) -> str:
 
     spec = json.loads(figure["spec"])
     drawing = go.Figure(data=spec["data"], layout=spec["layout"], skip_invalid=True)
-    path = save(drawing, folder / f"{figure['name']}.svg", width=FIGURE_WIDTH, height=figure["height"])
+    path = save(
+        drawing, folder / f"{figure['name']}.svg", width=FIGURE_WIDTH, height=figure["height"]
+    )
     return path.read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------------- binding
 def _bind(printed: Sequence[Printed]) -> PdfWriter:
-    """One document with an outline; links between pages lead to the sheet where the other page begins."""
+    """One document with an outline; links between pages lead to the sheet where the other page
+    begins.
+    """
     from pypdf import PdfReader, PdfWriter
 
     document, first, parts = PdfWriter(), {}, {}
@@ -158,8 +183,12 @@ def _bind(printed: Sequence[Printed]) -> PdfWriter:
         document.append(PdfReader(io.BytesIO(page.pdf)), import_outline=False)
     for page in printed:
         if page.part and page.part not in parts:
-            parts[page.part] = document.add_outline_item(title=page.part, page_number=first[page.name], bold=True)
-        document.add_outline_item(title=page.title, page_number=first[page.name], parent=parts.get(page.part))
+            parts[page.part] = document.add_outline_item(
+                title=page.part, page_number=first[page.name], bold=True
+            )
+        document.add_outline_item(
+            title=page.title, page_number=first[page.name], parent=parts.get(page.part)
+        )
     for sheet in document.pages:
         _relink(document, sheet, first)
     document.add_metadata({"/Title": printed[0].title})
@@ -168,7 +197,9 @@ def _bind(printed: Sequence[Printed]) -> PdfWriter:
 
 
 def _relink(document: PdfWriter, sheet: PageObject, first: dict[str, int]) -> None:
-    """Turn links to pages of the local site into links inside the document, and drop those that lead to no sheet."""
+    """Turn links to pages of the local site into links inside the document, and drop those that
+    lead to no sheet.
+    """
     from pypdf.generic import ArrayObject, NameObject
 
     kept = ArrayObject()
@@ -190,14 +221,27 @@ def _relink(document: PdfWriter, sheet: PageObject, first: dict[str, int]) -> No
 
 def main() -> int:
     """Command line; the exit status is 1 where nothing was printed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--site", type=Path, default=SITE, help="the built site (default: _build/html)")
-    parser.add_argument("--output", type=Path, default=SITE.parent / "book.pdf", help="default: _build/book.pdf")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--site", type=Path, default=SITE, help="the built site (default: _build/html)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=SITE.parent / "book.pdf", help="default: _build/book.pdf"
+    )
     parser.add_argument("--pages", nargs="+", help="only these pages, named as in _toc.yml")
-    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for a page's figures (default: 120)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        help="seconds for a page's figures (default: 120)",
+    )
     options = parser.parse_args()
     try:
-        sheets = make(options.site.resolve(), options.output.resolve(), options.pages, options.patience)
+        sheets = make(
+            options.site.resolve(), options.output.resolve(), options.pages, options.patience
+        )
     except WorkflowError as error:
         print(f"error: {error}")
         return 1

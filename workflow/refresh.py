@@ -1,7 +1,8 @@
 """Stores the compared outputs in the committed notebooks: `make notebooks`.
 
-Brings every executed notebook up to date at its full parameters, then writes it back to ``notebooks/`` with outputs in
-the compared cells only. A notebook whose content stays the same is not touched.
+Brings every executed notebook up to date at its full parameters, then writes it back to
+``notebooks/`` with outputs in the compared cells only. A notebook whose content stays the same is
+not touched.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from chapters import Results, WorkflowError, chapters, shown
 
 
 def refreshed(executed: NotebookNode) -> NotebookNode:
-    """An executed notebook in its committed form: outputs in compared cells only, no timings, all cells counted."""
+    """An executed notebook in its committed form: outputs in compared cells only, no timings, all
+    cells counted.
+    """
     notebook = nbformat.v4.new_notebook(metadata=executed.metadata, cells=own_cells(executed))
     notebook.nbformat_minor = executed.nbformat_minor
     notebook.metadata.pop("papermill", None)
@@ -45,7 +48,10 @@ def main() -> int:
         return 2
     results = Results.default()
     for chapter in chapters().values():
-        text = nbformat.writes(refreshed(nbformat.read(results.executed(chapter.name), as_version=4))) + "\n"
+        text = (
+            nbformat.writes(refreshed(nbformat.read(results.executed(chapter.name), as_version=4)))
+            + "\n"
+        )
         changed = text != chapter.notebook.read_text(encoding="utf-8")
         if changed:
             write_whole(chapter.notebook, text.encode())

@@ -1,8 +1,10 @@
-"""The scripts that every page shares, copied from installed packages, so that the site opens with no network.
+"""The scripts that every page shares, copied from installed packages, so that the site opens with
+no network.
 
     python workflow/site_scripts.py TARGET      writes TARGET/_scripts/
 
-They lie in a folder of their own: Jupyter Book adds every script it finds in ``_static/`` to every page.
+They lie in a folder of their own: Jupyter Book adds every script it finds in ``_static/`` to every
+page.
 """
 
 from __future__ import annotations
@@ -29,21 +31,29 @@ CARTESIAN = frozenset(
 """The kinds of trace that `npm_files.PLOTLY_CARTESIAN` draws (its README)."""
 
 
-def write(target: Path, kinds: Collection[str] = CARTESIAN, cartesian: Path = PLOTLY_CARTESIAN.folder) -> Path:
+def write(
+    target: Path, kinds: Collection[str] = CARTESIAN, cartesian: Path = PLOTLY_CARTESIAN.folder
+) -> Path:
     """Copy plotly.js, circuitsvis and MathJax to ``target/_scripts``; returns that folder.
 
     Args:
         target: the staged book.
-        kinds: the kinds of trace in the book's figures; the smaller plotly.js is taken where it draws them all.
+        kinds: the kinds of trace in the book's figures; the smaller plotly.js is taken where it
+            draws them all.
         cartesian: the folder with the smaller plotly.js, if it was fetched.
 
     Raises:
-        FileNotFoundError: a package lacks the script, or is not installed; the message names the package.
+        FileNotFoundError: a package lacks the script, or is not installed; the message names the
+            package.
     """
     from plotly.offline import get_plotlyjs
 
     smaller = cartesian / PLOTLY_CARTESIAN.files[0]
-    plotly = smaller.read_text("utf-8") if smaller.is_file() and CARTESIAN.issuperset(kinds) else get_plotlyjs()
+    plotly = (
+        smaller.read_text("utf-8")
+        if smaller.is_file() and CARTESIAN.issuperset(kinds)
+        else get_plotlyjs()
+    )
     folder = target / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plotly.min.js").write_text(plotly, encoding="utf-8")

@@ -1,10 +1,12 @@
-"""Lays out what Jupyter Book builds from: prose pages, executed notebooks, the claims page, the site's scripts.
+"""Lays out what Jupyter Book builds from: prose pages, executed notebooks, the claims page, the
+site's scripts.
 
     python workflow/stage.py                       results/ -> _build/stage
     python workflow/stage.py --smoke --results R --stage S
 
-Executed notebooks lie at the path they have in the repository, so that launch and download buttons point at a file that
-exists. A chapter that failed, was interrupted or never ran gets a page that says so.
+Executed notebooks lie at the path they have in the repository, so that launch and download buttons
+point at a file that exists. A chapter that failed, was interrupted or never ran gets a page that
+says so.
 """
 
 from __future__ import annotations
@@ -41,12 +43,16 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
     shutil.copytree(ROOT / "book", target / "book")
     live_scripts.write(results.live, target)
     known = chapters()
-    records = [record for record in results.claims(smoke) if record["chapter"] in known]  # some may be no more
+    records = [
+        record for record in results.claims(smoke) if record["chapter"] in known
+    ]  # some may be no more
     (target / "notebooks").mkdir()
     incomplete, kinds = [], set()
     for chapter in known.values():
         notebook, complete = chapter_page(chapter, results)
-        add_claim_targets(notebook, [record for record in records if record["chapter"] == chapter.name])
+        add_claim_targets(
+            notebook, [record for record in records if record["chapter"] == chapter.name]
+        )
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
         kinds |= trace_kinds(notebook)
         if not complete:
@@ -70,7 +76,9 @@ def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without papermill's own notes and timings, without progress bars, and with the book's address."""
+    """The notebook without papermill's own notes and timings, without progress bars, and with the
+    book's address.
+    """
     stamp(notebook)
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, ERROR_NOTE)]
     notebook.metadata.pop("papermill", None)
@@ -87,12 +95,14 @@ def _stopped(chapter: Chapter, results: Results) -> str:
     failure = record.get("failure")
     if failure:
         return (
-            f"```{{error}}\nThe last run of this chapter failed in cell {failure['cell']}, below which nothing ran:\n\n"
+            f"```{{error}}\nThe last run of this chapter failed in cell {failure['cell']}, below "
+            f"which nothing ran:\n\n"
             f"    {failure['source']}\n    {failure['error'].strip().splitlines()[0]}\n```"
         )
     number, _ = last_started(nbformat.read(results.partial(chapter.name), as_version=4))
     return (
-        f"```{{error}}\nThe last run of this chapter was interrupted in cell {number}, below which nothing ran. "
+        f"```{{error}}\nThe last run of this chapter was interrupted in cell {number}, below which "
+        f"nothing ran. "
         "`make book` runs it again.\n```"
     )
 
@@ -108,12 +118,20 @@ def _insert_below_title(notebook: NotebookNode, text: str) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--results", type=Path, help="folder with the runs (default: results)")
-    parser.add_argument("--stage", type=Path, default=STAGE, help="folder to fill (default: _build/stage)")
-    parser.add_argument("--smoke", action="store_true", help="the runs are smoke runs: say so on the claims page")
+    parser.add_argument(
+        "--stage", type=Path, default=STAGE, help="folder to fill (default: _build/stage)"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="the runs are smoke runs: say so on the claims page"
+    )
     options = parser.parse_args()
-    results = Results(options.results.resolve()) if options.results else Results.default(options.smoke)
+    results = (
+        Results(options.results.resolve()) if options.results else Results.default(options.smoke)
+    )
     incomplete = stage(results, options.stage, options.smoke)
     print(f"Staged {len(chapters())} chapters in {shown(options.stage.resolve())}.")
     if incomplete:

@@ -1,11 +1,14 @@
-"""Writes the book's address into the setup cell of every notebook: `make stamp REPOSITORY=https://github.com/me/book`.
+"""Writes the book's address into the setup cell of every notebook: `make stamp
+REPOSITORY=https://github.com/me/book`.
 
     python workflow/stamp.py                   the address that _config.yml has, into every notebook
-    python workflow/stamp.py --repository URL  a new one, into _config.yml and every notebook; "" takes it out
+    python workflow/stamp.py --repository URL  a new one, into _config.yml and every notebook; ""
+    takes it out
 
-The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button, and the setup cell
-installs the package from it on machines that lack the package. Without one, the cell says what to do instead: nothing
-may be installed from a name that nobody here owns. No result depends on the address, so no chapter runs again.
+The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button,
+and the setup cell installs the package from it on machines that lack the package. Without one, the
+cell says what to do instead: nothing may be installed from a name that nobody here owns. No result
+depends on the address, so no chapter runs again.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ COLAB = "https://colab.research.google.com"
 
 def address() -> tuple[str, str]:
     """The repository's address, empty where nobody owns one, and its branch."""
-    section = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")).get("repository") or {}
+    section = (
+        yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")).get("repository") or {}
+    )
     return section.get("url") or "", section.get("branch") or "master"  # Jupyter Book's default
 
 
@@ -64,7 +69,9 @@ def write_address(url: str) -> None:
     if url and not ADDRESS.fullmatch(url):
         raise WorkflowError(f"REPOSITORY={url}: must read like https://github.com/owner/name")
     path = ROOT / "_config.yml"
-    text, found = CONFIG.subn(lambda match: f'{match[1]}"{url.removesuffix("/")}"', path.read_text(encoding="utf-8"))
+    text, found = CONFIG.subn(
+        lambda match: f'{match[1]}"{url.removesuffix("/")}"', path.read_text(encoding="utf-8")
+    )
     if found != 1:
         raise WorkflowError(f'{path.name} must have one line `  url: "..."` below `repository:`')
     write_whole(path, text.encode())
@@ -85,10 +92,12 @@ def stamp(notebook: NotebookNode) -> int:
 
 
 def stamp_all() -> list[str]:
-    """Write the setup cell of every notebook anew; the names of those that changed. Their file times stay.
+    """Write the setup cell of every notebook anew; the names of those that changed. Their file
+    times stay.
 
     Raises:
-        WorkflowError: a notebook has not just one cell with the tag "setup". No notebook was changed then.
+        WorkflowError: a notebook has not just one cell with the tag "setup". No notebook was
+            changed then.
     """
     texts = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -101,12 +110,16 @@ def stamp_all() -> list[str]:
     for path in changed:
         times = path.stat()
         write_whole(path, texts[path][1].encode())
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # else the graph would run every chapter again
+        os.utime(
+            path, ns=(times.st_atime_ns, times.st_mtime_ns)
+        )  # else the graph would run every chapter again
     return [shown(path) for path in changed]
 
 
 def site_config(text: str) -> str:
-    """The site's _config.yml: the book's own and, where the address is one of GitHub, Colab buttons."""
+    """The site's _config.yml: the book's own and, where the address is one of GitHub, Colab
+    buttons.
+    """
     if not address()[0].startswith("https://github.com/"):
         return text
     return text.replace("launch_buttons:\n", f"launch_buttons:\n  colab_url: {COLAB}\n", 1)
@@ -114,8 +127,12 @@ def site_config(text: str) -> str:
 
 def main() -> int:
     """Command line; the exit status is 2 for a request that was refused."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repository", help='the new address; "" for none (default: the one in _config.yml)')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--repository", help='the new address; "" for none (default: the one in _config.yml)'
+    )
     options = parser.parse_args()
     try:
         if options.repository is not None:
@@ -125,7 +142,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     url, branch = address()
-    print(f"Address: {url}, branch {branch}." if url else "The book has no address: setup cells say what to do.")
+    print(
+        f"Address: {url}, branch {branch}."
+        if url
+        else "The book has no address: setup cells say what to do."
+    )
     print("\n".join([f"{len(changed)} notebooks changed.", *changed]))
     return 0
 

@@ -1,8 +1,10 @@
-"""What the engine takes for each cell of a sweep: `PYTHONPATH=workflow:tests python tests/cluster/overhead.py [cells]`.
+"""What the engine takes for each cell of a sweep: `PYTHONPATH=workflow:tests python
+tests/cluster/overhead.py [cells]`.
 
-A throw-away book has one chapter with nothing in it. Its sweep runs twice through the local profile, once with a runner
-that does nothing, which leaves Snakemake's scheduling alone, and once with the book's own, which adds papermill and a
-kernel. From each, the time of a sweep with nothing to do is taken off, and the rest is divided by the number of cells.
+A throw-away book has one chapter with nothing in it. Its sweep runs twice through the local
+profile, once with a runner that does nothing, which leaves Snakemake's scheduling alone, and once
+with the book's own, which adds papermill and a kernel. From each, the time of a sweep with nothing
+to do is taken off, and the rest is divided by the number of cells.
 """
 
 from __future__ import annotations
@@ -62,9 +64,13 @@ def main() -> int:
     engine = overhead(n_cells, empty_runner=True)
     print(f"scheduling: {engine[0]:.2f} s a cell on the clock, {engine[1]:.2f} s of processor time")
     whole = overhead(n_cells, empty_runner=False)
-    print(f"with an empty notebook: {whole[0]:.2f} s a cell on the clock, {whole[1]:.2f} s of processor time")
     print(
-        f"load {os.getloadavg()[0]:.1f} after; scheduling {'within' if engine[0] <= LIMIT else 'ABOVE'} {LIMIT:.0f} s"
+        f"with an empty notebook: {whole[0]:.2f} s a cell on the clock, {whole[1]:.2f} s of "
+        f"processor time"
+    )
+    print(
+        f"load {os.getloadavg()[0]:.1f} after; scheduling "
+        f"{'within' if engine[0] <= LIMIT else 'ABOVE'} {LIMIT:.0f} s"
     )
     return int(engine[0] > LIMIT)
 

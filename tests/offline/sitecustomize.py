@@ -1,4 +1,6 @@
-"""With this folder on PYTHONPATH a Python process, and every one it starts, has no network but this machine's own."""
+"""With this folder on PYTHONPATH a Python process, and every one it starts, has no network but this
+machine's own.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,18 @@ import socket
 
 HERE = ("127.0.0.1", "::1", "localhost", "", None)
 
-_connect, _connect_ex, _getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+_connect, _connect_ex, _getaddrinfo = (
+    socket.socket.connect,
+    socket.socket.connect_ex,
+    socket.getaddrinfo,
+)
 
 
 def _refuse(host: object) -> None:
     if host not in HERE:
-        raise OSError(101, f"Network is unreachable: {host} was asked for in a test without a network")
+        raise OSError(
+            101, f"Network is unreachable: {host} was asked for in a test without a network"
+        )
 
 
 def connect(self: socket.socket, address: object) -> None:
@@ -34,4 +42,8 @@ def getaddrinfo(host: object, *arguments: object, **options: object) -> list:
     return _getaddrinfo(host, *arguments, **options)
 
 
-socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = connect, connect_ex, getaddrinfo
+socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = (
+    connect,
+    connect_ex,
+    getaddrinfo,
+)

@@ -1,4 +1,6 @@
-"""What must be true of a page of the built site. Each check returns the faults that it found, in words."""
+"""What must be true of a page of the built site. Each check returns the faults that it found, in
+words.
+"""
 
 from __future__ import annotations
 
@@ -71,10 +73,17 @@ def browser_faults(
     """Open one page as a reader would; on a fault keep a picture in ``_build/screenshots``."""
     faults: list[str] = []
     context = browser.new_context(viewport=viewport or DESKTOP)
-    context.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    context.add_init_script(
+        f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
+    )
     page = context.new_page()
     origin = url.split("/", 3)[:3]
-    local = (("/".join(origin) + "/") if url.startswith("http") else "file:", "data:", "blob:", "about:")
+    local = (
+        ("/".join(origin) + "/") if url.startswith("http") else "file:",
+        "data:",
+        "blob:",
+        "about:",
+    )
 
     def guard(route) -> None:
         if route.request.url.startswith(local):
@@ -87,7 +96,10 @@ def browser_faults(
     page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
-    page.on("response", lambda r: faults.append(f"status {r.status}: {r.url}") if r.status >= 400 else None)
+    page.on(
+        "response",
+        lambda r: faults.append(f"status {r.status}: {r.url}") if r.status >= 400 else None,
+    )
     try:
         page.goto(url, timeout=PATIENCE_MS)
         faults += lasting_faults(page, theme, patience, tries)
@@ -102,8 +114,12 @@ def browser_faults(
     return faults
 
 
-def lasting_faults(page: Page, theme: str, patience: float = PATIENCE_MS, tries: int = 12) -> list[str]:
-    """What is wrong on an open page once it has come to rest: on a busy machine scripts may recolour and fit late."""
+def lasting_faults(
+    page: Page, theme: str, patience: float = PATIENCE_MS, tries: int = 12
+) -> list[str]:
+    """What is wrong on an open page once it has come to rest: on a busy machine scripts may
+    recolour and fit late.
+    """
     wait_until_drawn(page, patience)
     for _ in range(tries):
         if not (faults := page.evaluate(FAULTS, [theme])):
@@ -113,9 +129,13 @@ def lasting_faults(page: Page, theme: str, patience: float = PATIENCE_MS, tries:
 
 
 def wait_until_drawn(page: Page, timeout: float = PATIENCE_MS) -> None:
-    """Wait for figures and formulas; a page that never gets there is left to the checks, which then name what lacks."""
+    """Wait for figures and formulas; a page that never gets there is left to the checks, which then
+    name what lacks.
+    """
     every = "[...document.querySelectorAll({})].every((node) => node.querySelector({}))".format
-    plots = every('".addlib-figure [id^=plot-]:not(button)"', '".cartesianlayer :is(.trace, .hm image)"')
+    plots = every(
+        '".addlib-figure [id^=plot-]:not(button)"', '".cartesianlayer :is(.trace, .hm image)"'
+    )
     formulas = every('".math"', '"mjx-container"')
     done = f"() => {plots} && {formulas}"
     try:

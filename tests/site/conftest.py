@@ -1,4 +1,6 @@
-"""Runs of all chapters with smoke parameters, and the site built from them, once for all workers of a test run."""
+"""Runs of all chapters with smoke parameters, and the site built from them, once for all workers of
+a test run.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def once(name: str, make: Callable[[], T]) -> T:
 
 @pytest.fixture(scope="session")
 def smoke_runs() -> SmokeRuns:
-    """Every chapter executed once with its smoke parameters, with a weights folder of its own, without a network."""
+    """Every chapter executed once with its smoke parameters, with a weights folder of its own,
+    without a network.
+    """
 
     def make() -> SmokeRuns:
         shutil.rmtree(SMOKE, ignore_errors=True)
@@ -61,10 +65,14 @@ def smoke_site(smoke_runs: SmokeRuns) -> Path:
     def make() -> Path:
         results, model = smoke_runs.results, chapters()["06_head_ablation"].smoke
         size = [f"--{name}={model[name]}" for name in ("steps", "width")]
-        exported = run_script("-m", "addlib.live_page", results.live, *size, ADDLIB_CACHE=str(SMOKE / "weights"))
+        exported = run_script(
+            "-m", "addlib.live_page", results.live, *size, ADDLIB_CACHE=str(SMOKE / "weights")
+        )
         assert exported.returncode == 0, exported.stdout
         stage, site = SMOKE / "stage", SMOKE / "html"
-        staged = run_script("workflow/stage.py", "--smoke", "--results", results.folder, "--stage", stage)
+        staged = run_script(
+            "workflow/stage.py", "--smoke", "--results", results.folder, "--stage", stage
+        )
         assert staged.returncode == 0, staged.stdout
         built = run_script("workflow/build.py", "--stage", stage, "--site", site)
         assert built.returncode == 0, built.stdout

@@ -1,4 +1,6 @@
-"""The live page in a real browser, with the book's main model: it must say what the Python library says."""
+"""The live page in a real browser, with the book's main model: it must say what the Python library
+says.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def opened_once(browser, address):
 
 @pytest.fixture
 def page(opened_once):
-    """The page as a link without switches leaves it; every test but those that open it themselves shares one."""
+    """The page as a link without switches leaves it; every test but those that open it themselves
+    shares one.
+    """
     page, faults = opened_once
     page.evaluate("location.hash = 'x=1&y=2'")
     result(page, 1, 2)
@@ -105,7 +109,9 @@ def page(opened_once):
 
 def opened(page, address):
     page.goto(address)
-    page.wait_for_function("window.addlibLive?.last && !document.querySelector('#live[hidden]')", timeout=PATIENCE_MS)
+    page.wait_for_function(
+        "window.addlibLive?.last && !document.querySelector('#live[hidden]')", timeout=PATIENCE_MS
+    )
 
 
 LAST = """([x, y, off]) => {
@@ -138,12 +144,17 @@ def shown_mistakes(page) -> dict[int, str]:
 
 
 def library_mistakes(questions: Questions, digits: torch.Tensor) -> dict[int, str]:
-    return {k: MISTAKES[code] for k, code in enumerate(mistakes(questions, digits)[0].tolist()) if code}
+    return {
+        k: MISTAKES[code] for k, code in enumerate(mistakes(questions, digits)[0].tolist()) if code
+    }
 
 
 def test_fifty_questions_give_the_numbers_of_the_library(page, run):
     questions = joined(
-        [generated_suite(TASK, 5, seed=7), uniform_questions(TASK, 20, torch.Generator().manual_seed(7))]
+        [
+            generated_suite(TASK, 5, seed=7),
+            uniform_questions(TASK, 20, torch.Generator().manual_seed(7)),
+        ]
     )
     assert len(questions) == 50
     with torch.no_grad():
@@ -157,9 +168,14 @@ def test_fifty_questions_give_the_numbers_of_the_library(page, run):
         assert q["carry"] == one.carry[0].long().tolist()
         assert q["bucket"] == [BUCKETS[code] for code in one.bucket[0].tolist()]
         assert q["longest"] == one.cascade_length.item()
-        expected = ["MC1" if made else "MS9" if nine else "" for made, nine in zip(one.mc1[0], one.ms9[0], strict=True)]
+        expected = [
+            "MC1" if made else "MS9" if nine else ""
+            for made, nine in zip(one.mc1[0], one.ms9[0], strict=True)
+        ]
         assert q["makes"] == expected
-        assert torch.allclose(torch.tensor(found["found"]["probabilities"]), probabilities[i], atol=5e-3)
+        assert torch.allclose(
+            torch.tensor(found["found"]["probabilities"]), probabilities[i], atol=5e-3
+        )
         assert torch.allclose(torch.tensor(found["found"]["patterns"]), patterns[i], atol=5e-3)
         written = page.locator(".live-digit").all_inner_texts()
         assert written == [str(d) for d in answers.digits[i].flip(0).tolist()]
@@ -179,12 +195,17 @@ def ablated(run, question, parts, stand_in=0):
         else:
             out.append(Ablation("z", int(part[-1]), method=method))
     reference = references(TASK)[stand_in] if stand_in < 2 else None
-    return answer(run.model, run.config.model, question, hooks=hooks(run.model, out, reference)).digits
+    return answer(
+        run.model, run.config.model, question, hooks=hooks(run.model, out, reference)
+    ).digits
 
 
 def test_without_the_carry_head_the_carry_is_ignored(page, run, data):
     first = data["first_try"]
-    part, question = f"L{first['layer']}H{first['head']}", Questions.of(TASK, [(first["x"], first["y"])])
+    part, question = (
+        f"L{first['layer']}H{first['head']}",
+        Questions.of(TASK, [(first["x"], first["y"])]),
+    )
     page.locator("#live-try button").click()
     result(page, first["x"], first["y"])
     assert "all 6 digits are right" in page.locator("#live-says").inner_text()
@@ -207,18 +228,30 @@ def test_without_the_carry_head_the_carry_is_ignored(page, run, data):
     assert not shown_mistakes(page)
 
 
-STATES = [("L0H2", 0), ("L0H0", 1), ("MLP0", 0), ("A3", 0), ("A5.L0H1", 1), ("A2.L0H2", 2), ("A0.L0H0.MLP0", 2)]
+STATES = [
+    ("L0H2", 0),
+    ("L0H0", 1),
+    ("MLP0", 0),
+    ("A3", 0),
+    ("A5.L0H1", 1),
+    ("A2.L0H2", 2),
+    ("A0.L0H0.MLP0", 2),
+]
 
 
 @pytest.mark.parametrize(("off", "by"), STATES)
 def test_a_link_brings_back_switches_and_numbers(page, run, off, by):
     question = generated_suite(TASK, 1, seed=11)[3:4]  # a cascade of two
     x, y = live_page.pairs(question)[0]
-    page.evaluate("hash => { location.hash = hash }", f"x={x}&y={y}&off={off}" + (f"&by={by}" if by else ""))
+    page.evaluate(
+        "hash => { location.hash = hash }", f"x={x}&y={y}&off={off}" + (f"&by={by}" if by else "")
+    )
     found = result(page, x, y, off)
     assert page.locator("#live-x").input_value() == str(x)
     assert page.locator("#live-by").input_value() == str(by)
-    out = page.locator("#live [data-part]:not(:checked)").evaluate_all("boxes => boxes.map(box => box.dataset.part)")
+    out = page.locator("#live [data-part]:not(:checked)").evaluate_all(
+        "boxes => boxes.map(box => box.dataset.part)"
+    )
     assert sorted(out) == off.split(".")
     digits = torch.tensor([[row.index(max(row)) for row in found["found"]["probabilities"]]])
     expected = ablated(run, question, off.split("."), by)

@@ -1,4 +1,6 @@
-"""The chapters with smoke parameters, and the site built from them in a real browser with no network."""
+"""The chapters with smoke parameters, and the site built from them in a real browser with no
+network.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ import os
 from pathlib import Path
 
 import pytest
-from checks import DESKTOP, PATIENCE_MS, PHONE, browser_faults, file_faults, lasting_faults, wait_until_drawn
+from checks import (
+    DESKTOP,
+    PATIENCE_MS,
+    PHONE,
+    browser_faults,
+    file_faults,
+    lasting_faults,
+    wait_until_drawn,
+)
 from playwright.sync_api import Browser
 
 from chapters import chapters
@@ -47,7 +57,9 @@ def site(request) -> Path:
 def pages(site) -> list[Path]:
     """Pages that readers open; the index only leads on to the first of them."""
     found = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
-    assert {"index.html", "01_setup.html", "claims.html", "glossary.html"} <= {path.name for path in found}
+    assert {"index.html", "01_setup.html", "claims.html", "glossary.html"} <= {
+        path.name for path in found
+    }
     return found
 
 
@@ -63,18 +75,26 @@ def test_every_page_shows_all_it_has(browser, site, pages, address, theme, viewp
     faults = {
         name: found
         for page in pages
-        if (found := browser_faults(browser, address + (name := str(page.relative_to(site))), theme, viewport))
+        if (
+            found := browser_faults(
+                browser, address + (name := str(page.relative_to(site))), theme, viewport
+            )
+        )
     }
     assert not faults, faults
 
 
 def test_pages_open_from_the_disk(browser, site, pages):
-    faults = {page.name: found for page in pages if (found := browser_faults(browser, page.as_uri()))}
+    faults = {
+        page.name: found for page in pages if (found := browser_faults(browser, page.as_uri()))
+    }
     assert not faults, faults
 
 
 def test_links_lead_somewhere_and_pages_are_small(site, pages):
-    faults = {str(page.relative_to(site)): found for page in pages if (found := file_faults(site, page))}
+    faults = {
+        str(page.relative_to(site)): found for page in pages if (found := file_faults(site, page))
+    }
     assert not faults, faults
 
 
@@ -87,7 +107,9 @@ def test_the_search_finds_a_word(browser, address):
 
 
 def test_the_claims_page_filters(browser, address):
-    """One square and one row for each claim; words, chapter and verdict choose rows; the address keeps the choice."""
+    """One square and one row for each claim; words, chapter and verdict choose rows; the address
+    keeps the choice.
+    """
     page = browser.new_page()
     page.goto(address + "book/claims.html")
     rows = page.locator("#claims tbody tr")
@@ -138,7 +160,9 @@ def test_figures_in_view_are_drawn_first(browser, address):
     page.add_init_script(DRAWING_ORDER)
     page.goto(address + "notebooks/02_training.html#fig-gradient-norm")
     wait_until_drawn(page)
-    drawn = page.evaluate("window.drawn.map(id => [id, document.getElementById(id).getBoundingClientRect().top])")
+    drawn = page.evaluate(
+        "window.drawn.map(id => [id, document.getElementById(id).getBoundingClientRect().top])"
+    )
     page.close()
     first = [name for name, _ in drawn].index("plot-gradient-norm")
     assert len(drawn) > 10
@@ -163,7 +187,9 @@ MIDDLES = """() => [...document.querySelectorAll(".js-plotly-plot")]
 
 def test_zero_in_a_diverging_scale_is_near_the_page_in_both_themes(browser, address):
     context = browser.new_context(viewport=DESKTOP)
-    context.add_init_script("localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')")
+    context.add_init_script(
+        "localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')"
+    )
     page = context.new_page()
     page.goto(address + "notebooks/10_qwen_multiplication.html")
     wait_until_drawn(page)
@@ -182,24 +208,49 @@ def test_zero_in_a_diverging_scale_is_near_the_page_in_both_themes(browser, addr
 IN_ONE_PLACE = 'text: "here", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false'
 
 BREAKAGES = {
-    "another host": ("</head>", '<script src="https://example.org/a.js"></script></head>', "asks another host"),
-    "missing script": ("</head>", '<script src="../_static/none.js"></script></head>', "status 404"),
+    "another host": (
+        "</head>",
+        '<script src="https://example.org/a.js"></script></head>',
+        "asks another host",
+    ),
+    "missing script": (
+        "</head>",
+        '<script src="../_static/none.js"></script></head>',
+        "status 404",
+    ),
     "script error": ("</head>", "<script>nothing.at.all()</script></head>", "script error"),
     "undrawn figure": ("Plotly.newPlot(", "Plotly.validate(", "is not drawn"),
-    "no alternative": ('role="img" aria-label="', 'data-label="', "has no text for those who can't see it"),
+    "no alternative": (
+        'role="img" aria-label="',
+        'data-label="',
+        "has no text for those who can't see it",
+    ),
     "raw formula": ("</h1>", "</h1><p>\\(x^2\\)</p>", "raw markup"),
     "raw directive": ("</h1>", "</h1><p>:class: warning</p>", "raw markup"),
     "long title": ("window.addlibPaint?.(spec, div.offsetWidth);", "", "is cut off"),
     "labels in one place": (
         "await Plotly.newPlot(",
-        f"spec.layout.annotations = [{{{IN_ONE_PLACE}}}, {{{IN_ONE_PLACE}}}]; await Plotly.newPlot(",
+        f"spec.layout.annotations = [{{{IN_ONE_PLACE}}}, {{{IN_ONE_PLACE}}}]; await "
+        f"Plotly.newPlot(",
         "'here' lies on 'here'",
     ),
-    "untypeset formula": ("</h1>", '</h1><span class="math tex2jax_ignore">x</span>', "is not typeset"),
+    "untypeset formula": (
+        "</h1>",
+        '</h1><span class="math tex2jax_ignore">x</span>',
+        "is not typeset",
+    ),
     "image without alt": ("</h1>", '</h1><img src="../_static/icon.svg">', "no alt text"),
     "skipped heading": ("</h1>", "</h1><h4>deep</h4>", "skips a level"),
-    "too wide": ("</h1>", '</h1><div style="width:3000px;position:absolute">wide</div>', "wide on a screen"),
-    "faint text": ("</head>", "<style>figcaption {color: #f4f4f4 !important}</style></head>", "hard to read"),
+    "too wide": (
+        "</h1>",
+        '</h1><div style="width:3000px;position:absolute">wide</div>',
+        "wide on a screen",
+    ),
+    "faint text": (
+        "</head>",
+        "<style>figcaption {color: #f4f4f4 !important}</style></head>",
+        "hard to read",
+    ),
 }
 
 
@@ -221,5 +272,8 @@ def test_the_file_checks_see_broken_links_and_large_pages(tmp_path):
     (tmp_path / "b.html").write_text('<p id="here">', encoding="utf-8")
     page.write_text('<a href="b.html#here">', encoding="utf-8")
     assert file_faults(tmp_path, page) == []
-    page.write_text('<a href="b.html#there"><a href="c.html"><a href="#gone">' + " " * 3_000_001, encoding="utf-8")
+    page.write_text(
+        '<a href="b.html#there"><a href="c.html"><a href="#gone">' + " " * 3_000_001,
+        encoding="utf-8",
+    )
     assert len(file_faults(tmp_path, page)) == 4
