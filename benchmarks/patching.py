@@ -1,6 +1,6 @@
 """Exact patching sweeps, TransformerLens's and ours, of the same cells in the same run.
 
-    python benchmarks/patching.py --llm           # chapter 10's model; adds to
+    python benchmarks/patching.py --llm           # chapter 12's model; adds to
     benchmarks/results.json, prints a table python benchmarks/patching.py --model FOLDER  # any
     other Hugging Face folder python benchmarks/patching.py                 # a random model of
     middling size; says so in its results
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SHOTS = "6*7=42\n13*4=52\n3*9=27\n21*8=168\n"
 
 
-CHAPTER = "chapter 10's"
+CHAPTER = "chapter 12's"
 """Stands for the weights that the chapter finds, instead of a folder."""
 
 
@@ -251,7 +251,7 @@ def main() -> None:
         "--model", help="a Hugging Face folder; without it, a random model of middling size"
     )
     which.add_argument(
-        "--llm", dest="model", action="store_const", const=CHAPTER, help="the model of chapter 10"
+        "--llm", dest="model", action="store_const", const=CHAPTER, help="the model of chapter 12"
     )
     parser.add_argument(
         "--layers",

@@ -45,13 +45,13 @@ PERTURBED = {
         "UNDETERMINED * questions.ms9.long()",
         "0 * questions.ms9.long()",
     ),
-    "08_toy_addition": ("geometry", "torch.linalg.svd(rows - mean", "torch.linalg.svd(rows"),
-    "09_grokking": (
+    "10_toy_addition": ("geometry", "torch.linalg.svd(rows - mean", "torch.linalg.svd(rows"),
+    "11_grokking": (
         "progress",
         "[:, None] - torch.arange(n_outputs or p)",
         "[:, None] + torch.arange(n_outputs or p)",
     ),
-    "10_qwen_multiplication": ("patching", "two[:, 0] - two[:, 1]", "two[:, 0] + two[:, 1]"),
+    "12_qwen_multiplication": ("patching", "two[:, 0] - two[:, 1]", "two[:, 0] + two[:, 1]"),
 }
 """In each chapter one thing that is real: a label, a formula, a weight. Module, what it says, and
 what is wrong.

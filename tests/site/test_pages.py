@@ -191,7 +191,7 @@ def test_zero_in_a_diverging_scale_is_near_the_page_in_both_themes(browser, addr
         "localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')"
     )
     page = context.new_page()
-    page.goto(address + "notebooks/10_qwen_multiplication.html")
+    page.goto(address + "notebooks/12_qwen_multiplication.html")
     wait_until_drawn(page)
     opened = page.evaluate(MIDDLES)
     seen = {}
