@@ -1,5 +1,12 @@
 """Files that appear whole or not at all, whatever happens while they are written; folders that one
 process holds.
+
+The ledger of claims: a threshold fixed before the run, a measured value, and the verdict that
+follows from both.
+
+A notebook declares each claim and hands it the measured value; every claim becomes one file under
+``claims/``. ``python -m addlib.claims.ledger.ledger collect`` checks the files, gathers them into ``claims.json``
+and prints the score.
 """
 
 from __future__ import annotations
@@ -9,6 +16,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 
 def write_whole(path: Path, data: bytes, remedy: str = "free some space, then run again") -> None:
@@ -61,3 +72,19 @@ def held(folder: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+# ------------------------------------------------------------------ where and what
+def results_dir() -> Path:
+    """Folder of claims and exports: ``ADDLIB_RESULTS``, default ``results``.
+
+    A relative folder lies in the repository where `addlib` runs from a checkout, else in the
+    working directory.
+    """
+    checkout = (PACKAGE.parent / "pyproject.toml").is_file()
+    return (PACKAGE.parent if checkout else Path.cwd()) / os.environ.get(
+        "ADDLIB_RESULTS", "results"
+    )

@@ -17,11 +17,12 @@ from statistics import median
 import torch
 from train_step import RESULTS
 
-from addlib import evaluation
-from addlib.evaluation import answer
-from addlib.model import answer_logits, device_name
-from addlib.runs import load_or_train
-from addlib.sampling import uniform_questions
+from addlib.analysis import answers
+from addlib.analysis.answers import answer
+from addlib.device import device_name
+from addlib.models.addition import answer_logits
+from addlib.tasks.sampling import uniform_questions
+from addlib.training.runs import load_or_train
 
 REPEATS, LIBRARY, EXACT, MANY = 3, 1_000, 4_000, 200_000
 
@@ -39,7 +40,7 @@ def main() -> None:
         for tokens in questions[:LIBRARY].tokens.split(512):
             answer_logits(model, task, tokens.to(next(model.parameters()).device)).argmax(-1)
 
-    assert EXACT < evaluation.READOUT_FROM <= MANY
+    assert EXACT < answers.READOUT_FROM <= MANY
     ways = {
         "library": (library, LIBRARY),
         "exact": (partial(answer, model, config, questions[:EXACT]), EXACT),

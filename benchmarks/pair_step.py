@@ -17,17 +17,18 @@ from statistics import median
 import torch
 from train_step import RESULTS, seconds
 
-from addlib.model import choose_device, device_name
-from addlib.pair_training import PairConfig, accuracy
-from addlib.pairs import pair_logits, split
-from addlib.runs import RUNS
+from addlib.device import choose_device, device_name
+from addlib.models.pairs import accuracy, pair_logits
+from addlib.tasks.pairs import split
+from addlib.training.pairs import PairConfig
+from addlib.training.runs import RUNS
 
 
 class PlainLoop:
     """The same model on the same pairs without any of our shortcuts; one call is one epoch.
 
     Args:
-        tests: measure as :class:`~addlib.pair_training.PairTrainer` does, or nothing at all.
+        tests: measure as :class:`~addlib.training.pairs.PairTrainer` does, or nothing at all.
     """
 
     def __init__(self, config: PairConfig, device: torch.device, tests: bool) -> None:

@@ -1,15 +1,13 @@
 """Exact patching sweeps, TransformerLens's and ours, of the same cells in the same run.
 
-    python benchmarks/patching.py --llm           # chapter 12's model; adds to
-    benchmarks/results.json, prints a table python benchmarks/patching.py --model FOLDER  # any
-    other Hugging Face folder python benchmarks/patching.py                 # a random model of
-    middling size; says so in its results
+    python benchmarks/patching.py --llm           # chapter 12's model; adds to benchmarks/results.json, prints a table
+    python benchmarks/patching.py --model FOLDER  # any other Hugging Face folder
+    python benchmarks/patching.py                 # a random model of middling size; says so in its results
 
-Both sweep resid_pre by layer × position and z by layer × head over the same layers, with the same
-metric. Each includes what it has to do beforehand: TransformerLens's cache of the clean run; our
-check of the model and both runs. Since prompts begin with the same examples, a user of the library
-might leave these positions out by hand: the ratio of the remaining cells is given beside that of
-all.
+Both sweep resid_pre by layer × position and z by layer × head over the same layers, with the same metric. Each includes
+what it has to do beforehand: TransformerLens's cache of the clean run; our check of the model and both runs. Since
+prompts begin with the same examples, a user of the library might leave these positions out by hand: the ratio of the
+remaining cells is given beside that of all.
 """
 
 from __future__ import annotations
@@ -28,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from train_step import RESULTS
 
-from addlib.llm import load_llm
-from addlib.model import choose_device, device_name
-from addlib.patching import LogitDifference, Patcher
+from addlib.device import choose_device, device_name
+from addlib.llm.load import load_llm
+from addlib.patching.sweep import LogitDifference, Patcher
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache

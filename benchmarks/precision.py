@@ -13,10 +13,10 @@ from statistics import median
 
 from train_step import RESULTS
 
-from addlib.model import ModelConfig
-from addlib.runs import load_or_train
-from addlib.task import AdditionTask
-from addlib.training import TrainConfig
+from addlib.models.addition import ModelConfig
+from addlib.tasks.addition import AdditionTask
+from addlib.training.addition import TrainConfig
+from addlib.training.runs import load_or_train
 
 SMALL = TrainConfig(
     task=AdditionTask(3), model=ModelConfig(width=128), steps=1500, lr=5e-4, snapshot_every=1500

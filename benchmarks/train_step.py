@@ -25,9 +25,10 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from addlib.claims import revision
-from addlib.model import build_model, choose_device, device_name
-from addlib.training import TrainConfig, Trainer
+from addlib.claims.provenance import revision
+from addlib.device import choose_device, device_name
+from addlib.models.addition import build_model
+from addlib.training.addition import TrainConfig, Trainer
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -161,7 +162,7 @@ def measure(device: torch.device, repeats: int, block: int) -> dict:
 
 PEAK = """
 import resource
-from addlib.training import TrainConfig, Trainer
+from addlib.training.addition import TrainConfig, Trainer
 trainer = Trainer(TrainConfig(), "cpu")
 for _ in range(30):
     trainer.train_step()

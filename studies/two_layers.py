@@ -1,13 +1,10 @@
-"""A recipe for at most one wrong sum in a million: two layers, enriched cascades, a falling
-learning rate.
+"""A recipe for at most one wrong sum in a million: two layers, enriched cascades, a falling learning rate.
 
-    python studies/two_layers.py               trains (about 40 minutes on one CPU thread), counts,
-    writes the record
+    python studies/two_layers.py               trains (about 40 minutes on one CPU thread), counts, writes the record
 
-One layer has to guess in long cascades: at each answer position its heads see three pairs and no
-more. A second layer can go on from what the first wrote. The record in addlib/data/two_layers.json
-says how the run was made and how many of a million uniform sums, and of 100,000 generated ones of
-each cascade length, came out wrong.
+One layer has to guess in long cascades: at each answer position its heads see three pairs and no more. A second layer
+can go on from what the first wrote. The record in addlib/data/two_layers.json says how the run was made and how many of
+a million uniform sums, and of 100,000 generated ones of each cascade length, came out wrong.
 """
 
 from __future__ import annotations
@@ -17,14 +14,15 @@ from typing import Any
 
 import torch
 
-from addlib import records
-from addlib.ablation import Ablation, hooks
-from addlib.evaluation import answer, wilson_interval
-from addlib.model import ModelConfig
-from addlib.runs import Run, load_or_train
-from addlib.sampling import cascade_questions, uniform_questions
-from addlib.task import Questions
-from addlib.training import TrainConfig
+from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.answers import answer
+from addlib.claims import stored
+from addlib.models.addition import ModelConfig
+from addlib.stats import wilson_interval
+from addlib.tasks.addition import Questions
+from addlib.tasks.sampling import cascade_questions, uniform_questions
+from addlib.training.addition import TrainConfig
+from addlib.training.runs import Run, load_or_train
 
 RECIPE = TrainConfig(
     model=ModelConfig(n_layers=2, n_heads=3, width=192),
@@ -112,7 +110,7 @@ def main() -> None:
             run, uniform_questions(task, 2000, generator), uniform_questions(task, 2000, generator)
         ),
     }
-    print(records.write("two_layers", "python studies/two_layers.py", content))
+    print(stored.write("two_layers", "python studies/two_layers.py", content))
     print(f"{content['uniform']['wrong']} wrong of {options.uniform:,} uniform sums")
     for length, row in by_length.items():
         print(f"{row['wrong']} wrong of {options.per_length:,} of cascade length {length}")

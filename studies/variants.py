@@ -1,14 +1,11 @@
-"""Other sizes of the addition model: where their heads look, what they get wrong, what each head is
-for.
+"""Other sizes of the addition model: where their heads look, what they get wrong, what each head is for.
 
-    python studies/variants.py                 trains what is missing, measures, writes
-    addlib/data/variants.json python studies/variants.py two_layers      measures only the named
-    ones anew and keeps the others
+    python studies/variants.py                 trains what is missing, measures, writes addlib/data/variants.json
+    python studies/variants.py two_layers      measures only the named ones anew and keeps the others
 
-Half the width of the book's model at a higher learning rate, so that one CPU thread trains most of
-them in minutes. The variant ``reduced`` differs from the book's model in nothing else; what it
-shares with ``full`` is what the smaller size can stand for. The two-layer model is the one of
-two_layers.py.
+Half the width of the book's model at a higher learning rate, so that one CPU thread trains most of them in minutes. The
+variant ``reduced`` differs from the book's model in nothing else; what it shares with ``full`` is what the smaller size
+can stand for. The two-layer model is the one of two_layers.py.
 """
 
 from __future__ import annotations
@@ -20,15 +17,16 @@ from typing import Any
 import torch
 from two_layers import RECIPE
 
-from addlib import records
-from addlib.ablation import Ablation, hooks
-from addlib.evaluation import answer, wilson_interval
-from addlib.model import ModelConfig
-from addlib.roles import find_roles
-from addlib.runs import Run, load_or_train
-from addlib.sampling import cascade_questions, uniform_questions
-from addlib.task import BUCKETS, AdditionTask, Questions
-from addlib.training import TrainConfig
+from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.answers import answer
+from addlib.analysis.roles import find_roles
+from addlib.claims import stored
+from addlib.models.addition import ModelConfig
+from addlib.stats import wilson_interval
+from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
+from addlib.tasks.sampling import cascade_questions, uniform_questions
+from addlib.training.addition import TrainConfig
+from addlib.training.runs import Run, load_or_train
 
 REDUCED = TrainConfig(model=ModelConfig(width=256), lr=2e-4, snapshot_every=5000)
 
@@ -134,7 +132,7 @@ def main() -> None:
             f"unknown variants: {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}"
         )
     try:
-        measured = records.read("variants")["variants"] if options.names else {}
+        measured = stored.read("variants")["variants"] if options.names else {}
     except ValueError:
         measured = {}
     for name in options.names or VARIANTS:
@@ -142,7 +140,7 @@ def main() -> None:
         measured[name] = measure(run)
         print(f"{name}: {measured[name]['accuracy']:.2%} right", flush=True)
         ordered = {name: measured[name] for name in VARIANTS if name in measured}
-        records.write("variants", "python studies/variants.py", {"variants": ordered})
+        stored.write("variants", "python studies/variants.py", {"variants": ordered})
 
 
 if __name__ == "__main__":

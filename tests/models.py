@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from addlib.model import weights
+from addlib.models.bridge import weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -5,12 +5,13 @@ what it names.
 import pytest
 import torch
 
-from addlib.ablation import Ablation, hooks
-from addlib.activations import activations, answer_activations
-from addlib.evaluation import answer
-from addlib.model import ModelConfig, answer_logits, build_model, weights
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask
+from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.activations import activations, answer_activations
+from addlib.analysis.answers import answer
+from addlib.models.addition import ModelConfig, answer_logits, build_model
+from addlib.models.bridge import weights
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import uniform_questions
 
 TASK = AdditionTask(3)
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from addlib import animation, figures
-from addlib.animation import heat_map_film
+from addlib.figures import heatmaps
+from addlib.figures.heatmaps import heat_map_film
 
 TITLES = dict(
     x_title="predicted digit",
@@ -57,7 +57,7 @@ def test_each_frame_has_its_values_and_its_slider_step(frames):
 
 def test_one_scale_holds_for_all_frames_and_the_look_is_that_of_a_heat_map(frames):
     fig = film(frames)
-    still = figures.heat_map(
+    still = heatmaps.heat_map(
         frames[0], range(3), range(2), x_title="x", y_title="y", z_title="z (share)"
     )
     assert (fig.data[0].zmin, fig.data[0].zmax) == (frames.min(), frames.max())
@@ -76,7 +76,7 @@ def test_an_empty_first_frame_is_drawn_empty(frames):
 
 
 def test_the_largest_film_stays_small_on_the_page():
-    frames = np.random.default_rng(1).random((animation.MOST_NUMBERS // 100, 10, 10))
+    frames = np.random.default_rng(1).random((heatmaps.MOST_NUMBERS // 100, 10, 10))
     fig = heat_map_film(frames, range(len(frames)), range(10), range(10), **TITLES)
     text = fig.to_json()
     assert json.loads(text)["frames"][0]["name"] == "0"

@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
-from addlib import attention_view
-from addlib.attention_view import AttentionView, save_attention, show_attention
+from addlib.figures import attention
+from addlib.figures.attention import AttentionView, save_attention, show_attention
 
 TOKENS = ["D0=3", "+", "D'0=</script>", "="]
 
@@ -76,7 +76,7 @@ def test_the_large_map_follows_the_window_both_ways(tmp_path, browser):
 def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
     figures = []
     monkeypatch.setattr(
-        attention_view, "display_shown", lambda shown: figures.append(shown.bundle["text/html"])
+        attention, "display_shown", lambda shown: figures.append(shown.bundle["text/html"])
     )
     told = dict(number="5.1", name="views", caption="Where heads look.", alt="Maps of attention.")
     monkeypatch.setenv("ADDLIB_RESULTS", "results")
@@ -117,6 +117,6 @@ def test_other_endings_and_empty_lists_are_refused(tmp_path):
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(attention_view.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install circuitsvis"):
         save_attention(tmp_path / "view.html", [view()])

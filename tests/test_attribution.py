@@ -5,10 +5,11 @@ it says.
 import pytest
 import torch
 
-from addlib.attribution import attribute, attribute_neurons, folded
-from addlib.model import ModelConfig, answer_logits, build_model, weights
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask
+from addlib.analysis.attribution import attribute, attribute_neurons, folded
+from addlib.models.addition import ModelConfig, answer_logits, build_model
+from addlib.models.bridge import weights
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import uniform_questions
 
 
 def random_model(task, n_layers=1, attn_only=False):

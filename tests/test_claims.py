@@ -12,19 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addlib import claims
-from addlib.claims import (
-    AtLeast,
-    AtMost,
-    Between,
-    Claim,
-    collect,
-    results_dir,
-    revision,
-    table,
-    verdict,
-)
-from addlib.thresholds import parse_threshold
+from addlib import files
+from addlib.claims import provenance
+from addlib.claims.ledger import Claim, collect, table
+from addlib.claims.provenance import revision
+from addlib.claims.threshold import AtLeast, AtMost, Between, parse_threshold, verdict
+from addlib.files import PACKAGE, results_dir
 
 number = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -277,13 +270,13 @@ def test_command_line_prints_the_score(results):
     claim("02.a").measure(0.03)
     claim("02.b").measure(0.5)
     claim("02.c").measure(0.04, ci=(0.02, 0.06))
-    command = [sys.executable, "-m", "addlib.claims", "collect", "--results", str(results)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=claims.PACKAGE.parent)
+    command = [sys.executable, "-m", "addlib.claims.ledger", "collect", "--results", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
     assert (done.returncode, done.stdout) == (0, "3 claims: 1 holds, 1 fails, 1 inconclusive\n"), (
         done.stderr
     )
     (results / "claims" / "02.a.json").write_text("{")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=claims.PACKAGE.parent)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.returncode == 1
     assert "02.a.json" in done.stderr
 
@@ -292,7 +285,7 @@ def test_command_line_prints_the_score(results):
 def repository(folder, tracked):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(folder)]
     (folder / "package").mkdir(parents=True)
-    (folder / "package" / "claims.py").write_text("1\n")
+    (folder / "package" / "files.py").write_text("1\n")
     (folder / "other.txt").write_text("1\n")
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     subprocess.run([*git, "add", "other.txt", *(["package"] if tracked else [])], check=True)
@@ -304,7 +297,7 @@ def repository(folder, tracked):
 
 def test_revision_is_git_s_and_marks_changes(tmp_path, monkeypatch):
     commit = repository(tmp_path, tracked=True)
-    monkeypatch.setattr(claims, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "package")
     assert commit.startswith(revision())
     (tmp_path / "other.txt").write_text("2\n")
     assert revision().endswith("-dirty")
@@ -313,18 +306,18 @@ def test_revision_is_git_s_and_marks_changes(tmp_path, monkeypatch):
 def test_revision_outside_git_or_in_another_s_repository_is_the_version(tmp_path, monkeypatch):
     repository(tmp_path / "theirs", tracked=False)
     for package in (tmp_path, tmp_path / "theirs" / "package"):
-        monkeypatch.setattr(claims, "PACKAGE", package)
+        monkeypatch.setattr(provenance, "PACKAGE", package)
         assert revision().startswith("addlib ")
 
 
 def test_results_lie_in_the_checkout_or_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("ADDLIB_RESULTS", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(claims, "PACKAGE", tmp_path / "site-packages" / "addlib")
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "site-packages" / "addlib")
     assert results_dir() == tmp_path / "results"
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout" / "pyproject.toml").touch()
-    monkeypatch.setattr(claims, "PACKAGE", tmp_path / "checkout" / "addlib")
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "checkout" / "addlib")
     assert results_dir() == tmp_path / "checkout" / "results"
     monkeypatch.setenv("ADDLIB_RESULTS", "elsewhere")
     assert results_dir() == tmp_path / "checkout" / "elsewhere"

@@ -5,8 +5,8 @@ refused.
 import numpy as np
 import pytest
 
-from addlib.clouds import cloud_grid
-from addlib.palette import COLOURS, tinted
+from addlib.figures.palette import COLOURS, tinted
+from addlib.figures.scatter import cloud_grid
 
 AXES = {"x_title": "first component (a.u.)", "y_title": "second component (a.u.)"}
 

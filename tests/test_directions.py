@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from addlib.directions import fit_plane, means_by, nearest_direction, unwrapped, widest_line_step
+from addlib.geometry.angles import (
+    fit_plane,
+    means_by,
+    nearest_direction,
+    unwrapped,
+    widest_line_step,
+)
 
 
 def arc(n=11, half_turn=1.2, d=20, seed=0, off=0.0):

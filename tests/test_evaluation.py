@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from addlib.evaluation import answer, bootstrap_interval, wilson_interval
-from addlib.model import ModelConfig, build_model
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask
+from addlib.analysis.answers import answer
+from addlib.models.addition import ModelConfig, build_model
+from addlib.stats import bootstrap_interval, wilson_interval
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import uniform_questions
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from addlib import experts
-from addlib.experts import best_product, expert_loss
-from addlib.shelves import Knowledge, expected_loss
-from addlib.task import AdditionTask, Questions
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.theory import product_of_experts
+from addlib.theory.loss_levels import Knowledge, expected_loss
+from addlib.theory.product_of_experts import best_product, expert_loss
 
 
 def test_two_by_two_equals_a_search_over_every_pair_of_experts():
@@ -60,7 +60,7 @@ def test_digits_lie_between_the_pair_and_one_operand(base):
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_without_a_word_about_the_carry_out_nothing_is_learned(p):
-    free, carried = experts._by_carry_out(5, p)
+    free, carried = product_of_experts._by_carry_out(5, p)
     assert best_product(free + carried) == pytest.approx(math.log(5), abs=1e-12)
     for task in (AdditionTask(3, 5, answer_order="lsd"), AdditionTask(3, 5, carry=False)):
         assert expert_loss(task, 1) == math.log(5)
@@ -93,7 +93,7 @@ def test_digits_equal_separate_solutions_for_every_visible_context(k, below):
 
 def test_many_visible_values_are_summed_as_if_one_by_one(monkeypatch):
     short = expert_loss(AdditionTask(4, 5), 1)
-    monkeypatch.setattr(experts, "ONE_BY_ONE", 25)
+    monkeypatch.setattr(product_of_experts, "ONE_BY_ONE", 25)
     assert short == pytest.approx(expert_loss(AdditionTask(4, 5), 1), abs=1e-7)
 
 

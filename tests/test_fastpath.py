@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from addlib.fastpath import FastForward, Rows, aligned_weights
-from addlib.history import answer_nll
-from addlib.model import ModelConfig, answer_logits, build_model, choose_device, weights
-from addlib.sampling import training_questions
-from addlib.task import AdditionTask
+from addlib.device import choose_device
+from addlib.models.addition import ModelConfig, answer_logits, answer_nll, build_model
+from addlib.models.bridge import weights
+from addlib.models.fast_addition import FastForward, Rows, aligned_weights
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import training_questions
 
 
 def loss_and_gradients(model, forward, questions):

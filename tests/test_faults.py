@@ -1,17 +1,17 @@
 """Faults that no run may be lost to, those that the other files do not cover.
 
-fault                                 where it is tested kill -9 during training
-test_training.py, test_pair_training.py: resumes to identical weights kill -9 during papermill
-test_execution.py: a killed run resumes; here: its notebook is never half a file kill -9 during a
-checkpoint write     here a full disk                           test_training.py (weights),
-test_claims.py (claims); here: a chapter, a real disk a bad checkpoint
-test_training.py: truncated, altered, foreign, damaged record; refused two processes training one
-model      test_training.py: trained once; test_execution.py: a second `make book` no network
-site/conftest.py: every chapter runs without one; here: that there is none no GPU
-test_training.py: "cuda" is refused with advice; here: "auto" takes the CPU GPU out of memory
-here: answers, activations, training an old results folder                 test_claims.py: unsound
-records are refused; here: chapters that are no more a notebook with an unknown parameter
-test_execution.py, test_sweep.py: refused before anything starts
+fault                                 where it is tested
+kill -9 during training               test_training.py, test_pair_training.py: resumes to identical weights
+kill -9 during papermill              test_execution.py: a killed run resumes; here: its notebook is never half a file
+kill -9 during a checkpoint write     here
+a full disk                           test_training.py (weights), test_claims.py (claims); here: a chapter, a real disk
+a bad checkpoint                      test_training.py: truncated, altered, foreign, damaged record; refused
+two processes training one model      test_training.py: trained once; test_execution.py: a second `make book`
+no network                            site/conftest.py: every chapter runs without one; here: that there is none
+no GPU                                test_training.py: "cuda" is refused with advice; here: "auto" takes the CPU
+GPU out of memory                     here: answers, activations, training
+an old results folder                 test_claims.py: unsound records are refused; here: chapters that are no more
+a notebook with an unknown parameter  test_execution.py, test_sweep.py: refused before anything starts
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ import pytest
 import torch
 
 import stage
-import sweep_report
-from addlib import batches, evaluation, training
-from addlib.activations import activations
+from addlib import device
+from addlib.analysis import answers
+from addlib.analysis.activations import activations
+from addlib.device import choose_device
 from addlib.files import write_whole
-from addlib.model import ModelConfig, build_model, choose_device
-from addlib.runs import load_or_train
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask
-from addlib.training import TrainConfig, Trainer
+from addlib.models.addition import ModelConfig, build_model
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import uniform_questions
+from addlib.training import addition
+from addlib.training.addition import TrainConfig, Trainer
+from addlib.training.runs import load_or_train
 from chapters import Results
 from models import same_weights
 from runs import offline, run_script
+from sweep import report
 
 TINY = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=12), steps=30, snapshot_every=10, batch_size=16
@@ -56,7 +59,7 @@ def killed(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
     sync(descriptor)
 os.fsync = killed
-from addlib.runs import load_or_train
+from addlib.training.runs import load_or_train
 from test_faults import TINY
 load_or_train(TINY, "cpu", progress=False)
 """
@@ -178,15 +181,15 @@ class SmallGpu:
 def test_answers_come_in_smaller_batches_and_are_the_same(monkeypatch, capsys):
     model = TINY.build()
     questions = uniform_questions(TINY.task, 100, torch.Generator().manual_seed(1))
-    whole = evaluation.answer(model, TINY.model, questions, batch_size=64)
-    gpus, forward = [], evaluation.FastForward
+    whole = answers.answer(model, TINY.model, questions, batch_size=64)
+    gpus, forward = [], answers.FastForward
 
     def small(*arguments):
         gpus.append(SmallGpu(20, forward(*arguments)))
         return gpus[-1]
 
-    monkeypatch.setattr(evaluation, "FastForward", small)
-    parts = evaluation.answer(model, TINY.model, questions, batch_size=64)
+    monkeypatch.setattr(answers, "FastForward", small)
+    parts = answers.answer(model, TINY.model, questions, batch_size=64)
     assert gpus[0].sizes == [64, 32, 16, 16, 16, 16, 16, 16, 4]
     assert torch.equal(parts.digits, whole.digits)
     assert torch.allclose(parts.nll, whole.nll, atol=1e-5)
@@ -230,12 +233,12 @@ def test_no_memory_for_one_question_is_an_error_that_says_what_to_do(cache, monk
     with pytest.raises(
         torch.OutOfMemoryError, match=r'no memory for a single question: .*device = "cpu"'
     ):
-        batches.in_batches(lambda rows: SmallGpu(0, len)(range(8)[rows]), 8, 4)
+        device.in_batches(lambda rows: SmallGpu(0, len)(range(8)[rows]), 8, 4)
 
     def full(self, questions, share):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training.Trainer, "_part", full)
+    monkeypatch.setattr(addition.Trainer, "_part", full)
     with pytest.raises(
         torch.OutOfMemoryError,
         match=r"no GPU memory to train add-n2.*goes on from its last saved step",
@@ -299,7 +302,7 @@ def test_a_sweep_reads_no_cell_that_failed_or_had_other_parameters(tmp_path):
         write_whole(
             Results(folder).run("01_setup"), json.dumps(record | {"failure": failure}).encode()
         )
-        claim = dict.fromkeys(sweep_report.WANTED) | {
+        claim = dict.fromkeys(report.WANTED) | {
             "id": "01.x",
             "verdict": "holds",
             "value": 1.0,
@@ -311,8 +314,8 @@ def test_a_sweep_reads_no_cell_that_failed_or_had_other_parameters(tmp_path):
         if done:
             (folder / ".done").touch()
         cells[folder.name] = entry
-    assert list(sweep_report.claim_table(cells, tmp_path)["cell"]) == ["cell-1"]
-    table = sweep_report.cell_table(cells, tmp_path)
+    assert list(report.claim_table(cells, tmp_path)["cell"]) == ["cell-1"]
+    table = report.cell_table(cells, tmp_path)
     assert list(table["status"]) == ["done", "failed", "interrupted", "not run"]
     assert list(table["holds"]) == [1, 0, 0, 0]
     assert table["error"][1] == "01_setup failed in cell 4 (`x`): ValueError: y"

@@ -18,8 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addlib import figures, palette
-from addlib.decimation import carry_forward, compact, decimate
+from addlib.figures import charts, heatmaps, palette, static
+from addlib.figures.thin import carry_forward, compact, decimate
 
 ROOT = str(Path(palette.__file__).parents[1])
 
@@ -205,10 +205,10 @@ def drawn(fig):
 
 def test_a_page_of_twenty_figures_is_small():
     x, family = lines()
-    fig = figures.line_family(x, family, **UNITS)
+    fig = charts.line_family(x, family, **UNITS)
     assert sum(len(trace.x) for trace in fig.data) <= 6000
     panels = {f"column {c}": {f"line {i}": family["A0"] for i in range(3)} for c in range(6)}
-    grid = figures.panel_grid(x, panels, **UNITS)
+    grid = charts.panel_grid(x, panels, **UNITS)
     assert sum(len(trace.x) for trace in grid.data) <= 9000
     assert 10 * len(pio.to_json(fig)) + 10 * len(pio.to_json(grid)) < 2_000_000
 
@@ -216,7 +216,7 @@ def test_a_page_of_twenty_figures_is_small():
 def test_a_spike_survives_into_the_figure():
     x, family = lines()
     family["A2"][3333] = 77.125
-    fig = figures.line_family(x, family, max_points=100, **UNITS)
+    fig = charts.line_family(x, family, max_points=100, **UNITS)
     line = next(trace for trace in fig.data if trace.name == "A2")
     assert len(line.x) <= 100
     assert line.y[list(line.x).index(3333)] == 77.125
@@ -224,25 +224,25 @@ def test_a_spike_survives_into_the_figure():
 
 def test_gaps_carry_the_last_value_and_say_so():
     y = np.array([np.nan, 2.0, np.nan, 4.0, np.nan])
-    fig = figures.line_family(np.arange(5), {"US9": y}, **UNITS)
+    fig = charts.line_family(np.arange(5), {"US9": y}, **UNITS)
     assert (list(fig.data[0].x), list(fig.data[0].y)) == ([1, 2, 3, 4], [2, 2, 4, 4])
-    assert figures.notes(fig) == [figures.CARRIED]
-    assert figures.notes(figures.panel_grid(np.arange(5), {"a": {"US9": y}}, **UNITS)) == [
-        figures.CARRIED
+    assert charts.notes(fig) == [charts.CARRIED]
+    assert charts.notes(charts.panel_grid(np.arange(5), {"a": {"US9": y}}, **UNITS)) == [
+        charts.CARRIED
     ]
-    assert figures.notes(figures.line_family(np.arange(5), {"US9": np.arange(5)}, **UNITS)) == []
+    assert charts.notes(charts.line_family(np.arange(5), {"US9": np.arange(5)}, **UNITS)) == []
 
 
 def test_x_range_stores_only_what_it_shows_at_full_detail():
     x, family = lines()
-    fig = figures.line_family(x, {"A0": family["A0"]}, x_range=(100.5, 750), **UNITS)
+    fig = charts.line_family(x, {"A0": family["A0"]}, x_range=(100.5, 750), **UNITS)
     np.testing.assert_array_equal(fig.data[0].x, np.arange(100, 751))
     assert fig.layout.xaxis.range == (100.5, 750)
 
 
 def test_log_axes_take_ranges_in_the_data_s_units():
     x = np.arange(1, 101)
-    fig = figures.line_family(
+    fig = charts.line_family(
         x, {"total": 1.0 / x}, log_x=True, log_y=True, y_range=(0.001, 10), **UNITS
     )
     assert (fig.layout.yaxis.type, fig.layout.xaxis.type) == ("log", "log")
@@ -253,14 +253,14 @@ def test_log_axes_take_ranges_in_the_data_s_units():
 @pytest.mark.parametrize(("top", "dtick"), [(0.02, None), (0.15, "D2"), (2.0, 1)])
 def test_numbers_on_a_logarithmic_axis_are_as_many_as_fit(top, dtick):
     lines = {"a": np.geomspace(0.01, top, 5)}
-    fig = figures.line_family(np.arange(5), lines, log_y=True, **UNITS)
+    fig = charts.line_family(np.arange(5), lines, log_y=True, **UNITS)
     assert fig.layout.yaxis.dtick == dtick
 
 
 def test_levels_are_labelled_dashed_lines_that_the_axis_reaches():
     x = np.arange(1, 101)
     for log_y, at in ((False, 10), (True, 1)):
-        fig = figures.line_family(
+        fig = charts.line_family(
             x, {"total": 1.0 / x}, levels={"ln 10": 10, "near": 10.001}, log_y=log_y, **UNITS
         )
         assert [(shape.y0, shape.line.dash) for shape in fig.layout.shapes] == [
@@ -279,7 +279,7 @@ def test_levels_are_labelled_dashed_lines_that_the_axis_reaches():
 
 def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
     x = np.arange(50)
-    apart = figures.line_family(x, {"BA": x, "UC1": 2 * x}, **UNITS)
+    apart = charts.line_family(x, {"BA": x, "UC1": 2 * x}, **UNITS)
     assert {note.text: note.font.color for note in apart.layout.annotations} == {
         "<b>BA</b>": palette.COLOURS["BA"],
         "<b>UC1</b>": palette.COLOURS["UC1"],
@@ -289,7 +289,7 @@ def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
         {"BA": x, "UC1": x[::-1] + 49},
         {"a label too long for a margin": x, "UC1": 2 * x},
     ):
-        fig = figures.line_family(x, family, **UNITS)
+        fig = charts.line_family(x, family, **UNITS)
         assert fig.layout.showlegend is True and not fig.layout.annotations
         assert (fig.layout.legend.orientation, fig.layout.legend.yref, fig.layout.legend.y) == (
             "h",
@@ -301,7 +301,7 @@ def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
 def test_panels_share_axes_and_legend():
     x = np.arange(50)
     panels = {f"column {c}": {"BA": x + c, "UC1": 2.0 * x} for c in range(5)}
-    fig = figures.panel_grid(x, panels, **UNITS)
+    fig = charts.panel_grid(x, panels, **UNITS)
     assert [trace.name for trace in fig.data if trace.showlegend] == ["BA", "UC1"]
     assert {trace.line.color for trace in fig.data if trace.name == "BA"} == {palette.COLOURS["BA"]}
     assert [note.text for note in fig.layout.annotations] == list(panels)
@@ -310,13 +310,13 @@ def test_panels_share_axes_and_legend():
     } == {("x", "y")}
     two_lines = "training step<br>(count)"
     assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == ["", two_lines, two_lines]
-    single = figures.panel_grid(x, panels, columns=1, **UNITS)
+    single = charts.panel_grid(x, panels, columns=1, **UNITS)
     assert {trace.xaxis for trace in single.data} == {"x", "x2", "x3", "x4", "x5"}
     assert single.layout.xaxis.domain == (0, 1)
 
 
 def test_tensors_and_lists_are_arrays_too():
-    fig = figures.line_family(
+    fig = charts.line_family(
         [1, 2, 3], {"BA": torch.tensor([1.0, 2.0, 3.0], requires_grad=True)}, **UNITS
     )
     assert list(fig.data[0].y) == [1, 2, 3]
@@ -343,14 +343,14 @@ def test_tensors_and_lists_are_arrays_too():
 def test_line_family_refuses(change, complaint):
     arguments = dict(x=[1, 2, 3], lines={"A0": [3, 2, 1]}, **UNITS) | change
     with pytest.raises(ValueError, match=complaint):
-        figures.line_family(**arguments)
+        charts.line_family(**arguments)
 
 
 def test_panel_grid_refuses():
     with pytest.raises(ValueError, match="columns = 3"):
-        figures.panel_grid([1, 2], {"a": {"BA": [1, 2]}}, columns=3, **UNITS)
+        charts.panel_grid([1, 2], {"a": {"BA": [1, 2]}}, columns=3, **UNITS)
     with pytest.raises(ValueError, match="'a, BA' has shape"):
-        figures.panel_grid([1, 2], {"a": {"BA": [1, 2, 3]}}, **UNITS)
+        charts.panel_grid([1, 2], {"a": {"BA": [1, 2, 3]}}, **UNITS)
 
 
 # ------------------------------------------------------------------- maps and bars
@@ -360,11 +360,11 @@ MAP = dict(
 
 
 def test_heat_map_shows_its_numbers_and_leaves_gaps():
-    trace = figures.heat_map([[0.25, np.nan]], **MAP).data[0]
+    trace = heatmaps.heat_map([[0.25, np.nan]], **MAP).data[0]
     assert trace.z[0][0] == 0.25 and np.isnan(trace.z[0][1])
     assert trace.texttemplate == "%{z:.2f}"
     assert (
-        figures.heat_map(
+        heatmaps.heat_map(
             np.ones((20, 20)), range(20), range(20), **{k: MAP[k] for k in MAP if "_" in k}
         )
         .data[0]
@@ -374,7 +374,7 @@ def test_heat_map_shows_its_numbers_and_leaves_gaps():
 
 
 def test_a_diverging_map_is_symmetric_around_zero():
-    trace = figures.heat_map([[-3.0, 1.0]], **MAP, diverging=True).data[0]
+    trace = heatmaps.heat_map([[-3.0, 1.0]], **MAP, diverging=True).data[0]
     assert (trace.zmin, trace.zmax) == (-3, 3)
 
 
@@ -389,11 +389,11 @@ def test_a_diverging_map_is_symmetric_around_zero():
 )
 def test_heat_map_refuses(z, change, complaint):
     with pytest.raises(ValueError, match=complaint):
-        figures.heat_map(z, **MAP | change)
+        heatmaps.heat_map(z, **MAP | change)
 
 
 def test_bars_have_whiskers_to_the_ends_of_their_intervals():
-    fig = figures.bars(
+    fig = charts.bars(
         ["0", "1"],
         {"model": [0.9, 0.5], "baseline": [0.1, np.nan]},
         x_title="cascade length",
@@ -422,16 +422,16 @@ def test_bars_refuse(change, complaint):
         names=["0", "1"], series={"model": [0.9, 0.5]}, x_title="length", y_title="accuracy (share)"
     )
     with pytest.raises(ValueError, match=complaint):
-        figures.bars(**arguments | change)
+        charts.bars(**arguments | change)
 
 
 # ------------------------------------------------------------------------- exports
 def test_exports_are_real_files_in_each_format(tmp_path):
-    fig = figures.line_family(*lines(300, 2), **UNITS)
+    fig = charts.line_family(*lines(300, 2), **UNITS)
     before = fig.to_json()
     heads = dict(svg=b"<svg", pdf=b"%PDF", png=b"\x89PNG")
     for kind, head in heads.items():
-        path = figures.save(fig, tmp_path / "new" / f"loss.{kind}")
+        path = static.save(fig, tmp_path / "new" / f"loss.{kind}")
         assert path.read_bytes().startswith(head)
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
         "loss.pdf",
@@ -448,14 +448,14 @@ def test_exports_are_real_files_in_each_format(tmp_path):
 
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.svg, \.pdf, \.png"):
-        figures.save(go.Figure(), tmp_path / "figure.jpeg")
+        static.save(go.Figure(), tmp_path / "figure.jpeg")
 
 
 def test_a_missing_browser_is_named_with_its_remedy(tmp_path):
     script = (
-        "import sys, plotly.graph_objects as go; from addlib import figures\n"
-        "try: figures.save(go.Figure(), sys.argv[1])\n"
-        "except figures.NoBrowserError as error: print(error)\n"
+        "import sys, plotly.graph_objects as go; from addlib.figures import static\n"
+        "try: static.save(go.Figure(), sys.argv[1])\n"
+        "except static.NoBrowserError as error: print(error)\n"
     )
     broken = tmp_path / "chromium"
     broken.write_text("#!/bin/sh\nexit 1\n")
@@ -480,9 +480,9 @@ def test_a_missing_browser_is_named_with_its_remedy(tmp_path):
 
 def test_the_export_browser_ends_with_its_process(tmp_path):
     script = (
-        "import sys, plotly.graph_objects as go; from addlib import export, figures\n"
-        "figures.save(go.Figure(), sys.argv[1]); figures.save(go.Figure(), sys.argv[1])\n"
-        "print(export._browser.cache_info().misses)"
+        "import sys, plotly.graph_objects as go; from addlib.figures import static\n"
+        "static.save(go.Figure(), sys.argv[1]); static.save(go.Figure(), sys.argv[1])\n"
+        "print(static._browser.cache_info().misses)"
     )
     with (
         TemporaryDirectory() as folder

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.fourier import (
+from addlib.geometry.fourier import (
     basis_names,
     component_cosines,
     fourier_2d,

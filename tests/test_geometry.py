@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addlib.geometry import (
+from addlib.geometry.components import (
     correlation,
     fit_linear,
     fit_parabola,

@@ -33,7 +33,7 @@ CHAPTERS = chapters() if FULL else {"01_setup": chapters()["01_setup"]}
 
 PROBE = """
 import json, addlib, addlib.notebook, plotly.io, torch
-print("PROBE", json.dumps([addlib.__file__, torch.__version__, torch.__file__, addlib.notebook.in_colab(),
+print("PROBE", json.dumps([addlib.__file__, torch.__version__, torch.__file__, addlib.figures.page.in_colab(),
                            plotly.io.renderers.default]))
 """
 

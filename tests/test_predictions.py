@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from addlib import predictions
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask, Questions
-from addlib.variables import carry_ignored, cascade_ignored
+from addlib.analysis import naive_sums
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.tasks.sampling import uniform_questions
+from addlib.tasks.subtasks import carry_ignored, cascade_ignored
 
 TASKS = [
     AdditionTask(3),
@@ -37,7 +37,7 @@ def test_the_decomposition_is_an_identity(task):
     questions, logits = some(task)
     log_p = logits.log_softmax(-1)
     for k in range(task.n_answer):
-        outside, within = predictions.decompose(logits, questions, k)
+        outside, within = naive_sums.decompose(logits, questions, k)
         nll = -log_p[torch.arange(len(questions)), k, questions.answer[:, k]]
         assert (outside + within - nll).abs().max() < 1e-9
         for i in range(len(questions)):
@@ -54,7 +54,7 @@ def test_a_prediction_on_the_two_candidates_alone_has_nothing_outside():
     logits[:, 1] = -1e4
     logits[torch.arange(60), 1, s] = 0.0
     logits[torch.arange(60), 1, (s + 1) % 10] = 0.0
-    outside, within = predictions.decompose(logits, questions, 1)
+    outside, within = naive_sums.decompose(logits, questions, 1)
     assert outside.abs().max() == pytest.approx(0, abs=1e-12)
     assert within.tolist() == pytest.approx([torch.tensor(2.0).log().item()] * 60, abs=1e-6)
 
@@ -63,12 +63,12 @@ def test_a_prediction_on_the_two_candidates_alone_has_nothing_outside():
 def test_leakage_candidates_and_confusion_equal_loops(task):
     questions, logits = some(task)
     p, base, count = logits.softmax(-1), task.base, len(questions)
-    leaked = predictions.leakage(p, questions)
+    leaked = naive_sums.leakage(p, questions)
     assert leaked.shape == (task.n_digits, base)
     for k, r in itertools.product(range(task.n_digits), range(base)):
         values = [p[i, k, (naive_sum(questions, i, k) + r) % base].item() for i in range(count)]
         assert leaked[k, r].item() == pytest.approx(sum(values) / count, abs=1e-12)
-    means = predictions.candidates(p, questions)
+    means = naive_sums.candidates(p, questions)
     assert list(means) == ["naive", "naive + 1", "1 deep", "2 deep"]
     digits = {name: torch.zeros(count, task.n_answer, dtype=torch.int64) for name in means}
     for i, k in itertools.product(range(count), range(task.n_answer)):
@@ -83,7 +83,7 @@ def test_leakage_candidates_and_confusion_equal_loops(task):
             p.gather(2, digit[:, :, None])[:, :, 0].mean(0).tolist(), abs=1e-12
         )
     for k in range(task.n_answer):
-        table = predictions.confusion(p, questions, k)
+        table = naive_sums.confusion(p, questions, k)
         for true in range(base):
             cases = [p[i, k, :base] for i in range(count) if questions.answer[i, k] == true]
             expected = (
@@ -97,29 +97,29 @@ def test_leakage_candidates_and_confusion_equal_loops(task):
 def test_looking_back_far_enough_gives_the_sum():
     task = AdditionTask(3, 4)
     questions = Questions.of(task, list(itertools.product(range(64), repeat=2)))
-    assert torch.equal(predictions.look_back(questions, 0), carry_ignored(questions))
-    assert torch.equal(predictions.look_back(questions, 1), cascade_ignored(questions))
-    assert torch.equal(predictions.look_back(questions, 3), questions.answer)
+    assert torch.equal(naive_sums.look_back(questions, 0), carry_ignored(questions))
+    assert torch.equal(naive_sums.look_back(questions, 1), cascade_ignored(questions))
+    assert torch.equal(naive_sums.look_back(questions, 3), questions.answer)
     wrong = [
-        (predictions.look_back(questions, depth) != questions.answer).any(1).double().mean()
+        (naive_sums.look_back(questions, depth) != questions.answer).any(1).double().mean()
         for depth in range(4)
     ]
     assert wrong[0] > wrong[1] > wrong[2] > wrong[3] == 0
     one = Questions.of(AdditionTask(3), [(47, 58)])
-    assert predictions.look_back(one, 0).tolist() == [[5, 9, 0, 0]]
-    assert predictions.look_back(one, 1).tolist() == [[5, 0, 0, 0]]
-    assert predictions.look_back(one, 2).tolist() == [[5, 0, 1, 0]]
+    assert naive_sums.look_back(one, 0).tolist() == [[5, 9, 0, 0]]
+    assert naive_sums.look_back(one, 1).tolist() == [[5, 0, 0, 0]]
+    assert naive_sums.look_back(one, 2).tolist() == [[5, 0, 1, 0]]
 
 
 def test_bad_input_is_refused():
     questions, logits = some(AdditionTask(3))
     p = logits.softmax(-1)
     with pytest.raises(ValueError, match="0 or more"):
-        predictions.look_back(questions, -1)
-    for function in (predictions.leakage, predictions.candidates):
+        naive_sums.look_back(questions, -1)
+    for function in (naive_sums.leakage, naive_sums.candidates):
         with pytest.raises(ValueError, match=r"need \(60, 4, 12\)"):
             function(p[:59], questions)
-    for function in (predictions.decompose, predictions.confusion):
+    for function in (naive_sums.decompose, naive_sums.confusion):
         with pytest.raises(ValueError, match=r"need \(60, 4, 12\)"):
             function(p[:, :, :10], questions, 1)
         for k in (-1, 4):

@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 import torch
 
-from addlib.fourier import fourier_basis
-from addlib.progress import (
+from addlib.geometry.fourier import fourier_basis
+from addlib.geometry.progress_measures import (
     excluded_loss,
     fit_cosines,
     formula_logits,

@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from addlib.grading import Grades, accuracy_by_size, grade, share, top_tokens, written
-from addlib.llm import load_llm
-from addlib.patching import LogitDifference, Patcher
-from addlib.prompt_pairs import CORRUPTIONS, Probability, Rank, fits, of_problems, prompt_pairs
-from addlib.prompts import (
+from addlib.llm.grading import Grades, accuracy_by_size, grade, share, top_tokens, written
+from addlib.llm.load import load_llm
+from addlib.llm.pairs import CORRUPTIONS, Probability, Rank, fits, of_problems, prompt_pairs
+from addlib.llm.prompts import (
     ADD,
     COPY,
     MULTIPLY,
@@ -23,7 +22,8 @@ from addlib.prompts import (
     problems,
     wrong_answers,
 )
-from addlib.random_llm import CHARACTERS, RANDOM, random_tokenizer
+from addlib.llm.random_model import CHARACTERS, RANDOM, random_tokenizer
+from addlib.patching.sweep import LogitDifference, Patcher
 from tiny_llm import other_tokenizer
 
 FORM = few_shot()

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from addlib import evaluation
-from addlib.evaluation import answer
-from addlib.fastpath import FastForward
-from addlib.history import answer_nll
-from addlib.model import ModelConfig, weights
-from addlib.readout import FastReadout
-from addlib.runs import load_or_train
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask
-from addlib.training import TrainConfig
+from addlib.analysis import answers
+from addlib.analysis.answers import answer
+from addlib.models.addition import ModelConfig, answer_nll
+from addlib.models.bridge import weights
+from addlib.models.fast_addition import FastForward
+from addlib.models.fast_answers import FastReadout
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import uniform_questions
+from addlib.training.addition import TrainConfig
+from addlib.training.runs import load_or_train
 
 CONFIG = TrainConfig(
     AdditionTask(3), ModelConfig(width=240), steps=400, lr=1e-3, snapshot_every=400
@@ -41,7 +41,7 @@ def test_many_answers_are_the_exact_forwards(runs, answer_order, monkeypatch):
     run = runs[answer_order]
     questions = uniform_questions(run.config.task, 20_000, torch.Generator().manual_seed(1))
     many = answer(run.model, run.config.model, questions)
-    monkeypatch.setattr(evaluation, "READOUT_FROM", 10**9)
+    monkeypatch.setattr(answers, "READOUT_FROM", 10**9)
     exact = answer(run.model, run.config.model, questions)
     assert 0.2 < exact.right.float().mean() < 0.99
     assert torch.equal(many.digits, exact.digits)

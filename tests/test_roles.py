@@ -5,10 +5,11 @@ patterns.
 import pytest
 import torch
 
-from addlib.model import ModelConfig, build_model, weights
-from addlib.roles import addresses, answer_patterns, find_roles, pair_attention, stairs
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask
+from addlib.analysis.roles import addresses, answer_patterns, find_roles, pair_attention, stairs
+from addlib.models.addition import ModelConfig, build_model
+from addlib.models.bridge import weights
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import uniform_questions
 
 
 def staircase(task, offset, share):

@@ -7,7 +7,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from addlib.sampling import (
+from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
+from addlib.tasks.sampling import (
     bucket_probabilities,
     cascade_questions,
     class_probabilities,
@@ -15,7 +16,6 @@ from addlib.sampling import (
     training_questions,
     uniform_questions,
 )
-from addlib.task import BUCKETS, AdditionTask, Questions
 
 
 def every_question(task):

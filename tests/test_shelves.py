@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from addlib import shelves
-from addlib.shelves import (
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.theory import loss_levels
+from addlib.theory.loss_levels import (
     Knowledge,
     any_digit,
     carry_belief,
@@ -22,7 +23,6 @@ from addlib.shelves import (
     naive_weights,
     uniform_guess,
 )
-from addlib.task import AdditionTask, Questions
 
 SMALL = [(1, 2), (1, 3), (1, 5), (2, 2), (2, 3), (2, 4), (2, 5), (3, 3)]
 
@@ -56,7 +56,7 @@ def enumerated(questions, k, knowledge):
 def every_knowledge(task, k):
     for own in ("none", "one", "pair") if k < task.n_digits else ("none",):
         for depth in range(k + 1):
-            for below in itertools.product(shelves.KINDS, repeat=depth):
+            for below in itertools.product(loss_levels.KINDS, repeat=depth):
                 for visible in (True, False):
                     yield Knowledge(own, below, visible)
 
@@ -112,7 +112,7 @@ def test_the_carry_belief_is_exact_and_its_mean_does_not_depend_on_what_is_known
     for order in ("msd", "lsd"):
         task = AdditionTask(4, 3, answer_order=order)
         share = every_question(task).carry[:, 3].double().mean().item()
-        for below in itertools.product(shelves.KINDS, repeat=2):
+        for below in itertools.product(loss_levels.KINDS, repeat=2):
             belief = carry_belief(task, 3, Knowledge("pair", below))
             assert sum(belief.parts.values()) == 1
             assert float(belief.mean) == pytest.approx(share, abs=1e-15)
@@ -133,7 +133,7 @@ def test_long_sums_equal_sums_of_many_more_terms(order, monkeypatch):
         (4, Knowledge("pair", ("pair",))),
     ]
     short = [expected_loss(task, *state) for state in states]
-    monkeypatch.setattr(shelves, "TERMS", 10**7)
+    monkeypatch.setattr(loss_levels, "TERMS", 10**7)
     assert short == pytest.approx([expected_loss(task, *state) for state in states], abs=1e-12)
 
 

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 import npm_files
 import site_scripts
-from addlib.notebook import PLOTLY_MIME
+from addlib.figures.page import PLOTLY_MIME
 from cells import trace_kinds
 
 

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from addlib.palette import COLOURS, tinted
-from addlib.stairs_picture import CELL, staircase_picture
-from addlib.task import AdditionTask
+from addlib.figures.drawings import CELL, staircase_picture
+from addlib.figures.palette import COLOURS, tinted
+from addlib.tasks.addition import AdditionTask
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,16 +5,16 @@ was given.
 import pytest
 import torch
 
-from addlib.sampling import cascade_questions
-from addlib.suites import (
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.tasks.sampling import (
     above_cascade,
+    cascade_questions,
     class_name,
     generated_suite,
     joined,
     published_suite,
     without_carry,
 )
-from addlib.task import AdditionTask, Questions
 
 BY_HAND = {
     (12345, 33333): (0, 0),

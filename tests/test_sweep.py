@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 import yaml
 
-import sweep
-from addlib import records
-from addlib.palette import contrast
-from addlib.verdict_map import LOOK, verdict_map
+from addlib.claims import stored
+from addlib.figures.palette import contrast
 from chapters import ROOT, WorkflowError
 from runs import run_script
+from sweep.figure import LOOK, verdict_map
 from test_execution import CLAIM_CELL, Book
 
 
@@ -32,7 +31,7 @@ def grid_of(folder: Path, **content: object) -> Path:
 
 def test_every_combination_is_a_cell_and_its_name_tells_what_varies(tmp_path):
     lists = {"seed": [1, 2], "sample": [2000, 3000], "base": 10}
-    cells, record = sweep.read_grid(
+    cells, record = grid.read_grid(
         grid_of(tmp_path, cells=[{"chapter": "01_setup", "parameters": lists}])
     )
     assert record is None
@@ -47,7 +46,7 @@ def test_every_combination_is_a_cell_and_its_name_tells_what_varies(tmp_path):
 
 
 def test_the_books_own_grid_is_sound():
-    cells, record = sweep.read_grid(ROOT / "workflow" / "sweeps" / "seeds.yml")
+    cells, record = grid.read_grid(ROOT / "workflow" / "sweeps" / "seeds.yml")
     assert record == "seeds"
     assert len({entry["parameters"]["seed"] for entry in cells.values()}) >= 5
 
@@ -74,7 +73,7 @@ def test_the_books_own_grid_is_sound():
 )
 def test_bad_grids_are_refused_before_anything_runs(tmp_path, content, message):
     with pytest.raises(WorkflowError, match=message):
-        sweep.read_grid(grid_of(tmp_path, **content))
+        grid.read_grid(grid_of(tmp_path, **content))
     done = run_script(
         "workflow/sweep.py", tmp_path / "grid.yml", ADDLIB_RESULTS=str(tmp_path / "results")
     )
@@ -83,7 +82,7 @@ def test_bad_grids_are_refused_before_anything_runs(tmp_path, content, message):
 
 
 def test_values_that_yaml_takes_for_texts_are_numbers(tmp_path):
-    cells, _ = sweep.read_grid(
+    cells, _ = grid.read_grid(
         grid_of(tmp_path, cells=[{"chapter": "02_training", "parameters": {"lr": ["1e-4"]}}])
     )
     assert cells["02_training"] == {
@@ -100,20 +99,20 @@ def test_profiles_are_found_by_name_and_by_folder(name):
         pytest.importorskip(
             "snakemake_executor_plugin_slurm", reason="an environment made before the plugin's pin"
         )
-    assert sweep.profile_folder(name) == sweep.profile_folder(str(folder)) == folder
+    assert grid.profile_folder(name) == grid.profile_folder(str(folder)) == folder
 
 
 def test_profiles_that_cannot_work_are_refused(tmp_path):
     with pytest.raises(
         WorkflowError, match="no profile 'slrum'; profiles: kubernetes, local, slurm, or the path"
     ):
-        sweep.profile_folder("slrum")
+        grid.profile_folder("slrum")
     (tmp_path / "config.yaml").write_text("executor: moon-base\n")
     with pytest.raises(
         WorkflowError,
         match=r"package that is not there: .*pip install snakemake-executor-plugin-moon-base",
     ):
-        sweep.profile_folder(str(tmp_path))
+        grid.profile_folder(str(tmp_path))
 
 
 def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
@@ -203,9 +202,9 @@ def test_maps_that_would_mislead_are_refused(change, message):
 
 def test_records_name_what_there_is():
     with pytest.raises(ValueError, match=r"there is no record 'seed'; records: .*seeds"):
-        records.read("seed")
+        stored.read("seed")
     with pytest.raises(ValueError, match="there is no record 'question_suites'"):
-        records.read("question_suites")
+        stored.read("question_suites")
 
 
 def test_a_records_table_counts_verdicts(monkeypatch, tmp_path):
@@ -216,7 +215,7 @@ def test_a_records_table_counts_verdicts(monkeypatch, tmp_path):
         "verdicts": ["holds", "holds", "fails"],
     }
     other = claim | {"chapter": "06_x"}
-    table = records.seed_table({"claims": {"07.a": claim, "06.b": other}}, "07_x")
+    table = stored.seed_table({"claims": {"07.a": claim, "06.b": other}}, "07_x")
     assert table.to_numpy().tolist() == [
         ["07.a", ">= 0.9", "0.2", "0.91", "0.95", "2 holds, 1 fails"]
     ]
@@ -229,15 +228,15 @@ def test_verdicts_that_hang_on_the_seed_are_not_compared():
     record = {
         "claims": {"a": {"verdicts": ["holds", "holds"]}, "b": {"verdicts": ["holds", "fails"]}}
     }
-    shown = records.steady(table, record)
+    shown = stored.steady(table, record)
     assert shown["verdict"].tolist() == ["holds", "differs between seeds", "holds"]
     assert list(shown) == ["threshold", "verdict"]
 
 
 @pytest.mark.parametrize("name", ["seeds", "variants", "two_layers"])
 def test_every_record_says_how_it_was_made(name):
-    record = records.read(name)
+    record = stored.read(name)
     for key in ("made_by", "date", "device", "revision", "versions"):
         assert record[key], key
     assert json.dumps(record, allow_nan=False)
-    assert record["date"] in records.source_line(record)
+    assert record["date"] in stored.source_line(record)

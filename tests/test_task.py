@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addlib.task import AdditionTask, Questions
+from addlib.tasks.addition import AdditionTask, Questions
 
 
 def python_digits(value, base, count):

@@ -13,13 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from addlib.checkpoints import CheckpointError
-from addlib.history import answer_nll
-from addlib.model import ModelConfig, answer_logits
-from addlib.runs import load_or_train, load_or_train_all
-from addlib.sampling import training_questions, uniform_questions
-from addlib.task import AdditionTask
-from addlib.training import TrainConfig, Trainer
+from addlib.models.addition import ModelConfig, answer_logits, answer_nll
+from addlib.store import CheckpointError
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import training_questions, uniform_questions
+from addlib.training.addition import TrainConfig, Trainer
+from addlib.training.runs import load_or_train, load_or_train_all
 from models import same_weights
 
 SMALL = TrainConfig(
@@ -153,10 +152,10 @@ def test_full_size_steps_on_two_threads_always_give_the_same_weights():
 TRAIN = """
 import os, sys
 from dataclasses import replace
-from addlib.model import ModelConfig
-from addlib.task import AdditionTask
-from addlib.runs import load_or_train
-from addlib.training import TrainConfig
+from addlib.models.addition import ModelConfig
+from addlib.tasks.addition import AdditionTask
+from addlib.training.runs import load_or_train
+from addlib.training.addition import TrainConfig
 task, model, steps = AdditionTask(2), ModelConfig(width=24), int(sys.argv[1])
 config = TrainConfig(task, model, steps=steps, snapshot_every=50, batch_size=16)
 run = load_or_train(config, "cpu", progress=False)

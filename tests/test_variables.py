@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from addlib.sampling import uniform_questions
-from addlib.task import AdditionTask, Questions
-from addlib.variables import (
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.tasks.sampling import uniform_questions
+from addlib.tasks.subtasks import (
     MISTAKES,
     base_sum,
     carry_below,

@@ -116,7 +116,7 @@ def _gpus() -> int:
 def _build_incomplete_site(environment: dict[str, str]) -> None:
     """What the graph does last, with whatever chapters there are."""
     for command in (
-        ["-m", "addlib.claims", "collect"],
+        ["-m", "addlib.claims.ledger", "collect"],
         ["workflow/stage.py"],
         ["workflow/build.py", "--tolerant"],
     ):

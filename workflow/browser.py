@@ -1,5 +1,4 @@
-"""Finds a Chromium for static figures and the browser tests, and installs one where that is
-possible.
+"""Finds a Chromium for static figures and the browser tests, and installs one where that is possible.
 
 python workflow/browser.py             print its path; without one, say what to install and go on
 python workflow/browser.py --required  the same, but fail without one

@@ -1,7 +1,7 @@
 """Builds the site with Jupyter Book; it appears at its place whole or not at all.
 
-python workflow/build.py             _build/stage -> _build/html; a warning is an error python
-workflow/build.py --tolerant  the same for a book with incomplete chapters: warnings are shown only
+python workflow/build.py             _build/stage -> _build/html; a warning is an error
+python workflow/build.py --tolerant  the same for a book with incomplete chapters: warnings are shown only
 """
 
 from __future__ import annotations

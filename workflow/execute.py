@@ -35,7 +35,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from addlib.claims import revision
+from addlib.claims.provenance import revision
 from addlib.files import write_whole
 from cells import first_line, last_started
 from chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown

@@ -1,11 +1,10 @@
-"""Prints the built site as one PDF, page after page in the order of the table of contents: `make
-pdf`.
+"""Prints the built site as one PDF, page after page in the order of the table of contents: `make pdf`.
 
     python workflow/pdf.py                              _build/html -> _build/book.pdf
     python workflow/pdf.py --site S --output O.pdf --pages book/index notebooks/01_setup
 
-Figures are drawn anew on white, by the same exporter as every static file of the book. A figure
-that is not drawn, or a page that is missing, stops the printing: there is no PDF with holes.
+Figures are drawn anew on white, by the same exporter as every static file of the book. A figure that is not drawn, or a
+page that is missing, stops the printing: there is no PDF with holes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from tqdm import tqdm
 
-from addlib.export import save
+from addlib.figures.static import save
 from addlib.files import write_whole
 from browser import ADVICE, NAMES, find_browser
 from build import SITE

@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Collection
 from pathlib import Path
 
-from addlib.attention_view import circuitsvis_script
+from addlib.figures.attention import circuitsvis_script
 from npm_files import PLOTLY_CARTESIAN
 
 FOLDER = "_scripts"

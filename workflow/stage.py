@@ -1,12 +1,10 @@
-"""Lays out what Jupyter Book builds from: prose pages, executed notebooks, the claims page, the
-site's scripts.
+"""Lays out what Jupyter Book builds from: prose pages, executed notebooks, the claims page, the site's scripts.
 
     python workflow/stage.py                       results/ -> _build/stage
     python workflow/stage.py --smoke --results R --stage S
 
-Executed notebooks lie at the path they have in the repository, so that launch and download buttons
-point at a file that exists. A chapter that failed, was interrupted or never ran gets a page that
-says so.
+Executed notebooks lie at the path they have in the repository, so that launch and download buttons point at a file that
+exists. A chapter that failed, was interrupted or never ran gets a page that says so.
 """
 
 from __future__ import annotations
@@ -15,11 +13,11 @@ import argparse
 import shutil
 from pathlib import Path
 
+import live_scripts
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-import live_scripts
 import site_scripts
 from cells import has_tag, last_started, trace_kinds
 from chapters import ROOT, Chapter, Results, chapters, shown

@@ -1,14 +1,11 @@
-"""Writes the book's address into the setup cell of every notebook: `make stamp
-REPOSITORY=https://github.com/me/book`.
+"""Writes the book's address into the setup cell of every notebook: `make stamp REPOSITORY=https://github.com/me/book`.
 
     python workflow/stamp.py                   the address that _config.yml has, into every notebook
-    python workflow/stamp.py --repository URL  a new one, into _config.yml and every notebook; ""
-    takes it out
+    python workflow/stamp.py --repository URL  a new one, into _config.yml and every notebook; "" takes it out
 
-The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button,
-and the setup cell installs the package from it on machines that lack the package. Without one, the
-cell says what to do instead: nothing may be installed from a name that nobody here owns. No result
-depends on the address, so no chapter runs again.
+The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button, and the setup cell
+installs the package from it on machines that lack the package. Without one, the cell says what to do instead: nothing
+may be installed from a name that nobody here owns. No result depends on the address, so no chapter runs again.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ EOF
 cells=$work/results/sweeps/grid
 broken=02_training_seed-2_steps-240
 folder=$("$python" -c '
-from addlib.model import ModelConfig
-from addlib.training import TrainConfig
+from addlib.models.addition import ModelConfig
+from addlib.training.addition import TrainConfig
 print(TrainConfig(model=ModelConfig(width=48), steps=240, seed=2).folder.path)')
 mkdir -p "$folder"
 printf '{"key": ' > "$folder/run.json" # what a disk that lost power may leave

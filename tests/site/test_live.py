@@ -8,25 +8,24 @@ import json
 import shutil
 from pathlib import Path
 
+import live_scripts
 import pytest
 import torch
 from checks import PATIENCE_MS
 
-import live_scripts
 import npm_files
-from addlib import live_page
-from addlib.ablation import Ablation, hooks
-from addlib.evaluation import answer
-from addlib.model import answer_logits
-from addlib.onnx_export import references
-from addlib.roles import answer_patterns
-from addlib.runs import load_or_train
-from addlib.sampling import uniform_questions
-from addlib.suites import generated_suite, joined
-from addlib.task import BUCKETS, AdditionTask, Questions
-from addlib.training import TrainConfig
-from addlib.variables import MISTAKES, carry_ignored, mistakes
+from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.answers import answer
+from addlib.analysis.roles import answer_patterns
+from addlib.models.addition import answer_logits
+from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
+from addlib.tasks.sampling import generated_suite, joined, uniform_questions
+from addlib.tasks.subtasks import MISTAKES, carry_ignored, mistakes
+from addlib.training.addition import TrainConfig
+from addlib.training.runs import load_or_train
 from chapters import ROOT
+from live import page_data
+from live.model_file import references
 from served import served
 
 TASK = AdditionTask()
@@ -46,7 +45,7 @@ def run():
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    used, whole = live_page.write(run.config, folder, compared=1000)
+    used, whole = page_data.write(run.config, folder, compared=1000)
     assert whole.distance < 1e-4
     assert whole.agreeing == whole.questions
     assert len(used.data) < (7e6 if used.bits == 16 else 13e6)
@@ -77,7 +76,7 @@ def address(site):
 
 @pytest.fixture(scope="module")
 def data(exported) -> dict:
-    return json.loads((exported / live_page.PAGE).read_text(encoding="utf-8"))
+    return json.loads((exported / page_data.PAGE).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +160,7 @@ def test_fifty_questions_give_the_numbers_of_the_library(page, run):
         probabilities = answer_logits(run.model, TASK, questions.tokens).softmax(-1)
     patterns = answer_patterns(run.model, questions)
     answers = answer(run.model, run.config.model, questions)
-    for i, (x, y) in enumerate(live_page.pairs(questions)):
+    for i, (x, y) in enumerate(page_data.pairs(questions)):
         one, found = questions[i : i + 1], ask(page, x, y)
         q = found["q"]
         assert q["answer"] == one.answer[0].tolist()
@@ -242,7 +241,7 @@ STATES = [
 @pytest.mark.parametrize(("off", "by"), STATES)
 def test_a_link_brings_back_switches_and_numbers(page, run, off, by):
     question = generated_suite(TASK, 1, seed=11)[3:4]  # a cascade of two
-    x, y = live_page.pairs(question)[0]
+    x, y = page_data.pairs(question)[0]
     page.evaluate(
         "hash => { location.hash = hash }", f"x={x}&y={y}&off={off}" + (f"&by={by}" if by else "")
     )
@@ -358,7 +357,7 @@ def test_without_an_export_or_a_runtime_the_page_says_so(exported, tmp_path):
     assert not live_scripts.write(exported, tmp_path, runtime=tmp_path / "nothing")
     assert "npm_files.py" in note()
     shutil.copytree(exported, tmp_path / "damaged")
-    (tmp_path / "damaged" / live_page.MODEL).write_bytes(b"half a mod")
+    (tmp_path / "damaged" / page_data.MODEL).write_bytes(b"half a mod")
     assert not live_scripts.write(tmp_path / "damaged", tmp_path)
     assert not (tmp_path / live_scripts.SCRIPTS).exists()
 

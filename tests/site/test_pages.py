@@ -38,7 +38,9 @@ def test_chapter_runs_with_smoke_parameters(name: str, smoke_runs: SmokeRuns) ->
 
 def test_smoke_runs_leave_no_claims_in_the_ledger(smoke_runs: SmokeRuns) -> None:
     """Their values mean nothing: the records say so, and lie where nothing collects them."""
-    done = run_script("-m", "addlib.claims", "collect", "--results", smoke_runs.results.folder)
+    done = run_script(
+        "-m", "addlib.claims.ledger", "collect", "--results", smoke_runs.results.folder
+    )
     assert done.returncode == 0, done.stdout
     assert json.loads((smoke_runs.results.folder / "claims.json").read_text(encoding="utf-8")) == []
     records = smoke_runs.results.claims(smoke=True)

@@ -1,0 +1,99 @@
+"""How well a model answers: many questions in bounded memory, split by class, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from addlib.device import in_batches
+from addlib.models.addition import ModelConfig, answer_logits, answer_nll
+from addlib.models.bridge import weights
+from addlib.models.fast_addition import FastForward, covers
+from addlib.models.fast_answers import FastReadout
+from addlib.tasks.addition import Questions
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+Hook = tuple[str, Callable[..., Tensor]]
+"""A TransformerLens forward hook: the hook point's name, and a function of its activation."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers to a batch of questions, digit by digit, teacher-forced on the true answer.
+
+    A question is right when every digit is the model's most likely one. Writing the answer token by
+    token, always the most likely, is right for exactly the same questions: up to a first mistake
+    both see the same tokens.
+    """
+
+    questions: Questions
+    digits: Int[Tensor, "batch n_answer"]
+    nll: Float[Tensor, "batch n_answer"]  # nats
+
+    @property
+    def digit_right(self) -> Bool[Tensor, "batch n_answer"]:
+        return self.digits == self.questions.answer
+
+    @property
+    def right(self) -> Bool[Tensor, " batch"]:
+        return self.digit_right.all(1)
+
+
+READOUT_FROM = 10_000
+"""From this many questions on, one-layer models answer through :class:`addlib.models.fast_answers.FastReadout`.
+"""
+
+
+@torch.no_grad()
+def answer(
+    model: TransformerBridge,
+    config: ModelConfig,
+    questions: Questions,
+    batch_size: int = 512,
+    hooks: Sequence[Hook] = (),
+    progress: bool = False,
+) -> Answers:
+    """The model's answers to ``questions``, ``batch_size`` at a time, fewer where a GPU has no
+    memory for so many.
+
+    One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on they
+    answer through a shorter one, which is exact for the digits that are not a clear case: see
+    :mod:`addlib.models.fast_answers`. Answers are the same, mean losses to 1 in 1,000.
+
+    With TransformerLens ``hooks`` (of :mod:`addlib.analysis.ablation`, or your own) the library's own
+    forward runs with them.
+
+    Raises:
+        ValueError: no questions, or a batch size below 1.
+    """
+    task, device = questions.task, next(model.parameters()).device
+    short = covers(config) and not hooks
+    forward = (
+        FastForward(weights(model), config, task) if short else partial(answer_logits, model, task)
+    )
+    many = len(questions) >= READOUT_FROM
+    if many and short and not config.attn_only:
+        spread = torch.arange(1024) * len(questions) // 1024  # questions may come sorted by kind
+        forward = FastReadout(forward, questions[spread].tokens.to(device))
+    digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
+    nll = torch.empty(len(questions), task.n_answer)
+
+    def answer_batch(rows: slice) -> None:
+        part = questions[rows]
+        logits = forward(part.tokens.to(device))
+        digits[rows] = logits.argmax(-1).cpu()
+        nll[rows] = answer_nll(logits, part.answer.to(device)).float().cpu()
+
+    with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
+        in_batches(answer_batch, len(questions), batch_size, progress and many)
+    return Answers(questions, digits, nll)

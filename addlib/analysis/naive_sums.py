@@ -1,0 +1,106 @@
+"""What a model predicts for each answer digit, relative to what the columns sum to.
+
+The naive sum of column k is s_k = (x_k + y_k) mod B, the digit without its carry; the top digit has
+no pair, so its naive sum is 0. The true digit is always s_k or s_k + 1 mod B. So a prediction
+splits into three questions: is its mass on these two candidates, how is it shared between them, and
+where does the rest leak?
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from addlib.tasks.addition import Questions
+from addlib.tasks.subtasks import base_sum, look_back
+
+
+def leakage(
+    p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions
+) -> Float[Tensor, "n_digits base"]:
+    """Mean probability of each digit relative to the naive sum, p(s_k + r mod B) for r = 0…B - 1,
+    by column.
+
+    Columns sum to the mass on digits: 1 less what lies on the two signs.
+
+    Raises:
+        ValueError: p is not of these questions.
+    """
+    _check(p, questions)
+    task = questions.task
+    naive = base_sum(questions)[:, : task.n_digits, None]
+    which = (naive + torch.arange(task.base)) % task.base  # (batch, n_digits, r)
+    return p[:, : task.n_digits].gather(2, which).mean(0)
+
+
+def candidates(
+    p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions
+) -> dict[str, Float[Tensor, " n_answer"]]:
+    """Mean probability, per answer column, of what simple algorithms would write.
+
+    Returns:
+        ``"naive"``: s_k; ``"naive + 1"``: s_k + 1 mod B; ``"1 deep"`` and ``"2 deep"``: the digit
+        with the carry found from the next one and two pairs down (:func:`look_back`).
+
+    Raises:
+        ValueError: p is not of these questions.
+    """
+    _check(p, questions)
+    naive = base_sum(questions)
+    digits = {
+        "naive": naive,
+        "naive + 1": (naive + 1) % questions.task.base,
+        "1 deep": look_back(questions, 1),
+        "2 deep": look_back(questions, 2),
+    }
+    return {name: p.gather(2, digit[:, :, None])[:, :, 0].mean(0) for name, digit in digits.items()}
+
+
+def decompose(
+    logits: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, k: int
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """The loss of A_k in two parts, nats per question, whose sum is -log p(true digit) exactly.
+
+    Returns:
+        ``outside`` = -log(mass on {s, s + 1}), what leaks to other tokens costs; ``within`` =
+        -log(p(true) / that mass), the binary cross-entropy of the choice between the two
+        candidates.
+
+    Raises:
+        ValueError: the logits are not of these questions, or there is no digit A_k.
+    """
+    _check(logits, questions)
+    task = questions.task
+    if not 0 <= k <= task.n_digits:
+        raise ValueError(f"k = {k}: this task has answer digits A0 to A{task.n_digits}")
+    log_p = logits[:, k].double().log_softmax(-1)
+    naive = base_sum(questions)[:, k, None]
+    pair = log_p.gather(1, torch.cat([naive, (naive + 1) % task.base], 1)).logsumexp(1)
+    return -pair, pair - log_p.gather(1, questions.answer[:, k, None])[:, 0]
+
+
+def confusion(
+    p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, k: int
+) -> Float[Tensor, "base base"]:
+    """Mean predicted distribution over the digits of A_k (columns) for each true digit (rows); NaN
+    rows never occur.
+
+    Raises:
+        ValueError: p is not of these questions, or there is no digit A_k.
+    """
+    _check(p, questions)
+    task = questions.task
+    if not 0 <= k <= task.n_digits:
+        raise ValueError(f"k = {k}: this task has answer digits A0 to A{task.n_digits}")
+    member = F.one_hot(questions.answer[:, k], task.base).to(p)  # (batch, true)
+    return member.T @ p[:, k, : task.base] / member.sum(0)[:, None]
+
+
+def _check(values: Tensor, questions: Questions) -> None:
+    expected = (len(questions), questions.task.n_answer, questions.task.d_vocab)
+    if tuple(values.shape) != expected:
+        raise ValueError(
+            f"predictions of shape {tuple(values.shape)}: these questions need {expected}"
+        )

@@ -1,0 +1,301 @@
+"""Where the loss of a digit must rest: the exact cross-entropy of an ideal predictor that knows
+part of the question.
+
+A predictor that has learned to use some of the information pays, on average, the conditional
+entropy of the digit given that information, in nats (Shannon 1948). For uniform operands it can be
+calculated. Columns are independent but for the carry, so all that is known about lower columns
+enters through one number, p = P(c_k = 1 | what is known). Its distribution follows column by column
+from the units up, in exact fractions; with c_0 = 0, a column turns p into
+
+- P(s ≥ B) + P(s = B - 1) · p, if nothing of it is known;
+- (d + p) / B, if one operand digit d is known, a uniform d = 0…B - 1;
+- 1, 0 or p, if the pair is known, for a sum of at least B, below B - 1, or B - 1.
+
+The answer digits written so far are visible too (teacher forcing). Written from the top, they form
+one number V that tells something about the carry *out of* column k: with N = B^m for the m columns
+above, V = u < N arises from u + 1 pairs of operands without that carry and from u with it; from N
+on it is the mirror image. Written from the units, the visible answer digit a of a column changes
+the rules: with nothing else known of it p becomes (B - 1 - a + p) / B, with one operand digit 1, 0
+or p; and the pair with a tells the carry into the column, so the carry out of it is known.
+
+Sums over V and over p have up to B^n terms; those beyond the first thousand are summed by the
+Euler-Maclaurin formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float
+
+from addlib.tasks.addition import AdditionTask
+
+TERMS = 1024
+"""So many terms of a sum are added one by one."""
+
+
+KINDS = ("none", "one", "pair")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What an ideal predictor of one answer digit uses.
+
+    Args:
+        own: of the operand digits of its own column: ``"none"``, ``"one"`` or the ``"pair"``.
+        below: the same of the next columns down, from the nearest on; columns further down are
+            unknown.
+        visible: whether it uses the answer digits written before.
+
+    Raises:
+        ValueError: another word than these three.
+    """
+
+    own: str = "none"
+    below: tuple[str, ...] = ()
+    visible: bool = True
+
+    def __post_init__(self) -> None:
+        for kind in (self.own, *self.below):
+            if kind not in KINDS:
+                raise ValueError(
+                    f"{kind!r}: what is known of a column must be one of {', '.join(KINDS)}"
+                )
+
+
+@dataclass(frozen=True)
+class CarryBelief:
+    """Distribution of p = P(c_k = 1 | what is known of lower columns), over what there is to know.
+
+    ``parts`` maps (q, N) to a probability that is spread evenly over p = q/N, (q + 1)/N, … (q + N -
+    1)/N. With N = 1 it is one value.
+    """
+
+    parts: dict[tuple[Fraction, int], Fraction]
+
+    @property
+    def mean(self) -> Fraction:
+        """P(c_k = 1)."""
+        return sum(
+            (w * (q + Fraction(size - 1, 2)) / size for (q, size), w in self.parts.items()),
+            Fraction(0),
+        )
+
+    def values(self) -> Iterator[tuple[Fraction, Fraction]]:
+        """Each value of p with its probability.
+
+        Raises:
+            ValueError: more values than can be gone through one by one.
+        """
+        if sum(size for _, size in self.parts) > TERMS:
+            raise ValueError(
+                f"below: one operand digit of so many columns leaves over {TERMS} values of "
+                f"P(carry)"
+            )
+        for (q, size), weight in self.parts.items():
+            for j in range(size):
+                yield (q + j) / size, weight / size
+
+
+def expected_loss(task: AdditionTask, k: int, knowledge: Knowledge) -> float:
+    """Cross-entropy of answer digit A_k, nats, of an ideal predictor with this knowledge, for
+    uniform operands.
+
+    With everything known it is 0. For two-digit sums in base ten A1 with its pair known,
+    ``Knowledge("pair")``, costs 0.9 · h(0.45) = 0.619, h being :func:`entropy`: at a sum of 9 the
+    visible top digit tells the carry.
+
+    Raises:
+        ValueError: there is no such digit, the knowledge is of columns that aren't there, or it has
+            too many cases.
+    """
+    n = task.n_digits
+    if not 0 <= k <= n:
+        raise ValueError(f"k = {k}: this task has answer digits A0 to A{n}")
+    if len(knowledge.below) > k:
+        raise ValueError(
+            f"below = {knowledge.below}: A{k} has {k} columns below it; there is none below the "
+            f"units"
+        )
+    if k == n and knowledge.own != "none":
+        raise ValueError(f"own = {knowledge.own!r}: the top digit A{n} has no pair of its own")
+    belief = carry_belief(task, k, knowledge)
+    if k == n:
+        return _mean_entropy(belief)
+    if not (knowledge.visible and task.answer_order == "msd" and task.carry):
+        return _mean_entropy(belief) if knowledge.own == "pair" else any_digit(task)
+    cases = [(float(p), float(weight)) for p, weight in belief.values()]
+    return math.fsum(
+        weight * _given_top(task.base, p, knowledge.own, n - k - 1) for p, weight in cases
+    )
+
+
+def carry_belief(task: AdditionTask, k: int, knowledge: Knowledge) -> CarryBelief:
+    """What the lower columns tell about c_k, by a pass over them from the units up.
+
+    Raises:
+        ValueError: the knowledge has too many cases.
+    """
+    belief = CarryBelief({(Fraction(0), 1): Fraction(1)})
+    seen = knowledge.visible and task.answer_order == "lsd"
+    for kind in ("none",) * (k - len(knowledge.below)) + knowledge.below[::-1]:
+        if task.carry:
+            belief = _next_column(task.base, belief, kind, seen)
+    return belief
+
+
+def naive_weights(base: int, d: int, p: Fraction) -> tuple[Fraction, Fraction]:
+    """P(A = s) and P(A = s + 1) of a column whose pair is known, given one digit d of the pair
+    below and no other.
+
+    Their odds are B - d - p : d + p, where p is the chance of a carry into that lower column. So B
+    - d : d is exact just where p = 0: for the tens digit, whose lower column is the units, and for
+    every digit without carrying. With base ten p is 0.45 to 0.5 elsewhere.
+
+    Raises:
+        ValueError: d is no digit, or p no probability.
+    """
+    if not 0 <= d < base or not 0 <= p <= 1:
+        raise ValueError(
+            f"d = {d}, p = {p}: must be a digit from 0 to {base - 1}, and a probability"
+        )
+    one_more = (d + Fraction(p)) / base
+    return 1 - one_more, one_more
+
+
+def uniform_guess(task: AdditionTask) -> float:
+    """ln(B + 2), nats: every token of the vocabulary is as likely as any other."""
+    return math.log(task.d_vocab)
+
+
+def any_digit(task: AdditionTask) -> float:
+    """ln B, nats: every digit is as likely as any other."""
+    return math.log(task.base)
+
+
+def marginal(task: AdditionTask, k: int) -> float:
+    """Entropy of A_k, nats: how often each digit occurs is known, and nothing of the question.
+
+    Raises:
+        ValueError: there is no such digit.
+    """
+    return expected_loss(task, k, Knowledge(visible=False))
+
+
+def entropy(p: float | Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """Entropy of a choice between two with probabilities p and 1 - p, nats."""
+    return _plogp(np.asarray(p, dtype=float)) + _plogp(1 - np.asarray(p, dtype=float))
+
+
+# ------------------------------------------------------------- one column
+def _next_column(base: int, belief: CarryBelief, kind: str, seen: bool) -> CarryBelief:
+    """From the carry into a column to the carry out of it; ``seen``: its answer digit is visible."""
+    more, nine = (
+        Fraction(base - 1, 2 * base),
+        Fraction(1, base),
+    )  # P(s ≥ B) = P(s < B - 1), and P(s = B - 1)
+    parts: dict[tuple[Fraction, int], Fraction] = {}
+
+    def add(q: Fraction, size: int, weight: Fraction) -> None:
+        if weight:
+            parts[q, size] = parts.get((q, size), Fraction(0)) + weight
+
+    if kind == "pair" and seen:
+        add(Fraction(1), 1, more + nine * belief.mean)
+        add(Fraction(0), 1, more + nine * (1 - belief.mean))
+    elif kind == "pair" or (
+        kind == "one" and seen
+    ):  # seen: as the answer digit is below, above or equal to the one
+        add(Fraction(1), 1, more)
+        add(Fraction(0), 1, more)
+        for (q, size), weight in belief.parts.items():
+            add(q, size, nine * weight)
+    elif (
+        kind == "one" or seen
+    ):  # d + (q + j)/N for all digits d and j < N is q + j' over N, with j' < B · N
+        for (q, size), weight in belief.parts.items():
+            add(q, size * base, weight)
+    else:
+        for p, weight in belief.values():
+            add(more + nine * p, 1, weight)
+    return CarryBelief(parts)
+
+
+def _given_top(base: int, p: float, own: str, above: int) -> float:
+    """Loss of a digit below ``above`` visible columns and the top digit, when P(c_k = 1) = p."""
+    a = np.arange(base)
+    if (
+        own == "pair"
+    ):  # only a sum of B - 1 lets the visible digits, which depend on c_(k+1), tell about c_k
+        nine = np.diag([1 - p, p])  # P(digit B - 1 or 0, carry out 0 or 1)
+        return (1 - 1 / base) * float(entropy(p)) + _entropy_given_top(nine, base**above) / base
+    if own == "one":
+        overs = [((1 - p) * (a < d) + p * (a <= d)) / base for d in range(base)]
+        return (
+            math.fsum(
+                _entropy_given_top(np.stack([1 / base - o, o], 1), base**above) for o in overs
+            )
+            / base
+        )
+    over = ((1 - p) * (base - 1 - a) + p * (base - a)) / base**2
+    return _entropy_given_top(np.stack([1 / base - over, over], 1), base**above)
+
+
+# ------------------------------------------------------------- entropies and sums
+def _plogp(p: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    return -p * np.log(np.where(p > 0, p, 1.0))
+
+
+def _mean_entropy(belief: CarryBelief) -> float:
+    """Mean entropy of the carry."""
+    total = 0.0
+    for (q, size), weight in belief.parts.items():
+        low, high = (
+            float(q),
+            float(1 - q),
+        )  # from either end to the middle, so that the terms become smooth
+        half = (size + 1) // 2
+        ends = _sum(lambda j, q=low, size=size: entropy((j + q) / size), half)
+        ends += _sum(lambda j, q=high, size=size: entropy((j + q) / size), size - half)
+        total += float(weight) * ends / size
+    return total
+
+
+def _entropy_given_top(joint: Float[np.ndarray, "digit 2"], n: int) -> float:
+    """Mean entropy of a digit given V, from P(digit, carry out of its column); n = B^m for the m
+    columns above.
+    """
+
+    rows, times = np.unique(joint, axis=0, return_counts=True)  # few digits differ
+
+    def terms(u: Float[np.ndarray, " v"]) -> Float[np.ndarray, " v"]:
+        low, high = u / n / n, (u + 1) / n / n
+        total = np.zeros_like(u)
+        for g0, g1 in ((high, low), (low, high)):
+            digit = rows[:, 0, None] * g0 + rows[:, 1, None] * g1  # (row, v)
+            total += times @ _plogp(digit) - _plogp(times @ digit)
+        return total
+
+    return _sum(terms, n)
+
+
+def _sum(f: Callable[[Float[np.ndarray, " j"]], Float[np.ndarray, " j"]], stop: int) -> float:
+    """Sum of f over 0 … stop - 1, for an f that is smooth on a logarithmic scale from ``TERMS`` on."""
+    edge = min(stop, TERMS)
+    total = math.fsum(f(np.arange(edge, dtype=float)))
+    if edge == stop:
+        return total
+    # Euler-Maclaurin from edge to stop; the integral in log u, over pieces of one e-fold with 24
+    # nodes each.
+    ends = np.linspace(math.log(edge), math.log(stop), math.ceil(math.log(stop / edge)) + 1)
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    half = (ends[1:] - ends[:-1])[:, None] / 2
+    u = np.exp((ends[1:] + ends[:-1])[:, None] / 2 + half * nodes)  # (pieces, nodes)
+    integral = math.fsum((f(u.ravel()).reshape(u.shape) * u * weights * half).ravel())
+    at = np.array([edge, stop], dtype=float)
+    values, slope = f(at), (f(at * (1 + 1e-4)) - f(at * (1 - 1e-4))) / (2e-4 * at)
+    return total + integral + (values[0] - values[1]) / 2 + (slope[1] - slope[0]) / 12

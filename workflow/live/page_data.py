@@ -1,0 +1,212 @@
+"""What the live page needs of a trained model: its ONNX file, and the names, colours and questions
+that go with it.
+
+    python -m addlib.live_page results/live        of the book's main model
+
+Two files: ``model.onnx``, and ``page.json``, which is written last and names the other one's
+content. The page itself (``book/_assets/live/``) has no number or colour of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from addlib.analysis.roles import Role, find_roles
+from addlib.figures.palette import COLOURS, line_colours
+from addlib.files import write_whole
+from addlib.models.addition import ModelConfig
+from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
+from addlib.tasks.sampling import (
+    cascade_questions,
+    class_name,
+    generated_suite,
+    joined,
+    uniform_questions,
+)
+from addlib.tasks.subtasks import MISTAKES, mistakes
+from addlib.training.addition import TrainConfig
+from addlib.training.runs import load_or_train
+from live.model_file import STAND_INS, Exported, Runner, export, references
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+COMPARED = 10_000
+"""Questions on which the file is compared with the model; one in five has a cascade."""
+
+PER_KIND = 4
+"""Sample questions of each class and cascade length."""
+
+MODEL, PAGE = "model.onnx", "page.json"
+
+
+def write(
+    config: TrainConfig, folder: Path, seed: int = 0, compared: int = COMPARED
+) -> tuple[Exported, Exported]:
+    """Export the run of this configuration (trained now where it is missing) into ``folder``.
+
+    Returns the exported file and the 32-bit one, as :func:`addlib.onnx_export.export`.
+
+    Raises:
+        ExportError: the file is not the model. Nothing is written, and what an earlier export left
+            stays.
+        OSError: the files can't be written; each is there whole or not at all.
+    """
+    model, task = load_or_train(config).model, config.task
+    exported, whole = export(model, config.model, task, comparison(task, compared, seed))
+    data = page_data(model, config.model, task, exported, seed)
+    (folder / PAGE).unlink(missing_ok=True)  # it vouches for the file that is now replaced
+    write_whole(folder / MODEL, exported.data)
+    write_whole(folder / PAGE, json.dumps(data, indent=1, ensure_ascii=False).encode())
+    return exported, whole
+
+
+def read(folder: Path) -> tuple[bytes, dict[str, Any]] | None:
+    """The exported file and what goes with it; None where there is none, or the two don't belong
+    together.
+    """
+    try:
+        data, page = (
+            (folder / MODEL).read_bytes(),
+            json.loads((folder / PAGE).read_text(encoding="utf-8")),
+        )
+    except (FileNotFoundError, ValueError):
+        return None
+    return (data, page) if page.get("sha256") == hashlib.sha256(data).hexdigest() else None
+
+
+def comparison(task: AdditionTask, count: int, seed: int) -> Questions:
+    """Questions to compare on: four in five uniform, the others cascades of all lengths in turn."""
+    generator, longest = torch.Generator().manual_seed(seed), task.n_digits - 1 if task.carry else 0
+    parts = [
+        cascade_questions(task, length, count // (5 * longest), generator)
+        for length in range(1, longest + 1)
+    ]
+    return joined([*parts, uniform_questions(task, count - sum(map(len, parts)), generator)])
+
+
+def page_data(
+    model: TransformerBridge, config: ModelConfig, task: AdditionTask, exported: Exported, seed: int
+) -> dict[str, Any]:
+    """Everything else the page shows or needs, as JSON; all questions are drawn from ``seed``."""
+    run, suite = Runner(exported.data), generated_suite(task, PER_KIND, seed)
+    kinds = [
+        class_name(*of)
+        for of in zip(suite.question_class.tolist(), suite.cascade_length.tolist(), strict=True)
+    ]
+    layers = range(config.n_layers)
+    roles = [
+        role for layer in layers for role in find_roles(model, references(task, 300)[1], layer)
+    ]
+    hard = comparison(task, 2000, seed + 1)
+    wrong = hard[(run(hard)[0].argmax(-1) != hard.answer).any(1)][:PER_KIND]
+    return {
+        "sha256": hashlib.sha256(exported.data).hexdigest(),
+        "bytes": len(exported.data),
+        "bits": exported.bits,
+        "compared": exported.questions,
+        "agreeing": exported.agreeing,
+        "cascades": int((comparison(task, exported.questions, seed).cascade_length > 0).sum()),
+        "n_digits": task.n_digits,
+        "base": task.base,
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "mlp": not config.attn_only,
+        "answer_columns": task.answer_columns,
+        "stand_ins": STAND_INS,
+        "mistakes": MISTAKES,
+        "buckets": BUCKETS,
+        "colours": COLOURS,
+        "heads": heads(roles, config.n_layers),
+        "samples": {
+            kind: pairs(suite[torch.tensor([other == kind for other in kinds])])
+            for kind in dict.fromkeys(kinds)
+        },
+        "wrong": pairs(wrong),
+        "first_try": first_try(run, task, roles, config, seed),
+    }
+
+
+def heads(roles: list[Role], n_layers: int) -> list[dict[str, Any]]:
+    """The heads as the page names them, far carry first: layer, head, label and colour."""
+    seen, labels = Counter(), []
+    for role in roles:
+        name = "no role" if role.offset is None else role.name
+        seen[name] += 1
+        labels.append((f"layer {role.layer}, " if n_layers > 1 else "") + name)
+        labels[-1] += f" ({seen[name]})" if seen[name] > 1 else ""
+    colours = line_colours(labels)
+    return [
+        {"layer": role.layer, "head": role.head, "label": label, "colour": colours[label]}
+        for role, label in zip(roles, labels, strict=True)
+    ]
+
+
+def first_try(
+    run: Runner, task: AdditionTask, roles: list[Role], config: ModelConfig, seed: int
+) -> dict[str, Any] | None:
+    """A sum that is right until the carry head is switched off, and then ignores a carry in as few
+    digits as possible.
+
+    None where no head has that role, or no such sum is found.
+    """
+    carry = next((role for role in roles if role.name == "carry"), None)
+    if carry is None:
+        return None
+    asked = uniform_questions(task, 500, torch.Generator().manual_seed(seed + 2))
+    on = torch.ones(config.n_layers, config.n_heads, dtype=torch.bool)
+    on[carry.layer, carry.head] = False
+    before, after = (
+        mistakes(asked, logits.argmax(-1)) for logits in (run(asked)[0], run(asked, heads=on)[0])
+    )
+    ignored = (after == MISTAKES.index("carry ignored")).sum(1)
+    fits = (before == 0).all(1) & (ignored > 0) & ((after != 0).sum(1) == ignored)
+    if not fits.any():
+        return None
+    best = int(torch.where(fits, ignored, task.n_answer + 1).argmin())
+    x, y = pairs(asked[best : best + 1])[0]
+    return {"x": x, "y": y, "layer": carry.layer, "head": carry.head}
+
+
+def pairs(questions: Questions) -> list[list[int]]:
+    """Questions as pairs of whole numbers."""
+    return [
+        [x, y]
+        for x, y in zip(
+            *(questions.task.value(d).tolist() for d in (questions.x, questions.y)), strict=True
+        )
+    ]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Export the book's main model for the live page.")
+    parser.add_argument("folder", type=Path, help="folder that receives the two files")
+    parser.add_argument(
+        "--steps", type=int, default=TrainConfig.steps, help="training steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=ModelConfig.width, help="residual width (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    config = TrainConfig(model=ModelConfig(width=options.width), steps=options.steps)
+    used, whole = write(config, options.folder)
+    for found in (used, whole):
+        print(
+            f"{found.bits} bits, {len(found.data) / 1e6:.1f} MB: the answers to {found.agreeing:,} "
+            f"of "
+            f"{found.questions:,} questions are the model's, logits are within "
+            f"{found.distance:.2g} of its own"
+        )
+    print(f"Exported for the live page: {used.bits} bits.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Runs chapters over a grid of parameters and gathers their claims: `make sweep GRID=grid.yml`.
+
+    python workflow/sweep.py workflow/sweeps/seeds.yml                  all cells that are not done yet, then the tables
+    python workflow/sweep.py workflow/sweeps/seeds.yml --profile slurm  the same on a cluster: workflow/profiles/slurm
+    python workflow/sweep.py workflow/sweeps/seeds.yml --record         and the table into the package, for the chapters
+
+Cells run side by side, each on one CPU thread. Parameters are checked against the notebooks' own before anything
+starts. A cell that fails does not stop the others; run again, only the missing cells run. Results lie in
+``results/sweeps/<grid>/<cell>/``; beside them ``cells.csv`` says how each cell ran, ``claims.csv`` holds the claims of
+all cells that are done, and ``claims.html`` shows them in one figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+import book
+from addlib.claims import stored
+from addlib.files import write_whole
+from chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
+from parameters import check_parameters, value_of
+from sweep import report
+
+KEYS = {"cells", "record"}
+
+PROFILES = ROOT / "workflow" / "profiles"
+
+BUILT_IN = {"local", "dryrun", "touch"}
+"""Executors that Snakemake has without a plugin."""
+
+
+def read_grid(path: Path) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """The cells of a grid by name, and the name of the record that its table becomes.
+
+    Raises:
+        WorkflowError: the file is not such a grid, or a chapter or a parameter is not there or out
+            of range.
+    """
+    try:
+        grid = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise WorkflowError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(grid, dict) or set(grid) - KEYS or not isinstance(grid.get("cells"), list):
+        raise WorkflowError(f"{path}: a grid has a list 'cells' and perhaps a name 'record'")
+    known, cells = chapters(), {}
+    for entry in grid["cells"]:
+        if not isinstance(entry, dict) or set(entry) != {"chapter", "parameters"}:
+            raise WorkflowError(f"{path}: {entry}: must have 'chapter' and 'parameters'")
+        if entry["chapter"] not in known:
+            raise WorkflowError(
+                f"{path}: no chapter {entry['chapter']!r}; chapters: {', '.join(known)}"
+            )
+        if not isinstance(entry["parameters"], dict):
+            raise WorkflowError(
+                f"{path}: {entry['chapter']}: 'parameters' must be names with their values"
+            )
+        for cell, description in _cells_of(entry, known[entry["chapter"]]).items():
+            if cell in cells:
+                raise WorkflowError(
+                    f"{path}: two cells are called {cell}: let a list tell them apart"
+                )
+            cells[cell] = description
+    if not cells:
+        raise WorkflowError(f"{path}: the grid has no cells")
+    return cells, grid.get("record")
+
+
+def _cells_of(entry: dict[str, Any], chapter: Chapter) -> dict[str, dict[str, Any]]:
+    """Every combination of an entry's values, by the cell's name, which tells what varies."""
+    lists = {
+        name: value if isinstance(value, list) else [value]
+        for name, value in entry["parameters"].items()
+    }
+    cells = {}
+    for values in itertools.product(*lists.values()):
+        # YAML takes 1e-4 for a text
+        parameters = {
+            n: value_of(v) if isinstance(v, str) else v for n, v in zip(lists, values, strict=True)
+        }
+        check_parameters(chapter, parameters)
+        varied = {name: parameters[name] for name in lists if len(lists[name]) > 1}
+        name = "_".join([chapter.name, *(f"{name}-{value}" for name, value in varied.items())])
+        run = ", ".join(f"{name} {value}" for name, value in varied.items()) or "the only run"
+        cells[re.sub(r"[^\w.+-]", "-", name)] = {
+            "chapter": chapter.name,
+            "run": run,
+            "parameters": parameters,
+        }
+    return cells
+
+
+def profile_folder(name: str) -> Path:
+    """The folder of Snakemake's settings: one of workflow/profiles by its name, or any other by its
+    path.
+
+    Raises:
+        WorkflowError: there is no such profile, or the executor that it names is not installed.
+    """
+    folder = next(
+        (path for path in (PROFILES / name, Path(name)) if (path / "config.yaml").is_file()), None
+    )
+    if folder is None:
+        names = ", ".join(sorted(path.name for path in PROFILES.iterdir()))
+        raise WorkflowError(
+            f"no profile {name!r}; profiles: {names}, or the path of a folder with a config.yaml"
+        )
+    executor = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")).get(
+        "executor", "local"
+    )
+    if executor not in BUILT_IN and not importlib.util.find_spec(
+        f"snakemake_executor_plugin_{executor}"
+    ):
+        package = f"snakemake-executor-plugin-{executor}"
+        raise WorkflowError(
+            f"profile {name} needs a package that is not there: .venv/bin/pip install {package}"
+        )
+    return folder.resolve()
+
+
+def results_of(grid: Path) -> Path:
+    """Folder of a grid's results."""
+    return Results.default().folder / "sweeps" / grid.stem
+
+
+def run(grid: Path, profile: str = "local") -> int:
+    """Run what is missing; the exit status."""
+    cells, _ = read_grid(grid)
+    settings = profile_folder(profile)
+    folder = results_of(grid)
+    config = {"results": shown(folder), "cells": cells, "grid": shown(grid.resolve())}
+    write_whole(folder / "cells.json", json.dumps(config, indent=1).encode())
+    options = ("--configfile", str(folder / "cells.json"), "--rerun-triggers", "mtime", "params")
+    return book.snakemake("workflow/sweep.smk", "all", *options, profile=settings)
+
+
+def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
+    """The table by claim: its threshold, and the value and the verdict of each seed.
+
+    A claim about a record has a seed of its own, whatever the cell's; it is left out.
+    """
+    found = {}
+    for claim, group in rows[rows["claim_seed"] == rows["seed"]].groupby("id"):
+        first = group.iloc[0]
+        found[claim] = {
+            "chapter": first["chapter"],
+            "statement": first["statement"],
+            "metric": first["metric"],
+            "threshold": first["threshold"],
+            "seeds": [int(seed) for seed in group["seed"]],
+            "values": [float(value) for value in group["value"]],
+            "verdicts": list(group["verdict"]),
+        }
+    return stored.write(name, f"make sweep GRID={shown(grid.resolve())}", {"claims": found})
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("grid", type=Path, help="YAML file with the grid")
+    parser.add_argument(
+        "--profile",
+        default="local",
+        help="where cells run: a name in workflow/profiles, or a folder",
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="only gather the tables from what is there"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="write the grid's record into the package as well"
+    )
+    options = parser.parse_args()
+    try:
+        status = 0 if options.table else run(options.grid, options.profile)
+        cells, record = read_grid(options.grid)
+        rows, lines = report.write(cells, results_of(options.grid))
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(lines))
+    if status:
+        print("The sweep is not complete; run it again to run what is missing.", file=sys.stderr)
+        return status
+    if options.record and record:
+        print(shown(write_record(record, options.grid, rows)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
