@@ -22,6 +22,7 @@ import site_scripts
 from cells import has_tag, last_started, trace_kinds
 from chapters import ROOT, Chapter, Results, chapters, shown
 from ledger import add_claim_targets, add_ledger
+from package_page import package_page
 from stamp import site_config, stamp
 
 STAGE = ROOT / "_build" / "stage"
@@ -56,6 +57,9 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
         if not complete:
             incomplete.append(chapter.name)
     site_scripts.write(target, kinds)
+    generated = target / "book" / "_generated"
+    generated.mkdir(exist_ok=True)
+    (generated / "package.md").write_text(package_page(), encoding="utf-8")
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     return incomplete
 

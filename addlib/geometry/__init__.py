@@ -1,0 +1,1 @@
+"""How vectors lie: components, angles, Fourier bases, progress measures. Tensors in, numbers out."""

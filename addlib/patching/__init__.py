@@ -1,0 +1,1 @@
+"""Exact and fast activation patching of any TransformerLens bridge."""
