@@ -1,14 +1,6 @@
-"""The model: a configuration of the addition transformer, and TransformerLens's native bridge built
-from it.
+"""Where work runs, and how much of it at once.
 
-Records of runs that are too long for a chapter: what was measured, when, on which device, by
-which revision.
-
-They are small JSON files that come with the package. A script under ``studies/`` makes each of them
-anew.
-
-Work on many rows, a batch at a time. A GPU without memory for a batch gets smaller ones, and the
-reader is told.
+Devices by name, and smaller batches where memory is short.
 """
 
 from __future__ import annotations
@@ -18,29 +10,31 @@ import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from tqdm.auto import tqdm
 
-if TYPE_CHECKING:
-    pass
+Result = TypeVar("Result")
+
+REMEDY = 'end other programs that use the GPU, or run with device = "cpu"'
+"""What a person can do where memory is short."""
 
 
+# --------------------------------------------------------------------------- devices
 def choose_device(device: str = "auto") -> torch.device:
-    """The torch device for ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or
-    ``"cuda:1"``.
+    """The torch device for ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda[:N]"``.
 
     Raises:
         ValueError: an unknown name, or a device that this machine lacks.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = device.partition(":")
-    gpus = torch.cuda.device_count()
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+    name = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if not name:
         raise ValueError(f"device = {device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    if kind == "cuda" and int(index or 0) >= gpus:
+    gpus = torch.cuda.device_count()
+    if device != "cpu" and int(name[1] or 0) >= gpus:
         raise ValueError(
             f"device = {device!r}: this machine has {gpus} CUDA devices; use 'auto' or 'cpu'"
         )
@@ -57,60 +51,79 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
-    found = (
-        re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))
-        if cpuinfo.is_file()
-        else None
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    model = re.search(r"model name\s*: (.+)", text)
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores"
+
+
+# ---------------------------------------------------------------------------- memory
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: Python's, torch's on the CPU, or CUDA's."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in message or "can't allocate memory" in message)
     )
-    return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
 
 
-REMEDY = 'end other programs that use the GPU, or run with device = "cpu"'
+def with_smaller_batches(
+    work: Callable[[int], Result], size: int, unit: str = "question"
+) -> tuple[Result, int]:
+    """``work(size)``, tried again with half the size as often as memory runs out.
+
+    A line says so each time. Work that failed is done again, so it must not leave anything behind
+    before its end.
+
+    Args:
+        work: takes the number of ``unit`` that may be in memory at once.
+        size: that number at first, at least 1.
+        unit: what is counted, for the messages.
+
+    Returns:
+        What ``work`` gave, and the size that there was memory for: use it from then on.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory for a single one; the text says what to do.
+    """
+    while True:
+        try:
+            return work(size), size
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise torch.OutOfMemoryError(
+                    f"there is no memory for a single {unit}: {REMEDY} ({error})"
+                ) from error
+        # Here, after the error with its hold on the failed batch is gone.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(f"Out of memory with {size} {unit}s at once; going on with {size // 2}.", flush=True)
+        size //= 2
 
 
 def in_batches(
     work: Callable[[slice], None], count: int, batch_size: int, progress: bool = False
 ) -> None:
-    """Call ``work`` with slices that together are ``range(count)``, in order, of at most
-    ``batch_size`` rows each.
+    """Call ``work`` with slices that together are ``range(count)``, in order.
 
-    Where the GPU has no memory for a batch, that batch and all after it are halved, as often as it
-    takes, and a line says so. Work on a batch that failed is done again, so it must not leave
-    anything behind before its end.
+    They have at most ``batch_size`` rows each, and fewer from the first one on for which memory is
+    short: see :func:`with_smaller_batches`.
 
     Raises:
         ValueError: no rows, or a batch size below 1.
-        torch.OutOfMemoryError: there is no memory for a single row; the text says what to do.
     """
     if count == 0 or batch_size < 1:
         raise ValueError(
             f"{count} questions with batch_size = {batch_size}: both must be at least 1"
         )
     start = 0
+
+    def next_batch(size: int) -> None:
+        work(slice(start, start + size))
+
     with tqdm(total=count, unit="question", mininterval=10.0, disable=not progress) as bar:
         while start < count:
-            stop = min(start + batch_size, count)
-            try:
-                work(slice(start, stop))
-            except torch.OutOfMemoryError as error:
-                batch_size = halved(stop - start, error)
-                continue
-            bar.update(stop - start)
-            start = stop
-
-
-def halved(batch_size: int, error: torch.OutOfMemoryError) -> int:
-    """Half of a batch that was too large for the GPU, with a line that says so; the error again for
-    a single row.
-    """
-    if batch_size == 1:
-        raise torch.OutOfMemoryError(
-            f"the GPU has no memory for a single question: {REMEDY} ({error})"
-        ) from error
-    smaller = batch_size // 2
-    print(
-        f"The GPU is out of memory with {batch_size} questions at once; going on with {smaller}.",
-        flush=True,
-    )
-    torch.cuda.empty_cache()
-    return smaller
+            _, batch_size = with_smaller_batches(next_batch, min(batch_size, count - start))
+            bar.update(batch_size)
+            start += batch_size

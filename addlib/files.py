@@ -1,25 +1,11 @@
-"""Files that appear whole or not at all, whatever happens while they are written; folders that one
-process holds.
-
-The ledger of claims: a threshold fixed before the run, a measured value, and the verdict that
-follows from both.
-
-A notebook declares each claim and hands it the measured value; every claim becomes one file under
-``claims/``. ``python -m addlib.claims.ledger.ledger collect`` checks the files, gathers them into ``claims.json``
-and prints the score.
-"""
+"""Files that appear whole or not at all, and the folder that results go to."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+PACKAGE = Path(__file__).resolve().parent
 
 
 def write_whole(path: Path, data: bytes, remedy: str = "free some space, then run again") -> None:
@@ -42,49 +28,19 @@ def write_whole(path: Path, data: bytes, remedy: str = "free some space, then ru
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; {remedy}",
-        ) from error
+        size = f"{len(data) / 1e6:.1f} MB"
+        message = f"could not write {path} ({size}): {error.strerror}; {remedy}"
+        raise OSError(error.errno, message) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def held(folder: Path, busy: str) -> Iterator[None]:
-    """Hold a folder for this process, and clear it of what a killed one left half-written.
-
-    Another process that asks prints "Another process ``busy``" and waits. The lock is a file beside
-    the folder.
-    """
-    from filelock import FileLock, Timeout
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0.2)
-    except Timeout:
-        print(f"Another process {busy}; waiting for it to finish.", flush=True)
-        lock.acquire()
-    try:
-        for leftover in folder.glob(".*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        yield
-    finally:
-        lock.release()
-
-
-PACKAGE = Path(__file__).resolve().parent
-
-
-# ------------------------------------------------------------------ where and what
 def results_dir() -> Path:
     """Folder of claims and exports: ``ADDLIB_RESULTS``, default ``results``.
 
     A relative folder lies in the repository where `addlib` runs from a checkout, else in the
     working directory.
     """
-    checkout = (PACKAGE.parent / "pyproject.toml").is_file()
-    return (PACKAGE.parent if checkout else Path.cwd()) / os.environ.get(
-        "ADDLIB_RESULTS", "results"
-    )
+    is_checkout = (PACKAGE.parent / "pyproject.toml").is_file()
+    home = PACKAGE.parent if is_checkout else Path.cwd()
+    return home / os.environ.get("ADDLIB_RESULTS", "results")

@@ -1,9 +1,9 @@
-"""Files of trained runs: named by content, written whole or not at all, locked, and refused when
-damaged or foreign.
+"""The cache: folders named by content, locked while they are made, and refused when damaged.
 
 A run lives in ``<cache>/<name>-<key>/``, where the key is a hash of everything that determines its
 weights. Every file is safetensors (never pickle) and carries the key and a digest of its tensors,
-so that each can be checked on its own.
+so that each can be checked on its own. A folder whose files others write, like an unpacked language
+model, is *sealed*: it appears whole, with a list of its files and their checksums.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from addlib.files import held, write_whole
+from addlib.files import write_whole
 
 FORMAT = "addlib-1"
-
 
 REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then run again"
 
@@ -33,18 +33,126 @@ class CheckpointError(RuntimeError):
 
 
 def cache_dir() -> Path:
-    """Where trained runs live: the environment variable ``ADDLIB_CACHE``, or ``~/.cache/addlib``."""
-    return (
-        Path(os.environ.get("ADDLIB_CACHE") or Path.home() / ".cache" / "addlib")
-        .expanduser()
-        .resolve()
-    )
+    """Where trained runs live: ``ADDLIB_CACHE`` of the environment, or ``~/.cache/addlib``."""
+    folder = os.environ.get("ADDLIB_CACHE") or Path.home() / ".cache" / "addlib"
+    return Path(folder).expanduser().resolve()
 
 
-def key_of(description: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that identify a description (plain JSON values), independent of the
-    order of keys.
+class CacheFolder:
+    """A folder of the cache, ``<root>/<name>-<key>/``, that one process fills while others wait.
+
+    A subclass says what its names are: ``name`` is for people, and ``key`` is of what determines
+    the contents. ``busy`` is what the process that holds the folder does, e.g. ``"is training x"``.
     """
+
+    root: Path
+    name: str
+    key: str
+    busy: str
+
+    @property
+    def path(self) -> Path:
+        """The folder; it need not be there."""
+        return self.root / f"{self.name}-{self.key}"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process, and clear it of what a killed one left half-written.
+
+        Another process that asks prints "Another process ``busy``" and waits. The lock is a file
+        beside the folder.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
+        try:
+            lock.acquire(timeout=0.2)
+        except Timeout:
+            print(f"Another process {self.busy}; waiting for it to finish.", flush=True)
+            lock.acquire()
+        try:
+            for leftover in self.path.glob(".*.tmp"):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
+            yield
+        finally:
+            lock.release()
+
+
+# -------------------------------------------------------------------- sealed folders
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal digits; takes about 4 seconds per GB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def sealed(folder: Path, marks: Mapping[str, str]) -> Iterator[Path]:
+    """A folder to fill that appears as ``folder`` at the end, whole and sealed, or not at all.
+
+    Its seal is ``files.json``: the marks, and size, time and SHA-256 of every file.
+
+    Args:
+        folder: must not be there yet.
+        marks: what the contents were made from, plain JSON values.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        files = {}
+        for file in sorted(temporary.iterdir()):
+            status = file.stat()
+            files[file.name] = {
+                "size": status.st_size,
+                "mtime_ns": status.st_mtime_ns,
+                "sha256": sha256(file),
+            }
+        _write_seal(temporary, {**marks, "files": files})
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def broken_seal(folder: Path, marks: Mapping[str, str]) -> str | None:
+    """What is wrong with a sealed folder; None if it is as it was made, from the same marks.
+
+    Sizes are compared each time, and contents of files that were touched since they were last found
+    intact.
+    """
+    try:
+        seal = json.loads((folder / "files.json").read_text())
+        if {name: seal[name] for name in marks} != marks:
+            return "it was made from another file or by another version"
+        touched = False
+        for name, file in seal["files"].items():
+            status = (folder / name).stat()
+            if status.st_size != file["size"]:
+                return f"{name} has {status.st_size} bytes, not {file['size']}"
+            if status.st_mtime_ns != file["mtime_ns"]:
+                if sha256(folder / name) != file["sha256"]:
+                    return f"{name} was altered: its checksum differs"
+                file["mtime_ns"] = status.st_mtime_ns
+                touched = True
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "its list of files is damaged"
+    if touched:  # moved or copied, but the same: remember that
+        _write_seal(folder, seal)
+    return None
+
+
+def _write_seal(folder: Path, seal: Mapping[str, Any]) -> None:
+    write_whole(folder / "files.json", json.dumps(seal, indent=1).encode(), REMEDY)
+
+
+# ------------------------------------------------------------------------------ runs
+def key_of(description: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that identify a description (plain JSON values in any order)."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -57,14 +165,18 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
 @dataclass(frozen=True)
-class RunFolder:
+class RunFolder(CacheFolder):
     """The folder of one run.
 
     Args:
         name: readable part of the folder's name.
         description: plain JSON values that determine the run's weights; their hash is the key.
-        root: the cache folder; default :func:`cache_dir`.
+        root: the cache folder, as a rule :func:`cache_dir`.
     """
 
     name: str
@@ -76,12 +188,8 @@ class RunFolder:
         return key_of(self.description)
 
     @property
-    def path(self) -> Path:
-        return self.root / f"{self.name}-{self.key}"
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the run for this process; another process that asks waits, and says so."""
-        return held(self.path, f"is training {self.path.name}")
+    def busy(self) -> str:
+        return f"is training {self.path.name}"
 
     def write(self, file: str, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors (any device) to ``file`` in this folder, whole or not at all."""
@@ -91,12 +199,15 @@ class RunFolder:
         marks = {"format": FORMAT, "key": self.key, "sha256": _digest(on_cpu)}
         write_whole(self.path / file, save(on_cpu, metadata=marks), REMEDY)
 
-    def read(self, file: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def read(
+        self, file: str, like: Mapping[str, Tensor] | None = None, by_name: bool = False
+    ) -> dict[str, Tensor]:
         """All tensors of ``file``, on the CPU, after every check has passed.
 
         Args:
             file: a name in this folder.
             like: tensors whose names, shapes and dtypes the file must have, if given.
+            by_name: True reads of ``like`` what the file has, and leaves the file's others out.
 
         Raises:
             CheckpointError: the file is missing, truncated, altered, of another run, or not ours.
@@ -109,7 +220,8 @@ class RunFolder:
         try:
             with safe_open(path, framework="pt") as opened:
                 marks = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a dict
+                names = opened.keys()
+                tensors = {name: opened.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
             raise self._refuse(file, f"is damaged ({error})") from error
         if marks.get("format") != FORMAT:
@@ -120,10 +232,12 @@ class RunFolder:
             )
         if marks.get("sha256") != _digest(tensors):
             raise self._refuse(file, "was altered after it was written (its checksum differs)")
-        if like is not None and (
-            {n: (t.shape, t.dtype) for n, t in tensors.items()}
-            != {n: (t.shape, t.dtype) for n, t in like.items()}
-        ):
+        if like is None:
+            return tensors
+        if by_name:
+            like = {name: tensor for name, tensor in like.items() if name in tensors}
+            tensors = {name: tensors[name] for name in like}
+        if _forms(tensors) != _forms(like):
             raise self._refuse(
                 file, "holds tensors of other names, shapes or types than this model's"
             )

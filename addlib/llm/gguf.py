@@ -14,17 +14,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from addlib.files import held, write_whole
-from addlib.store import cache_dir
+from addlib.files import write_whole
+from addlib.store import REMEDY, CacheFolder, cache_dir
 
 FORMAT = "addlib-llm-1"
-
-
-REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then run again"
 
 
 class WeightsError(RuntimeError):
@@ -56,7 +53,7 @@ def no_bars() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class WeightsFolder:
+class WeightsFolder(CacheFolder):
     """Where a GGUF file's weights are kept.
 
     Args:
@@ -68,8 +65,16 @@ class WeightsFolder:
     gguf_sha256: str
 
     @property
-    def path(self) -> Path:
-        return cache_dir() / "llm" / f"{self.name}-{self.gguf_sha256[:12]}"
+    def root(self) -> Path:
+        return cache_dir() / "llm"
+
+    @property
+    def key(self) -> str:
+        return self.gguf_sha256[:12]
+
+    @property
+    def busy(self) -> str:
+        return f"prepares the weights of {self.name}"
 
     @property
     def gguf(self) -> Path:
@@ -80,11 +85,6 @@ class WeightsFolder:
     def float32(self) -> Path:
         """The unpacked folder."""
         return self.path / "float32"
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process; another process that asks waits, and says so."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return held(self.path, f"prepares the weights of {self.name}")
 
     def fault(self) -> str | None:
         """What is wrong with the unpacked folder; None if it is as it was made.

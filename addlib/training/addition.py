@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from addlib.checks import check_whole, check_within
-from addlib.device import choose_device, halved
+from addlib.device import choose_device, with_smaller_batches
 from addlib.models.addition import ModelConfig, answer_logits, answer_nll, build_model
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, aligned_weights, covers
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 
 TRAINING_VERSION = 3
-"""Raised whenever the same configuration would train to other weights; part of every run's key."""
+"""Raised whenever the same configuration would train to other weights; part of every run's key.
+
+It says nothing of what is recorded: histories are read by name.
+"""
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,10 @@ def training_state(trainer: Any) -> dict[str, Tensor]:
 
 
 def restore_training(trainer: Any, state: Mapping[str, Tensor]) -> None:
-    """Put a :func:`training_state` back, in place."""
+    """Put a :func:`training_state` back, in place; a metric that it lacks stays empty."""
     trainer.step = int(state["step"])
     for name, value in trainer.history.tensors().items():
-        value.copy_(state[f"history.{name}"])
+        value.copy_(state.get(f"history.{name}", value))
     with torch.no_grad():
         for name, p in trainer.weights.items():
             p.copy_(state[f"weights.{name}"])
@@ -203,21 +206,18 @@ class Trainer:
         self.step += 1
 
     def _gradients(self, questions: Questions) -> Float[Tensor, "batch n_answer"]:
-        """Put the gradient of the mean loss on the weights, in parts where a GPU has no memory for
-        all; the losses.
-        """
-        while True:
+        """Put the gradient of the mean loss on the weights; the losses."""
+
+        def in_parts(size: int) -> Float[Tensor, "batch n_answer"]:
             self.optimizer.zero_grad()
-            rows, size = range(0, len(questions), self.batch_size), self.batch_size
-            parts = (
-                [questions[start : start + size] for start in rows]
-                if len(rows) > 1
-                else [questions]
-            )
-            try:
-                return torch.cat([self._part(part, len(part) / len(questions)) for part in parts])
-            except torch.OutOfMemoryError as error:
-                self.batch_size = halved(min(self.batch_size, len(questions)), error)
+            count = len(questions)
+            if size >= count:
+                return self._part(questions, 1.0)
+            parts = [questions[start : start + size] for start in range(0, count, size)]
+            return torch.cat([self._part(part, len(part) / count) for part in parts])
+
+        nll, self.batch_size = with_smaller_batches(in_parts, self.batch_size)
+        return nll
 
     def _part(self, questions: Questions, share: float) -> Float[Tensor, "part n_answer"]:
         bf16 = self.config.precision == "bf16"

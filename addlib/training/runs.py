@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -113,6 +114,19 @@ def _set_weights(model: TransformerBridge, values: dict[str, Tensor]) -> None:
     model.eval()
 
 
+def _read_history(folder: RunFolder, empty: Any) -> Any:
+    """The recorded history, by name: a metric that was not recorded yet is NaN, counts too."""
+    recorded = folder.read("history.safetensors", like=empty.tensors(), by_name=True)
+    missing = {
+        name: torch.full_like(
+            values, math.nan, dtype=torch.promote_types(values.dtype, torch.float)
+        )
+        for name, values in empty.tensors().items()
+        if name not in recorded
+    }
+    return replace(empty, **recorded, **missing)
+
+
 def load_or_train(
     config: RunConfig | None = None, device: str = "auto", progress: bool = True
 ) -> Run:
@@ -130,12 +144,10 @@ def load_or_train(
     folder, where = config.folder, choose_device(device)
     _train_if_missing(config, device, progress)
     record = folder.record()
-    model, steps = config.build(str(where)), _steps_taken(config, record)
-    final = folder.read(_snapshot_file(steps), like=weights(model))
-    empty = config.empty_history(steps)
-    history = type(empty)(**folder.read("history.safetensors", like=empty.tensors()))
-    _set_weights(model, final)
-    return Run(config, model, history, record)
+    steps = _steps_taken(config, record)
+    model = config.build(str(where))
+    _set_weights(model, folder.read(_snapshot_file(steps), like=weights(model)))
+    return Run(config, model, _read_history(folder, config.empty_history(steps)), record)
 
 
 def load_or_train_all(
