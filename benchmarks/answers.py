@@ -18,7 +18,6 @@ import torch
 from train_step import RESULTS
 
 from addlib.analysis import answers
-from addlib.analysis.answers import answer
 from addlib.device import device_name
 from addlib.models.addition import answer_logits
 from addlib.tasks.sampling import uniform_questions
@@ -32,7 +31,7 @@ def main() -> None:
     answers.
     """
     run = load_or_train()
-    model, config, task = run.model, run.config.model, run.config.task
+    model, task = run.model, run.config.task
     questions = uniform_questions(task, MANY, torch.Generator().manual_seed(1))
 
     @torch.no_grad()
@@ -43,8 +42,8 @@ def main() -> None:
     assert EXACT < answers.READOUT_FROM <= MANY
     ways = {
         "library": (library, LIBRARY),
-        "exact": (partial(answer, model, config, questions[:EXACT]), EXACT),
-        "many": (partial(answer, model, config, questions), MANY),
+        "exact": (partial(run.answer, questions[:EXACT]), EXACT),
+        "many": (partial(run.answer, questions), MANY),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(REPEATS + 1):  # the first one warms up

@@ -99,10 +99,8 @@ def test_swap_gives_each_question_the_activation_of_its_own_source(model):
         Ablation("attn_out", positions=late, method="swap"),
         Ablation("mlp_out", positions=late, method="swap"),
     ]
-    before = answer(model, ModelConfig(width=24), asked)
-    into_itself = answer(
-        model, ModelConfig(width=24), asked, batch_size=7, hooks=hooks(model, swaps, asked)
-    )
+    before = answer(model, asked)
+    into_itself = answer(model, asked, batch_size=7, hooks=hooks(model, swaps, asked))
     assert torch.allclose(into_itself.nll, before.nll, atol=1e-5)
     one = Ablation("z", head=2, positions=late, method="swap")
     z, given = (activations(model, one.hook_name, q) for q in (asked, source))
@@ -111,7 +109,7 @@ def test_swap_gives_each_question_the_activation_of_its_own_source(model):
     assert torch.equal(after[:, late, 2], given[:, late, 2])
     assert torch.equal(after[:, late, :2], z[:, late, :2])
     with pytest.raises(ValueError, match="swap: 40 questions, but only 39 reference questions"):
-        answer(model, ModelConfig(width=24), asked, hooks=hooks(model, [one], questions(2, 39)))
+        answer(model, asked, hooks=hooks(model, [one], questions(2, 39)))
 
 
 def test_answer_activations_come_by_column(model):

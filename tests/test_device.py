@@ -47,7 +47,7 @@ class SmallGpu:
 def test_answers_come_in_smaller_batches_and_are_the_same(monkeypatch, capsys):
     model = TINY.build()
     questions = uniform_questions(TINY.task, 100, torch.Generator().manual_seed(1))
-    whole = answers.answer(model, TINY.model, questions, batch_size=64)
+    whole = answers.answer(model, questions, batch_size=64)
     gpus, forward = [], answers.FastForward
 
     def small(*arguments):
@@ -55,7 +55,7 @@ def test_answers_come_in_smaller_batches_and_are_the_same(monkeypatch, capsys):
         return gpus[-1]
 
     monkeypatch.setattr(answers, "FastForward", small)
-    parts = answers.answer(model, TINY.model, questions, batch_size=64)
+    parts = answers.answer(model, questions, batch_size=64)
     assert gpus[0].sizes == [64, 32, 16, 16, 16, 16, 16, 16, 4]
     assert torch.equal(parts.digits, whole.digits)
     assert torch.allclose(parts.nll, whole.nll, atol=1e-5)

@@ -19,8 +19,8 @@ def test_answers_do_not_depend_on_the_batch_size_and_equal_free_writing(n_layers
     )
     model = build_model(config, task, seed=4)
     questions = uniform_questions(task, 200, torch.Generator().manual_seed(1))
-    answers = answer(model, config, questions, batch_size=200)
-    again = answer(model, config, questions, batch_size=7)
+    answers = answer(model, questions, batch_size=200)
+    again = answer(model, questions, batch_size=7)
     assert torch.equal(answers.digits, again.digits)
     assert torch.allclose(answers.nll, again.nll, atol=1e-5)
 
@@ -37,7 +37,7 @@ def test_no_questions_are_refused():
     model = build_model(config, task, seed=4)
     questions = uniform_questions(task, 0, torch.Generator().manual_seed(1))
     with pytest.raises(ValueError, match="0 questions"):
-        answer(model, config, questions)
+        answer(model, questions)
 
 
 def test_wilson_interval_known_answers():

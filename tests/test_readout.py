@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from addlib.analysis import answers
-from addlib.analysis.answers import answer
 from addlib.models.addition import ModelConfig, answer_nll
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward
@@ -40,9 +39,9 @@ def runs(tmp_path_factory):
 def test_many_answers_are_the_exact_forwards(runs, answer_order, monkeypatch):
     run = runs[answer_order]
     questions = uniform_questions(run.config.task, 20_000, torch.Generator().manual_seed(1))
-    many = answer(run.model, run.config.model, questions)
+    many = run.answer(questions)
     monkeypatch.setattr(answers, "READOUT_FROM", 10**9)
-    exact = answer(run.model, run.config.model, questions)
+    exact = run.answer(questions)
     assert 0.2 < exact.right.float().mean() < 0.99
     assert torch.equal(many.digits, exact.digits)
     assert not torch.equal(many.nll, exact.nll)  # it did take the other way

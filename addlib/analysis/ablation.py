@@ -83,7 +83,7 @@ def hooks(
     reference: Questions | None = None,
     seed: int = 0,
 ) -> list[Hook]:
-    """Hooks that carry out the ablations together: ``answer(model, config, questions,
+    """Hooks that carry out the ablations together: ``answer(model, questions,
     hooks=hooks(...))``.
 
     ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make the

@@ -1,4 +1,4 @@
-"""How well a model answers: many questions in bounded memory, split by class, with intervals."""
+"""What a model answers: many questions in bounded memory, digit by digit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from addlib.device import in_batches
-from addlib.models.addition import ModelConfig, answer_logits, answer_nll
+from addlib.models.addition import answer_logits, answer_nll
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, covers
 from addlib.models.fast_answers import FastReadout
@@ -50,41 +50,38 @@ class Answers:
 
 
 READOUT_FROM = 10_000
-"""From this many questions on, one-layer models answer through :class:`addlib.models.fast_answers.FastReadout`.
-"""
+"""From this many questions on, one-layer models answer through :class:`FastReadout`."""
 
 
 @torch.no_grad()
 def answer(
     model: TransformerBridge,
-    config: ModelConfig,
     questions: Questions,
-    batch_size: int = 512,
     hooks: Sequence[Hook] = (),
+    batch_size: int = 512,
     progress: bool = False,
 ) -> Answers:
-    """The model's answers to ``questions``, ``batch_size`` at a time, fewer where a GPU has no
-    memory for so many.
+    """The model's answers to ``questions``, ``batch_size`` at a time or what there is memory for.
 
     One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on they
     answer through a shorter one, which is exact for the digits that are not a clear case: see
     :mod:`addlib.models.fast_answers`. Answers are the same, mean losses to 1 in 1,000.
 
-    With TransformerLens ``hooks`` (of :mod:`addlib.analysis.ablation`, or your own) the library's own
-    forward runs with them.
+    With TransformerLens ``hooks`` (of :mod:`addlib.analysis.ablation`, or your own) the library's
+    own forward runs with them.
 
     Raises:
         ValueError: no questions, or a batch size below 1.
     """
-    task, device = questions.task, next(model.parameters()).device
-    short = covers(config) and not hooks
-    forward = (
-        FastForward(weights(model), config, task) if short else partial(answer_logits, model, task)
-    )
+    task = questions.task
+    device = next(model.parameters()).device
     many = len(questions) >= READOUT_FROM
-    if many and short and not config.attn_only:
-        spread = torch.arange(1024) * len(questions) // 1024  # questions may come sorted by kind
-        forward = FastReadout(forward, questions[spread].tokens.to(device))
+    forward = partial(answer_logits, model, task)
+    if covers(model.cfg) and not hooks:
+        forward = FastForward(weights(model), model.cfg, task)
+        if many and not model.cfg.attn_only:
+            spread = torch.arange(1024) * len(questions) // 1024  # they may come sorted by kind
+            forward = FastReadout(forward, questions[spread].tokens.to(device))
     digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
     nll = torch.empty(len(questions), task.n_answer)
 

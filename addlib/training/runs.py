@@ -19,10 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from addlib import __version__
+from addlib.analysis.answers import Answers, Hook, answer
 from addlib.device import REMEDY, choose_device, device_name
 from addlib.files import write_whole
 from addlib.models.bridge import weights
 from addlib.store import RunFolder
+from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import TrainConfig
 from addlib.training.pairs import PairConfig
@@ -90,6 +92,16 @@ class Run:
         model = self.config.build(device)
         _set_weights(model, self.snapshot(steps))
         return model
+
+    def answer(
+        self,
+        questions: Questions,
+        hooks: Sequence[Hook] = (),
+        batch_size: int = 512,
+        progress: bool = False,
+    ) -> Answers:
+        """The trained model's answers, of an addition run: :func:`addlib.analysis.answers.answer`."""
+        return answer(self.model, questions, hooks, batch_size, progress)
 
     def stacked_snapshots(self, every: int = 1) -> dict[str, Float[Tensor, "checkpoint ..."]]:
         """Weights by name at each ``every``-th of :attr:`snapshot_steps`, on the CPU, for work on
