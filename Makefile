@@ -20,15 +20,15 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 book: .venv/.installed ## train what is missing, execute every notebook, build _build/html/index.html
-	@$(BIN)/python workflow/browser.py
-	@$(BIN)/python workflow/book.py
+	@$(BIN)/python -m workflow.browser
+	@$(BIN)/python -m workflow.run_graph
 
 pdf: book ## print the whole site to _build/book.pdf
-	@$(BIN)/python workflow/browser.py --required
-	@$(BIN)/python workflow/pdf.py
+	@$(BIN)/python -m workflow.browser --required
+	@$(BIN)/python -m workflow.pdf
 
 test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
-	@$(BIN)/python workflow/browser.py --required
+	@$(BIN)/python -m workflow.browser --required
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -37,7 +37,7 @@ test-full: book test ## the same, all findings, something wrong in every chapter
 	ADDLIB_SITE=_build/html $(BIN)/python -m pytest -n 2 tests/site/test_pages.py -k "not smoke"
 
 sweep: .venv/.installed ## run chapters over a grid of parameters (GRID=..., PROFILE=local, slurm or a folder), resumable
-	@$(BIN)/python workflow/sweep.py $(or $(GRID),workflow/sweeps/seeds.yml) \
+	@$(BIN)/python -m workflow.sweep.grid $(or $(GRID),workflow/sweep/grids/seeds.yml) \
 	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(RECORD),--record)
 
 bench: .venv/.installed ## speed of training, answering, patching and pages beside plain ways; writes benchmarks/results.json
@@ -53,10 +53,11 @@ serve: ## the built site at http://localhost:8000 (PORT=...)
 	@$(PYTHON) -m http.server --bind localhost --directory _build/html $(or $(PORT),8000)
 
 notebooks: .venv/.installed ## execute at full parameters and store the compared outputs in notebooks/
-	@$(BIN)/python workflow/refresh.py
+	@$(BIN)/python -m workflow.store_outputs
 
-stamp: .venv/.installed ## write the book's address into _config.yml and every notebook (REPOSITORY=..., empty for none)
-	@$(BIN)/python workflow/stamp.py $(if $(filter undefined,$(origin REPOSITORY)),,--repository "$(REPOSITORY)")
+stamp: .venv/.installed ## write address (REPOSITORY=..., empty for none) and run times into notebooks, README's table
+	@$(BIN)/python -m workflow.chapter_list
+	@$(BIN)/python -m workflow.stamp_address $(if $(filter undefined,$(origin REPOSITORY)),,--repository "$(REPOSITORY)")
 
 clean: ## remove the site and all results; trained weights and the environment stay
 	rm -rf _build results .snakemake
@@ -71,5 +72,5 @@ clean: ## remove the site and all results; trained weights and the environment s
 	@$(INSTALL) "$$(grep '^torch==' requirements.txt)"
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps -e .
-	@$(BIN)/python workflow/npm_files.py || true
+	@$(BIN)/python -m workflow.npm_files || true
 	@touch $@

@@ -23,8 +23,8 @@ from train_step import RESULTS
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "workflow"))
 
-from browser import find_browser  # noqa: E402
-from served import served  # noqa: E402
+from workflow.browser import find_browser  # noqa: E402
+from workflow.http_server import serving  # noqa: E402
 
 LOADS, KEYSTROKES = 7, 60
 
@@ -81,7 +81,7 @@ def main() -> None:
     site = ROOT / "_build" / "html"
     if not (site / "_static" / "live" / "model.js").is_file():
         raise SystemExit("There is no site with a live page yet: run 'make book' first.")
-    with sync_playwright() as playwright, served(site) as url:
+    with sync_playwright() as playwright, serving(site) as url:
         chromium = playwright.chromium.launch(
             executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from chapters import ROOT, Chapter, Results
+from workflow.chapters import ROOT, Chapter, Results
 
 FULL = os.environ.get("ADDLIB_TEST") == "full"
 """Whether this is `make test-full`."""

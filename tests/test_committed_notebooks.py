@@ -1,17 +1,15 @@
-"""The form of the committed notebooks: executed, compared, small, set up alike, and listed."""
+"""The form of the committed notebooks: executed, compared, small, and set up alike."""
 
 from __future__ import annotations
 
-import json
 import re
 
 import nbformat
 import pytest
-import yaml
 
-from cells import COMPARED, has_tag
-from chapters import ROOT, chapters
-from stamp import setup_source
+from workflow.chapters import chapters
+from workflow.notebook_cells import COMPARED, has_tag
+from workflow.stamp_address import setup_source
 
 CHAPTERS = chapters()
 
@@ -71,17 +69,8 @@ def test_committed_notebooks_are_small(name: str) -> None:
     assert CHAPTERS[name].notebook.stat().st_size < MAX_BYTES
 
 
-def test_every_notebook_is_a_chapter_of_the_book() -> None:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    listed = [word for word in json.dumps(toc).split('"') if word.startswith("notebooks/")]
-    assert listed == [f"notebooks/{name}" for name in CHAPTERS]
-    assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(CHAPTERS)
-
-
 def test_lists_are_lists(notebook: nbformat.NotebookNode) -> None:
-    """Markdown joins the lines of a paragraph, and a list that was wrapped like one ends up inside
-    it.
-    """
+    """Markdown joins the lines of a paragraph, so a list wrapped like one ends up inside it."""
     inside = re.compile(r"(?m)^(?![-*|]).*(?:[.:;]|\*\*) - \S")
     assert not [
         cell.source

@@ -24,16 +24,16 @@ import sys
 
 import pytest
 
-import stage
 from addlib.files import write_whole
 from addlib.models.addition import ModelConfig
 from addlib.tasks.addition import AdditionTask
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
-from chapters import Results
 from models import same_weights
 from runs import offline, run_script
-from sweep import report
+from workflow import stage_site
+from workflow.chapters import Results
+from workflow.sweep import report
 
 TINY = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=12), steps=30, snapshot_every=10, batch_size=16
@@ -80,7 +80,7 @@ def test_a_kill_during_a_checkpoint_write_loses_nothing_finished(tmp_path, monke
 KILLED_IN_A_SAVE = """
 import os, signal, sys
 import papermill
-import execute
+from workflow import execute
 def killed(descriptor):
     os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = killed
@@ -128,7 +128,7 @@ def test_a_chapter_on_a_full_disk_says_so_and_counts_as_nothing(tmp_path):
     results = Results(tmp_path)
     results.log("01_setup").parent.mkdir()
     results.log("01_setup").symlink_to("/dev/full")
-    done = run_script("workflow/execute.py", "01_setup", "--smoke", "--results", tmp_path)
+    done = run_script("-m", "workflow.execute", "01_setup", "--smoke", "--results", tmp_path)
     assert done.returncode == 1, done.stdout
     assert done.stdout.splitlines()[-1] == (
         "error: 01_setup stopped: No space left on device; free some space, then run again"
@@ -166,7 +166,7 @@ def test_what_an_older_book_left_is_not_read(tmp_path):
     )
     results = Results(tmp_path)
     assert results.claims() == ledger
-    stage.stage(results, tmp_path / "stage")
+    stage_site.stage(results, tmp_path / "stage")
     page = (tmp_path / "stage" / "book" / "claims.md").read_text(encoding="utf-8")
     assert [name in page for name in ("01.here", "99.gone", "01.old")] == [True, False, False]
     results.run("01_setup").parent.mkdir()

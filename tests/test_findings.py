@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chapters import chapters
 from runs import FULL, nbval
+from workflow.chapters import chapters
 
 CHAPTERS = chapters()
 

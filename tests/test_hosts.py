@@ -24,10 +24,10 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 
-import stamp
-from chapters import ROOT, chapters
 from runs import FULL
-from test_execution import Book
+from throwaway_book import Book
+from workflow import stamp_address
+from workflow.chapters import ROOT, chapters
 
 CHAPTERS = chapters() if FULL else {"01_setup": chapters()["01_setup"]}
 
@@ -151,7 +151,7 @@ def clone_of_the_book(folder: Path) -> str:
             shutil.copy2(ROOT / name, folder / name)
     address = folder.as_uri()
     stamped = subprocess.run(
-        [sys.executable, "workflow/stamp.py", "--repository", address],
+        [sys.executable, "-m", "workflow.stamp_address", "--repository", address],
         *(), cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert stamped.returncode == 0, stamped.stderr
@@ -244,7 +244,7 @@ def run_setup(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_an_address_the_setup_cell_says_what_to_do_and_installs_nothing(tmp_path):
-    done = run_setup(stamp.SETUP.format(repository=""), tmp_path)
+    done = run_setup(stamp_address.SETUP.format(repository=""), tmp_path)
     assert done.returncode == 1
     assert (
         done.stderr
@@ -254,7 +254,7 @@ def test_without_an_address_the_setup_cell_says_what_to_do_and_installs_nothing(
 
 
 def test_a_failed_installation_is_not_passed_over(tmp_path):
-    done = run_setup(stamp.SETUP.format(repository="file:///nowhere@main"), tmp_path)
+    done = run_setup(stamp_address.SETUP.format(repository="file:///nowhere@main"), tmp_path)
     assert done.returncode == 1
     assert "CalledProcessError" in done.stderr
 
@@ -278,15 +278,15 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Book:
             1, nbformat.v4.new_code_cell("old", id="setup", metadata={"tags": ["setup"]})
         )
         nbformat.write(notebook, path)
-    monkeypatch.setattr(stamp, "ROOT", tmp_path)
+    monkeypatch.setattr(stamp_address, "ROOT", tmp_path)
     return book
 
 
 def test_stamping_writes_the_address_everywhere_and_touches_nothing_else(book):
     path = book.root / "notebooks" / "01_first.ipynb"
     time, before = path.stat().st_mtime_ns, nbformat.read(path, as_version=4)
-    stamp.write_address("https://github.com/me/book/")
-    assert len(stamp.stamp_all()) == 2
+    stamp_address.write_address("https://github.com/me/book/")
+    assert len(stamp_address.stamp_all()) == 2
     after = nbformat.read(path, as_version=4)
     assert 'repository = "https://github.com/me/book@main"' in after.cells[1].source
     assert [c for i, c in enumerate(after.cells) if i != 1] == [
@@ -296,9 +296,9 @@ def test_stamping_writes_the_address_everywhere_and_touches_nothing_else(book):
     assert (
         'url: "https://github.com/me/book"  # nobody yet' in (book.root / "_config.yml").read_text()
     )
-    assert stamp.stamp_all() == []
-    stamp.write_address("")
-    assert len(stamp.stamp_all()) == 2
+    assert stamp_address.stamp_all() == []
+    stamp_address.write_address("")
+    assert len(stamp_address.stamp_all()) == 2
     assert 'repository = ""' in nbformat.read(path, as_version=4).cells[1].source
 
 
@@ -306,8 +306,8 @@ def test_stamping_writes_the_address_everywhere_and_touches_nothing_else(book):
     "address", ["github.com/me/book", "https://", 'https://x" + y', "https://x/{version}", "a b"]
 )
 def test_what_is_no_address_is_refused(book, address):
-    with pytest.raises(stamp.WorkflowError, match="must read like https://github"):
-        stamp.write_address(address)
+    with pytest.raises(stamp_address.WorkflowError, match="must read like https://github"):
+        stamp_address.write_address(address)
 
 
 def test_a_notebook_without_a_setup_cell_is_refused_and_none_is_changed(book):
@@ -315,21 +315,23 @@ def test_a_notebook_without_a_setup_cell_is_refused_and_none_is_changed(book):
     before = path.read_text()
     book.chapter("02_second", "print(steps)")
     with pytest.raises(
-        stamp.WorkflowError, match=r"02_second\.ipynb has 0 cells with the tag 'setup'"
+        stamp_address.WorkflowError, match=r"02_second\.ipynb has 0 cells with the tag 'setup'"
     ):
-        stamp.stamp_all()
+        stamp_address.stamp_all()
     assert path.read_text() == before
 
 
 def test_pages_have_a_colab_button_only_where_there_is_an_address(book):
     config = (book.root / "_config.yml").read_text()
-    assert stamp.site_config(config) == config
-    stamp.write_address("file:///srv/book")
-    assert stamp.COLAB not in stamp.site_config(config)  # Colab opens GitHub's notebooks only
-    stamp.write_address("https://github.com/me/book")
+    assert stamp_address.site_config(config) == config
+    stamp_address.write_address("file:///srv/book")
+    assert stamp_address.COLAB not in stamp_address.site_config(
+        config
+    )  # Colab opens GitHub's notebooks only
+    stamp_address.write_address("https://github.com/me/book")
     for script in ("stage", "build"):
         done = book.run(f"workflow/{script}.py")
         assert done.status == 0, done.text
-    assert f"{stamp.COLAB}/github/me/book/blob/main/notebooks/01_first.ipynb" in book.page(
+    assert f"{stamp_address.COLAB}/github/me/book/blob/main/notebooks/01_first.ipynb" in book.page(
         "notebooks/01_first"
     )

@@ -8,7 +8,7 @@ import pkgutil
 import re
 
 import addlib
-from package_page import package_page
+from workflow.package_page import package_page
 
 
 def test_every_public_name_of_every_module_stands_on_the_page() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chapters import ROOT, chapters
 from runs import FULL, nbval
+from workflow.chapters import ROOT, chapters
 
 QUICK = ("01_setup", "05_attention_staircases")
 """Chapters that are also run with something wrong in every test run; the others by `make

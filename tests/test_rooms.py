@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from chapters import ROOT
+from workflow.chapters import ROOT
 
 PACKAGE = ROOT / "addlib"
 

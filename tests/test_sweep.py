@@ -1,6 +1,4 @@
-"""Sweeps: every combination is a cell, bad grids are refused before anything runs, only missing
-cells run again.
-"""
+"""Sweeps: every combination is a cell, bad grids are refused, only missing cells run again."""
 
 import json
 from pathlib import Path
@@ -12,10 +10,11 @@ import yaml
 
 from addlib.claims import stored
 from addlib.figures.palette import contrast
-from chapters import ROOT, WorkflowError
 from runs import run_script
-from sweep.figure import LOOK, verdict_map
-from test_execution import CLAIM_CELL, Book
+from throwaway_book import CLAIM_CELL, Book
+from workflow.chapters import ROOT, WorkflowError
+from workflow.sweep import grid
+from workflow.sweep.figure import LOOK, verdict_map
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_every_combination_is_a_cell_and_its_name_tells_what_varies(tmp_path):
 
 
 def test_the_books_own_grid_is_sound():
-    cells, record = grid.read_grid(ROOT / "workflow" / "sweeps" / "seeds.yml")
+    cells, record = grid.read_grid(ROOT / "workflow" / "sweep" / "grids" / "seeds.yml")
     assert record == "seeds"
     assert len({entry["parameters"]["seed"] for entry in cells.values()}) >= 5
 
@@ -75,7 +74,7 @@ def test_bad_grids_are_refused_before_anything_runs(tmp_path, content, message):
     with pytest.raises(WorkflowError, match=message):
         grid.read_grid(grid_of(tmp_path, **content))
     done = run_script(
-        "workflow/sweep.py", tmp_path / "grid.yml", ADDLIB_RESULTS=str(tmp_path / "results")
+        "-m", "workflow.sweep.grid", tmp_path / "grid.yml", ADDLIB_RESULTS=str(tmp_path / "results")
     )
     assert done.returncode == 2
     assert not (tmp_path / "results").exists()
@@ -123,12 +122,12 @@ def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     book.chapter("01_first", claim, fault)
     path = book.root / "notebooks" / "01_first.ipynb"
     path.write_text(path.read_text().replace("1 to 100", "1 to 100\\nseed = 1  # 0 or more"))
-    grid = grid_of(
+    grid_file = grid_of(
         book.root,
         cells=[{"chapter": "01_first", "parameters": {"steps": [10, 11], "seed": [1, 2]}}],
     )
 
-    failed = book.run("workflow/sweep.py", str(grid))
+    failed = book.run("-m", "workflow.sweep.grid", str(grid_file))
     assert failed.status == 1
     assert (
         "01_first_steps-11_seed-2: 01_first failed in cell 4 (`import pathlib`): AssertionError: "
@@ -150,12 +149,12 @@ def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     assert book.runs("01_first") == 3
 
     switch.touch()
-    done = book.run("workflow/sweep.py", str(grid))
+    done = book.run("-m", "workflow.sweep.grid", str(grid_file))
     assert done.status == 0, done.text
     assert book.runs("01_first") == 4
     assert set(pd.read_csv(folder / "cells.csv")["status"]) == {"done"}
     assert len(pd.read_csv(folder / "claims.csv")) == 4
-    assert book.run("workflow/sweep.py", str(grid)).status == 0
+    assert book.run("-m", "workflow.sweep.grid", str(grid_file)).status == 0
     assert book.runs("01_first") == 4
 
 

@@ -1,7 +1,7 @@
 """Finds a Chromium for static figures and the browser tests, and installs one where that is possible.
 
-python workflow/browser.py             print its path; without one, say what to install and go on
-python workflow/browser.py --required  the same, but fail without one
+python -m workflow.browser             print its path; without one, say what to install and go on
+python -m workflow.browser --required  the same, but fail without one
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ macOS: brew install --cask chromium."""
 
 
 def find_browser() -> str | None:
-    """The browser's program: ``BROWSER_PATH``, else one on the PATH, else the one playwright
-    downloaded, else None.
-    """
+    """The browser's program: ``BROWSER_PATH``, one on the PATH, playwright's, or None."""
     named = os.environ.get("BROWSER_PATH")
     if named and Path(named).is_file():
         return named
@@ -41,9 +39,7 @@ def _playwright_browser() -> str | None:
 
 
 def install_browser() -> str | None:
-    """Try playwright's own download, then Debian's package where the user is root; the browser's
-    program or None.
-    """
+    """The program of a browser installed now, by playwright or, for root, by apt-get; or None."""
     print("No browser found; trying to install Chromium.", file=sys.stderr, flush=True)
     attempts = [[[sys.executable, "-m", "playwright", "install", "chromium"]]]
     if shutil.which("apt-get") and os.geteuid() == 0:

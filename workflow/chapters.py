@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+
+CHAPTERS = ROOT / "workflow" / "chapters.yml"
 
 NBVAL = ("test", "full")
 
@@ -38,14 +40,21 @@ class WorkflowError(Exception):
 
 @dataclass(frozen=True)
 class Chapter:
-    """One entry of chapters.yml."""
+    """One entry of chapters.yml, whose head says what each key is."""
 
     name: str
     title: str
+    part: str
+    run_time: str
     weights: list[str] = field(default_factory=list)
     smoke: dict[str, Any] = field(default_factory=dict)
     nbval: str = "test"
     threads: int = 1
+
+    @property
+    def number(self) -> str:
+        """The chapter's number, two digits."""
+        return self.name[:2]
 
     @property
     def notebook(self) -> Path:
@@ -57,32 +66,30 @@ def chapters() -> dict[str, Chapter]:
     """All chapters by name, in the order of the book.
 
     Raises:
-        WorkflowError: chapters.yml is not YAML or has an unknown key or value.
+        WorkflowError: chapters.yml is not YAML, or has an unknown, missing or wrong entry.
     """
-    path = ROOT / "workflow" / "chapters.yml"
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        entries = yaml.safe_load(CHAPTERS.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise WorkflowError(f"{path.name} is not YAML: {error}") from error
-    found = {}
-    for name, entry in entries.items():
-        try:
-            found[name] = Chapter(name=name, **entry)
-        except TypeError as error:
-            raise WorkflowError(
-                f"{path.name}: {name}: {error}; keys: title, weights, smoke, nbval, threads"
-            ) from error
-        if found[name].nbval not in NBVAL:
-            raise WorkflowError(
-                f"{path.name}: {name}: nbval = {found[name].nbval!r}: must be one of "
-                f"{', '.join(NBVAL)}"
-            )
-        if not (isinstance(found[name].threads, int) and found[name].threads > 0):
-            raise WorkflowError(
-                f"{path.name}: {name}: threads = {found[name].threads!r}: must be a number from 1 "
-                f"on"
-            )
-    return found
+        raise WorkflowError(f"{CHAPTERS.name} is not YAML: {error}") from error
+    return {name: _chapter(name, entry) for name, entry in entries.items()}
+
+
+def _chapter(name: str, entry: dict[str, Any]) -> Chapter:
+    keys = ", ".join(key.name for key in fields(Chapter)[1:])
+    try:
+        chapter = Chapter(name=name, **entry)
+    except TypeError as error:
+        raise WorkflowError(f"{CHAPTERS.name}: {name}: {error}; keys: {keys}") from error
+    if chapter.nbval not in NBVAL:
+        raise WorkflowError(
+            f"{CHAPTERS.name}: {name}: nbval = {chapter.nbval!r}: must be one of {', '.join(NBVAL)}"
+        )
+    if not (isinstance(chapter.threads, int) and chapter.threads > 0):
+        raise WorkflowError(
+            f"{CHAPTERS.name}: {name}: threads = {chapter.threads!r}: must be a number from 1 on"
+        )
+    return chapter
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Results:
 
     @property
     def live(self) -> Path:
-        """Folder of the model that the live page runs, exported by `addlib.live_page`."""
+        """Folder of the model that the live page runs, exported by `workflow.live.page_data`."""
         return self.folder / "live"
 
     def claims(self, smoke: bool = False) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Runs one chapter's notebook through papermill.
 
-    python workflow/execute.py 02_training
-    python workflow/execute.py 02_training -p steps 30000 -p n_digits 10
-    python workflow/execute.py 02_training --smoke
+    python -m workflow.execute 02_training
+    python -m workflow.execute 02_training -p steps 30000 -p n_digits 10
+    python -m workflow.execute 02_training --smoke
 
 A parameter that the notebook does not declare is refused before anything starts. While the chapter
 runs, its notebook so far lies in ``results/partial/``; when it is done it moves to
@@ -37,9 +37,9 @@ from papermill.iorw import LocalHandler, papermill_io
 
 from addlib.claims.provenance import revision
 from addlib.files import write_whole
-from cells import first_line, last_started
-from chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown
-from parameters import check_parameters, value_of
+from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown
+from workflow.notebook_cells import first_line, last_started
+from workflow.parameters import check_parameters, value_of
 
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
 
@@ -128,9 +128,7 @@ def _failure(partial: Path, error: str) -> dict[str, Any]:
 
 
 class _WholeFiles(LocalHandler):
-    """papermill saves the notebook after each cell; a run that is killed meanwhile must not leave
-    half of it.
-    """
+    """Saves whole files: papermill saves after each cell, and a run may be killed meanwhile."""
 
     def write(self, buf: str, path: str) -> None:
         write_whole(Path(path.removeprefix(WHOLE)), buf.encode())
@@ -158,20 +156,14 @@ def _set_environment(results: Results, smoke: bool) -> None:
     """What the kernel needs to know; it inherits this process's environment."""
     os.environ["ADDLIB_RESULTS"] = str(results.folder.resolve())
     os.environ["ADDLIB_SMOKE"] = "1" if smoke else ""
-    if smoke:
-        os.environ.setdefault(
-            "OMP_NUM_THREADS", "1"
-        )  # threads only wait for each other on tiny matrices
+    if smoke:  # threads only wait for each other on tiny matrices
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("ADDLIB_CACHE", str(ROOT / "weights"))
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = (
-        "1"  # this environment's python3 kernel, not one in the user's home
-    )
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = (
-        "1"  # else each kernel prints a debugger's warning
-    )
-    os.environ.setdefault(
-        "PYTHONWARNINGS", "ignore:IProgress not found"
-    )  # tqdm's, about bars for notebooks
+    # this environment's python3 kernel, not one in the user's home
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    # else each kernel prints a debugger's warning, and tqdm one about bars for notebooks
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 
 @contextmanager
@@ -195,13 +187,10 @@ def _lock(results: Results, chapter: str) -> Iterator[None]:
 
 
 def _remove_old_claims(results: Results, chapter: str) -> None:
-    """Claims of an earlier run, which may have had other ids, must not stand beside those of this
-    one.
-    """
+    """Remove the claims of an earlier run, which may have had other ids."""
     for path in (results.folder / "claims").rglob("*.json"):
-        with suppress(
-            FileNotFoundError
-        ):  # of another chapter, which starts at the same time and removes its own
+        # another chapter, which starts at the same time, may have removed its own meanwhile
+        with suppress(FileNotFoundError):
             if f'"chapter": "{chapter}"' in path.read_text(encoding="utf-8"):
                 path.unlink()
 
@@ -211,12 +200,10 @@ def _write_record(results: Results, record: Mapping[str, Any]) -> None:
 
 
 def _device(parameters: Mapping[str, Any]) -> str:
-    """The GPU's name where the chapter could use one, else "cpu". Importing torch takes seconds:
-    not without need.
-    """
+    """The GPU's name where the chapter could use one, else "cpu"."""
     if parameters.get("device", "auto") == "cpu" or not shutil.which("nvidia-smi"):
         return "cpu"
-    import torch
+    import torch  # takes seconds
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
@@ -267,9 +254,7 @@ def main() -> int:
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (
-        OSError
-    ) as error:  # most often a full disk, to which the run's record can't be written either
+    except OSError as error:  # most often a full disk: the run's record can't be written either
         reason = str(error.strerror or error)
         if error.errno == errno.ENOENT:
             reason += f": {error.filename}"

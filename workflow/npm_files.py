@@ -1,8 +1,6 @@
-"""Fetches the packages that come from npm: the live page's runtime, and plotly.js without the kinds
-we don't draw.
+"""Fetches what comes from npm: the live page's runtime, and plotly.js without the kinds we don't draw.
 
-    python workflow/npm_files.py       once, while the environment is set up; a second call does
-    nothing
+    python -m workflow.npm_files    while the environment is set up; a second call does nothing
 
 Versions are pinned by name and by hash. Only the files that the site needs are kept, beside the
 environment's packages, so that building the site asks no network.
@@ -25,15 +23,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of npm's registry, its hash, which files of it the site needs, and what is so where
-    they lack.
-    """
+    """A package of npm's registry."""
 
     name: str
     version: str
-    integrity: str
-    files: tuple[str, ...]
-    without: str
+    integrity: str  # its hash, as the registry writes it
+    files: tuple[str, ...]  # those that the site needs
+    without: str  # what is so where they lack
 
     @property
     def folder(self) -> Path:
@@ -53,9 +49,7 @@ ONNX_RUNTIME = NpmPackage(
     ("dist/ort.wasm.min.js", "dist/ort-wasm-simd-threaded.mjs", "dist/ort-wasm-simd-threaded.wasm"),
     "the live page says so",
 )
-"""The smallest build: on the processor only. Its library, its loader, and the compiled runtime (14
-MB, 3.7 packed).
-"""
+"""The smallest build, for the processor: library, loader, compiled runtime (14 MB, 3.7 packed)."""
 
 PLOTLY_CARTESIAN = NpmPackage(
     "plotly.js-cartesian-dist-min",
@@ -64,9 +58,7 @@ PLOTLY_CARTESIAN = NpmPackage(
     ("plotly-cartesian.min.js",),
     "figures come a second later, with the whole of plotly.js",
 )
-"""A third of plotly.js (1.5 MB of 4.8), which a browser is ready with sooner; the version that
-plotly brings itself.
-"""
+"""A third of plotly.js (1.5 MB of 4.8), in the version that plotly brings itself."""
 
 PACKAGES = (ONNX_RUNTIME, PLOTLY_CARTESIAN)
 
@@ -103,11 +95,8 @@ def fetch(package: NpmPackage, folder: Path | None = None, address: str | None =
 
 
 def _download(package: NpmPackage) -> bytes:
-    """Through npm, which knows the user's registry and proxies, where there is one; else from the
-    address itself.
-    """
-    npm = shutil.which("npm")
-    if npm:
+    """Through npm where it is there, since it knows the user's registry and proxies."""
+    if npm := shutil.which("npm"):
         with tempfile.TemporaryDirectory() as folder:
             command = [
                 npm,
@@ -145,7 +134,7 @@ def main() -> int:
             )
             print(f"Going on without: {package.without}.", file=sys.stderr)
     if missing:
-        print("To try again: python workflow/npm_files.py", file=sys.stderr)
+        print("To try again: python -m workflow.npm_files", file=sys.stderr)
     return int(missing > 0)
 
 

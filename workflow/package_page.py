@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from chapters import ROOT
+from workflow.chapters import ROOT
 
 PACKAGE = ROOT / "addlib"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import papermill
 
-from chapters import Chapter, WorkflowError
+from workflow.chapters import Chapter, WorkflowError
 
 NUMBER = r"(-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)"
 
@@ -56,9 +56,7 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
 
 
 def declared_range(comment: str) -> tuple[float, float]:
-    """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``0 or more``,
-    ``above 0``.
-    """
+    """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``above 0``."""
     for pattern in RANGES:
         if found := re.search(pattern, comment):
             low, high = found.groups()

@@ -1,10 +1,10 @@
-"""Prints the built site as one PDF, page after page in the order of the table of contents: `make pdf`.
+"""Prints the built site as one PDF, in the order of the table of contents: `make pdf`.
 
-    python workflow/pdf.py                              _build/html -> _build/book.pdf
-    python workflow/pdf.py --site S --output O.pdf --pages book/index notebooks/01_setup
+    python -m workflow.pdf                              _build/html -> _build/book.pdf
+    python -m workflow.pdf --site S --output O.pdf --pages book/index notebooks/01_setup
 
-Figures are drawn anew on white, by the same exporter as every static file of the book. A figure that is not drawn, or a
-page that is missing, stops the printing: there is no PDF with holes.
+Figures are drawn anew on white, by the same exporter as every static file of the book. A figure
+that is not drawn, or a page that is missing, stops the printing: there is no PDF with holes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from addlib.figures.static import save
 from addlib.files import write_whole
-from browser import ADVICE, NAMES, find_browser
-from build import SITE
-from chapters import ROOT, WorkflowError, shown
-from served import served
+from workflow.browser import ADVICE, NAMES, find_browser
+from workflow.build_site import SITE
+from workflow.chapters import ROOT, WorkflowError, shown
+from workflow.http_server import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -100,7 +100,7 @@ def _print_pages(
         raise WorkflowError(ADVICE.format(names=", ".join(NAMES)))
     with (
         sync_playwright() as playwright,
-        served(site) as url,
+        serving(site) as url,
         tempfile.TemporaryDirectory() as folder,
     ):
         browser = playwright.chromium.launch(
@@ -171,9 +171,7 @@ def _static(figure: dict[str, Any], folder: Path) -> str:
 
 # ------------------------------------------------------------------------- binding
 def _bind(printed: Sequence[Printed]) -> PdfWriter:
-    """One document with an outline; links between pages lead to the sheet where the other page
-    begins.
-    """
+    """One document with an outline; a link to a page leads to the sheet where that page begins."""
     from pypdf import PdfReader, PdfWriter
 
     document, first, parts = PdfWriter(), {}, {}
@@ -196,9 +194,7 @@ def _bind(printed: Sequence[Printed]) -> PdfWriter:
 
 
 def _relink(document: PdfWriter, sheet: PageObject, first: dict[str, int]) -> None:
-    """Turn links to pages of the local site into links inside the document, and drop those that
-    lead to no sheet.
-    """
+    """Turn links to pages of the local site into links inside the document, or drop them."""
     from pypdf.generic import ArrayObject, NameObject
 
     kept = ArrayObject()

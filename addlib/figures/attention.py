@@ -129,7 +129,7 @@ def show_attention(
 ) -> None:
     """Show views as one numbered, captioned figure; the first is open, the others unfold.
 
-    On a page of the book (run by ``workflow/execute.py``, which sets ``ADDLIB_RESULTS``) the page
+    On a page of the book (run by ``workflow.execute``, which sets ``ADDLIB_RESULTS``) the page
     brings the script; elsewhere the figure carries it.
 
     Raises:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from test_execution import Book
+from throwaway_book import Book
 
 RUNNER_THAT_DOES_NOTHING = """
 import sys, pathlib
@@ -36,7 +36,7 @@ def sweep_time(book: Book, grid: Path) -> tuple[float, float]:
         return used.ru_utime + used.ru_stime
 
     started, before = time.perf_counter(), processor_time()
-    done = book.run("workflow/sweep.py", str(grid))
+    done = book.run("-m", "workflow.sweep.grid", str(grid))
     if done.status:
         raise SystemExit(done.text)
     return time.perf_counter() - started, processor_time() - before

@@ -141,7 +141,7 @@ printf '{"key": ' > "$folder/run.json" # what a disk that lost power may leave
 
 sweep() { # in a process group of its own, so that an interrupted test leaves no part of it behind
   local status=0
-  setsid "$python" workflow/sweep.py "$work/grid.yml" --profile slurm > "$work/$1.log" 2>&1 &
+  setsid "$python" -m workflow.sweep.grid "$work/grid.yml" --profile slurm > "$work/$1.log" 2>&1 &
   group=$!
   wait $group || status=$?
   group=

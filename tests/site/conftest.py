@@ -14,8 +14,8 @@ from typing import TypeVar
 import pytest
 from filelock import FileLock
 
-from chapters import ROOT, Results, chapters
 from runs import SmokeRuns, offline, run_script
+from workflow.chapters import ROOT, Results, chapters
 
 SMOKE = ROOT / "_build" / "smoke"
 
@@ -47,7 +47,7 @@ def smoke_runs() -> SmokeRuns:
         results = Results(SMOKE / "results")
         processes = {
             name: run_script(
-                *("workflow/execute.py", name, "--smoke", "--results", results.folder),
+                *("-m", "workflow.execute", name, "--smoke", "--results", results.folder),
                 **offline(),
                 ADDLIB_CACHE=str(SMOKE / "weights"),
             )
@@ -66,15 +66,19 @@ def smoke_site(smoke_runs: SmokeRuns) -> Path:
         results, model = smoke_runs.results, chapters()["06_head_ablation"].smoke
         size = [f"--{name}={model[name]}" for name in ("steps", "width")]
         exported = run_script(
-            "-m", "addlib.live_page", results.live, *size, ADDLIB_CACHE=str(SMOKE / "weights")
+            "-m",
+            "workflow.live.page_data",
+            results.live,
+            *size,
+            ADDLIB_CACHE=str(SMOKE / "weights"),
         )
         assert exported.returncode == 0, exported.stdout
         stage, site = SMOKE / "stage", SMOKE / "html"
         staged = run_script(
-            "workflow/stage.py", "--smoke", "--results", results.folder, "--stage", stage
+            "-m", "workflow.stage_site", "--smoke", "--results", results.folder, "--stage", stage
         )
         assert staged.returncode == 0, staged.stdout
-        built = run_script("workflow/build.py", "--stage", stage, "--site", site)
+        built = run_script("-m", "workflow.build_site", "--stage", stage, "--site", site)
         assert built.returncode == 0, built.stdout
         return site
 

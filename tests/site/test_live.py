@@ -8,12 +8,10 @@ import json
 import shutil
 from pathlib import Path
 
-import live_scripts
 import pytest
 import torch
 from checks import PATIENCE_MS
 
-import npm_files
 from addlib.analysis.ablation import Ablation, hooks
 from addlib.analysis.roles import answer_patterns
 from addlib.models.addition import answer_logits
@@ -22,10 +20,12 @@ from addlib.tasks.sampling import generated_suite, joined, uniform_questions
 from addlib.tasks.subtasks import MISTAKES, carry_ignored, mistakes
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
-from chapters import ROOT
-from live import page_data
-from live.model_file import references
-from served import served
+from workflow import npm_files
+from workflow.chapters import ROOT
+from workflow.http_server import serving
+from workflow.live import export_folder, page_data
+from workflow.live import scripts as live_scripts
+from workflow.live.model_file import references
 
 TASK = AdditionTask()
 
@@ -69,13 +69,13 @@ def site(exported, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(site):
-    with served(site) as url:
+    with serving(site) as url:
         yield url + "book/live.html"
 
 
 @pytest.fixture(scope="module")
 def data(exported) -> dict:
-    return json.loads((exported / page_data.PAGE).read_text(encoding="utf-8"))
+    return json.loads((exported / export_folder.PAGE).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +354,7 @@ def test_without_an_export_or_a_runtime_the_page_says_so(exported, tmp_path):
     assert not live_scripts.write(exported, tmp_path, runtime=tmp_path / "nothing")
     assert "npm_files.py" in note()
     shutil.copytree(exported, tmp_path / "damaged")
-    (tmp_path / "damaged" / page_data.MODEL).write_bytes(b"half a mod")
+    (tmp_path / "damaged" / export_folder.MODEL).write_bytes(b"half a mod")
     assert not live_scripts.write(tmp_path / "damaged", tmp_path)
     assert not (tmp_path / live_scripts.SCRIPTS).exists()
 

@@ -20,9 +20,9 @@ from checks import (
 )
 from playwright.sync_api import Browser
 
-from chapters import chapters
 from runs import SmokeRuns, run_script
-from served import served
+from workflow.chapters import chapters
+from workflow.http_server import serving
 
 CHAPTERS = chapters()
 
@@ -67,7 +67,7 @@ def pages(site) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def address(site):
-    with served(site) as url:
+    with serving(site) as url:
         yield url
 
 
@@ -264,7 +264,7 @@ def test_the_browser_checks_see(breakage, browser: Browser, site, tmp_path):
     text = (site / "notebooks" / "01_setup.html").read_text(encoding="utf-8")
     assert old in text
     (tmp_path / "notebooks" / "01_setup.html").write_text(text.replace(old, new), encoding="utf-8")
-    with served(tmp_path) as url:
+    with serving(tmp_path) as url:
         faults = browser_faults(browser, url + "notebooks/01_setup.html", patience=5_000, tries=2)
     assert any(fault in found for found in faults), faults
 

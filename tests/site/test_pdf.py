@@ -12,16 +12,16 @@ from subprocess import CompletedProcess
 import pytest
 from pypdf import PdfReader
 
-import pdf
-from chapters import WorkflowError
 from runs import run_script
+from workflow import pdf
+from workflow.chapters import WorkflowError
 
 PAGES = ["book/index", "notebooks/01_setup", "book/claims"]
 
 
 def printed(site: Path, output: Path, *options: str) -> CompletedProcess[str]:
     """In a process of its own: this one has a browser already, and playwright drives one at a time."""
-    return run_script("workflow/pdf.py", "--site", site, "--output", output, "--pages", *options)
+    return run_script("-m", "workflow.pdf", "--site", site, "--output", output, "--pages", *options)
 
 
 def test_the_table_of_contents_gives_the_order() -> None:

@@ -1,7 +1,6 @@
-"""What the live page needs of a trained model: its ONNX file, and the names, colours and questions
-that go with it.
+"""What the live page needs of a trained model: its ONNX file, and names, colours and questions.
 
-    python -m addlib.live_page results/live        of the book's main model
+    python -m workflow.live.page_data results/live        of the book's main model
 
 Two files: ``model.onnx``, and ``page.json``, which is written last and names the other one's
 content. The page itself (``book/_assets/live/``) has no number or colour of its own.
@@ -33,7 +32,8 @@ from addlib.tasks.sampling import (
 from addlib.tasks.subtasks import MISTAKES, mistakes
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
-from live.model_file import STAND_INS, Exported, Runner, export, references
+from workflow.live.export_folder import MODEL, PAGE
+from workflow.live.model_file import STAND_INS, Exported, Runner, export, references
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -44,15 +44,13 @@ COMPARED = 10_000
 PER_KIND = 4
 """Sample questions of each class and cascade length."""
 
-MODEL, PAGE = "model.onnx", "page.json"
-
 
 def write(
     config: TrainConfig, folder: Path, seed: int = 0, compared: int = COMPARED
 ) -> tuple[Exported, Exported]:
     """Export the run of this configuration (trained now where it is missing) into ``folder``.
 
-    Returns the exported file and the 32-bit one, as :func:`addlib.onnx_export.export`.
+    Returns the exported file and the 32-bit one, as :func:`workflow.live.model_file.export`.
 
     Raises:
         ExportError: the file is not the model. Nothing is written, and what an earlier export left
@@ -66,20 +64,6 @@ def write(
     write_whole(folder / MODEL, exported.data)
     write_whole(folder / PAGE, json.dumps(data, indent=1, ensure_ascii=False).encode())
     return exported, whole
-
-
-def read(folder: Path) -> tuple[bytes, dict[str, Any]] | None:
-    """The exported file and what goes with it; None where there is none, or the two don't belong
-    together.
-    """
-    try:
-        data, page = (
-            (folder / MODEL).read_bytes(),
-            json.loads((folder / PAGE).read_text(encoding="utf-8")),
-        )
-    except (FileNotFoundError, ValueError):
-        return None
-    return (data, page) if page.get("sha256") == hashlib.sha256(data).hexdigest() else None
 
 
 def comparison(task: AdditionTask, count: int, seed: int) -> Questions:
@@ -152,8 +136,7 @@ def heads(roles: list[Role], n_layers: int) -> list[dict[str, Any]]:
 def first_try(
     run: Runner, task: AdditionTask, roles: list[Role], config: ModelConfig, seed: int
 ) -> dict[str, Any] | None:
-    """A sum that is right until the carry head is switched off, and then ignores a carry in as few
-    digits as possible.
+    """A right sum that ignores a carry, in few digits, once the carry head is switched off.
 
     None where no head has that role, or no such sum is found.
     """

@@ -1,5 +1,4 @@
-"""Puts the live page's model and runtime among the site's scripts, or says on the page what is
-missing.
+"""Puts the live page's model and runtime among the site's scripts, or says that they are missing.
 
 Both travel as scripts that hold gzipped, base64 text: a page that is opened from the disk may load
 scripts, but may not fetch files.
@@ -12,10 +11,12 @@ import gzip
 import json
 from pathlib import Path
 
-from live.page_data import read
-from npm_files import ONNX_RUNTIME
+from workflow.live.export_folder import read
+from workflow.npm_files import ONNX_RUNTIME
 
-SCRIPTS, HTML = "_scripts/live", "_assets/live/live.html"
+SCRIPTS = "_scripts/live"
+
+HTML = "_assets/live/live.html"
 
 APP = """\
 ```{{raw}} html
@@ -30,16 +31,15 @@ look at, in every digit. It runs on onnxruntime-web {version}.
 WITHOUT_MODEL = "The model has not been exported for this page yet. `make book` does it."
 WITHOUT_RUNTIME = (
     f"{ONNX_RUNTIME.name} {ONNX_RUNTIME.version}, which runs the model, is not there. "
-    "`python workflow/npm_files.py` fetches it."
+    "`python -m workflow.npm_files` fetches it."
 )
 
 
 def write(exported: Path, target: Path, runtime: Path = ONNX_RUNTIME.folder) -> bool:
-    """Write the scripts and the part of the page that needs them, into a staged book; whether it
-    can run.
+    """Write the scripts, and the part of the page that needs them; whether the page can run.
 
     Args:
-        exported: what `addlib.live_page` wrote.
+        exported: what `workflow.live.page_data` wrote.
         target: the staged book.
         runtime: the files of `npm_files`.
     """

@@ -1,6 +1,4 @@
-"""Claims over many runs in one picture: a row per claim, a column per run, each value in the colour
-of its verdict.
-"""
+"""Claims over many runs in one picture: a row per claim, a column per run, colours by verdict."""
 
 from __future__ import annotations
 
@@ -34,8 +32,7 @@ def verdict_map(
     *,
     title: str | None = None,
 ) -> go.Figure:
-    """A table of measured values, each on the colour of its verdict and with its sign; the first
-    claim is on top.
+    """A table of measured values, each on the colour of its verdict; the first claim is on top.
 
     Args:
         values: measured values; NaN where a run has no such claim, which leaves the cell empty.

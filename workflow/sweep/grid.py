@@ -1,13 +1,15 @@
 """Runs chapters over a grid of parameters and gathers their claims: `make sweep GRID=grid.yml`.
 
-    python workflow/sweep.py workflow/sweeps/seeds.yml                  all cells that are not done yet, then the tables
-    python workflow/sweep.py workflow/sweeps/seeds.yml --profile slurm  the same on a cluster: workflow/profiles/slurm
-    python workflow/sweep.py workflow/sweeps/seeds.yml --record         and the table into the package, for the chapters
+    python -m workflow.sweep.grid grid.yml                  the cells that are missing, then tables
+    python -m workflow.sweep.grid grid.yml --profile slurm  the same on a cluster
+    python -m workflow.sweep.grid grid.yml --record         and the table into the package
+    python -m workflow.sweep.grid grid.yml --table          only the tables of what is there
 
-Cells run side by side, each on one CPU thread. Parameters are checked against the notebooks' own before anything
-starts. A cell that fails does not stop the others; run again, only the missing cells run. Results lie in
-``results/sweeps/<grid>/<cell>/``; beside them ``cells.csv`` says how each cell ran, ``claims.csv`` holds the claims of
-all cells that are done, and ``claims.html`` shows them in one figure.
+Grids lie in workflow/sweep/grids, profiles in workflow/profiles. Cells run side by side, each on
+one CPU thread. Parameters are checked against the notebooks' own before anything starts. A cell
+that fails does not stop the others; run again, only the missing cells run. Results lie in
+``results/sweeps/<grid>/<cell>/``; beside them ``cells.csv`` says how each cell ran, ``claims.csv``
+holds the claims of all cells that are done, and ``claims.html`` shows them in one figure.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-import book
 from addlib.claims import stored
 from addlib.files import write_whole
-from chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
-from parameters import check_parameters, value_of
-from sweep import report
+from workflow import run_graph
+from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
+from workflow.parameters import check_parameters, value_of
+from workflow.sweep import report
 
 KEYS = {"cells", "record"}
 
@@ -100,8 +102,7 @@ def _cells_of(entry: dict[str, Any], chapter: Chapter) -> dict[str, dict[str, An
 
 
 def profile_folder(name: str) -> Path:
-    """The folder of Snakemake's settings: one of workflow/profiles by its name, or any other by its
-    path.
+    """The folder of Snakemake's settings: one of workflow/profiles, or any other by its path.
 
     Raises:
         WorkflowError: there is no such profile, or the executor that it names is not installed.
@@ -134,13 +135,13 @@ def results_of(grid: Path) -> Path:
 
 def run(grid: Path, profile: str = "local") -> int:
     """Run what is missing; the exit status."""
-    cells, _ = read_grid(grid)
+    cells, record = read_grid(grid)
     settings = profile_folder(profile)
     folder = results_of(grid)
-    config = {"results": shown(folder), "cells": cells, "grid": shown(grid.resolve())}
+    config = {"results": shown(folder), "cells": cells, "record": record}
     write_whole(folder / "cells.json", json.dumps(config, indent=1).encode())
     options = ("--configfile", str(folder / "cells.json"), "--rerun-triggers", "mtime", "params")
-    return book.snakemake("workflow/sweep.smk", "all", *options, profile=settings)
+    return run_graph.snakemake("workflow/sweep/sweep.smk", "all", *options, profile=settings)
 
 
 def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:

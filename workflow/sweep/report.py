@@ -18,8 +18,8 @@ import pandas as pd
 
 from addlib.figures import static
 from addlib.files import write_whole
-from chapters import Results, failure_line, shown
-from sweep.figure import verdict_map
+from workflow.chapters import Results, failure_line, shown
+from workflow.sweep.figure import verdict_map
 
 Cells = Mapping[str, Mapping[str, Any]]
 """Each cell's chapter, parameters and run (the parameters that vary, as words), by its name."""

@@ -23,7 +23,7 @@ window.addlibLive = window.addlibLive || {};
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
 
-  // Loads everything and returns {page, run}; page is what came with the model (addlib/live_page.py).
+  // Loads everything and returns {page, run}; page is what came with the model (workflow/live/page_data.py).
   addlibLive.start = async () => {
     await Promise.all(["ort.wasm.min.js", "runtime.js", "model.js"].map(script));
     const { runtime, model } = addlibLive;

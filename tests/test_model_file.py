@@ -14,8 +14,8 @@ from addlib.models.bridge import weights
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import uniform_questions
 from addlib.training.addition import TrainConfig
-from live import model_file, page_data
-from live.model_file import (
+from workflow.live import export_folder, model_file, page_data
+from workflow.live.model_file import (
     STAND_INS,
     ExportError,
     Runner,
@@ -177,7 +177,7 @@ TINY = TrainConfig(
 def test_the_page_gets_a_file_that_fits_its_data(cache, tmp_path):
     folder = tmp_path / "live"
     used, _ = page_data.write(TINY, folder, compared=200)
-    data, page = page_data.read(folder)
+    data, page = export_folder.read(folder)
     assert data == used.data
     assert page["bytes"] == len(data)
     assert len(page["heads"]) == 2
@@ -193,25 +193,25 @@ def test_the_page_gets_a_file_that_fits_its_data(cache, tmp_path):
 
 def test_an_export_that_fails_leaves_the_last_one(cache, tmp_path, monkeypatch):
     page_data.write(TINY, tmp_path / "live", compared=200)
-    before = page_data.read(tmp_path / "live")
+    before = export_folder.read(tmp_path / "live")
     monkeypatch.setattr(model_file, "WITHIN", -1.0)
     with pytest.raises(ExportError):
         page_data.write(TINY, tmp_path / "live", compared=200)
-    assert page_data.read(tmp_path / "live") == before
+    assert export_folder.read(tmp_path / "live") == before
 
 
 @pytest.mark.parametrize("damage", ["cut off", "another's", "no data", "no JSON"])
 def test_files_that_do_not_belong_together_are_not_read(damage, tmp_path):
-    (tmp_path / page_data.MODEL).write_bytes(b"model")
+    (tmp_path / export_folder.MODEL).write_bytes(b"model")
     sha = "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
-    (tmp_path / page_data.PAGE).write_text(json.dumps({"sha256": sha}))
-    assert page_data.read(tmp_path) == (b"model", {"sha256": sha})
+    (tmp_path / export_folder.PAGE).write_text(json.dumps({"sha256": sha}))
+    assert export_folder.read(tmp_path) == (b"model", {"sha256": sha})
     if damage == "cut off":
-        (tmp_path / page_data.MODEL).write_bytes(b"mode")
+        (tmp_path / export_folder.MODEL).write_bytes(b"mode")
     elif damage == "another's":
-        (tmp_path / page_data.PAGE).write_text(json.dumps({"sha256": "0" * 64}))
+        (tmp_path / export_folder.PAGE).write_text(json.dumps({"sha256": "0" * 64}))
     elif damage == "no data":
-        (tmp_path / page_data.PAGE).unlink()
+        (tmp_path / export_folder.PAGE).unlink()
     else:
-        (tmp_path / page_data.PAGE).write_text("{")
-    assert page_data.read(tmp_path) is None
+        (tmp_path / export_folder.PAGE).write_text("{")
+    assert export_folder.read(tmp_path) is None

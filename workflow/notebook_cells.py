@@ -1,8 +1,14 @@
-"""What the runner, the staging, the refreshing and the tests need to know about a notebook's cells."""
+"""A notebook's cells: their tags, where a run stopped, what they show, and writing them back."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import nbformat
 from nbformat import NotebookNode
+
+from addlib.files import write_whole
 
 COMPARED = "nbval-check-output"
 """Tag of the cells whose stored output the regression check compares."""
@@ -44,3 +50,17 @@ def trace_kinds(notebook: NotebookNode) -> set[str]:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [output.data[PLOTLY] for output in outputs if PLOTLY in output.get("data", {})]
     return {trace.get("type", "scatter") for figure in figures for trace in figure["data"]}
+
+
+def write_back(path: Path, notebook: NotebookNode) -> bool:
+    """Write a notebook over its file where it differs; whether it did. The file's time stays.
+
+    For changes on which no result depends: the graph then runs no chapter again.
+    """
+    text = nbformat.writes(notebook) + "\n"
+    if text == path.read_text(encoding="utf-8"):
+        return False
+    times = path.stat()
+    write_whole(path, text.encode())
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return True

@@ -1,17 +1,17 @@
-"""Writes the book's address into the setup cell of every notebook: `make stamp REPOSITORY=https://github.com/me/book`.
+"""Writes the book's address into every notebook: `make stamp REPOSITORY=https://github.com/me/book`.
 
-    python workflow/stamp.py                   the address that _config.yml has, into every notebook
-    python workflow/stamp.py --repository URL  a new one, into _config.yml and every notebook; "" takes it out
+    python -m workflow.stamp_address                   the address that _config.yml has
+    python -m workflow.stamp_address --repository URL  a new one, into _config.yml too; "" for none
 
-The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button, and the setup cell
-installs the package from it on machines that lack the package. Without one, the cell says what to do instead: nothing
-may be installed from a name that nobody here owns. No result depends on the address, so no chapter runs again.
+The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button,
+and the setup cell installs the package from it on machines that lack the package. Without one, the
+cell says what to do instead: nothing may be installed from a name that nobody here owns. No result
+depends on the address, so no chapter runs again.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 
@@ -20,8 +20,8 @@ import yaml
 from nbformat import NotebookNode
 
 from addlib.files import write_whole
-from cells import has_tag
-from chapters import ROOT, WorkflowError, shown
+from workflow.chapters import ROOT, WorkflowError, shown
+from workflow.notebook_cells import has_tag, write_back
 
 SETUP = """\
 import subprocess
@@ -29,10 +29,13 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 
-if find_spec("addlib") is None:  # Colab, or another machine that has torch and not the book
+# Colab, or another machine that has torch and not the book
+if find_spec("addlib") is None:
     repository = "{repository}"  # written by `make stamp`
     if not repository:
-        raise SystemExit("addlib is missing: clone the book's repository and run `pip install -e .` there.")
+        raise SystemExit(
+            "addlib is missing: clone the book's repository and run `pip install -e .` there."
+        )
     keep = [f"torch=={{version('torch')}}"] if find_spec("torch") else []
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{{repository}}", *keep], check=True)
@@ -89,34 +92,23 @@ def stamp(notebook: NotebookNode) -> int:
 
 
 def stamp_all() -> list[str]:
-    """Write the setup cell of every notebook anew; the names of those that changed. Their file
-    times stay.
+    """Write the setup cell of every notebook anew; the names of those that changed.
 
     Raises:
         WorkflowError: a notebook has not just one cell with the tag "setup". No notebook was
             changed then.
     """
-    texts = {}
+    notebooks = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        before = path.read_text(encoding="utf-8")
-        notebook = nbformat.reads(before, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
         if (count := stamp(notebook)) != 1:
             raise WorkflowError(f"{shown(path)} has {count} cells with the tag 'setup': must be 1")
-        texts[path] = before, nbformat.writes(notebook) + "\n"
-    changed = [path for path, (before, after) in texts.items() if before != after]
-    for path in changed:
-        times = path.stat()
-        write_whole(path, texts[path][1].encode())
-        os.utime(
-            path, ns=(times.st_atime_ns, times.st_mtime_ns)
-        )  # else the graph would run every chapter again
-    return [shown(path) for path in changed]
+        notebooks[path] = notebook
+    return [shown(path) for path, notebook in notebooks.items() if write_back(path, notebook)]
 
 
 def site_config(text: str) -> str:
-    """The site's _config.yml: the book's own and, where the address is one of GitHub, Colab
-    buttons.
-    """
+    """The site's _config.yml: the book's own, with Colab buttons where the address is GitHub's."""
     if not address()[0].startswith("https://github.com/"):
         return text
     return text.replace("launch_buttons:\n", f"launch_buttons:\n  colab_url: {COLAB}\n", 1)

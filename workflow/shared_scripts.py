@@ -1,28 +1,23 @@
-"""The scripts that every page shares, copied from installed packages, so that the site opens with
-no network.
+"""The scripts that every page shares, copied from packages: the site opens without a network.
 
-    python workflow/site_scripts.py TARGET      writes TARGET/_scripts/
-
-They lie in a folder of their own: Jupyter Book adds every script it finds in ``_static/`` to every
-page.
+They lie in a folder of their own, since Jupyter Book adds every script that it finds in
+``_static/`` to every page.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 import sysconfig
 from collections.abc import Collection
 from pathlib import Path
 
 from addlib.figures.attention import circuitsvis_script
-from npm_files import PLOTLY_CARTESIAN
+from workflow.npm_files import PLOTLY_CARTESIAN
 
 FOLDER = "_scripts"
 
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")
 """The MathJax 3.2 component that typesets TeX as HTML, and its fonts."""
-
 
 CARTESIAN = frozenset(
     {"bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour"}
@@ -70,9 +65,3 @@ def write(
         else:
             shutil.copy(source, copy)
     return folder
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python workflow/site_scripts.py TARGET")
-    print(write(Path(sys.argv[1])))

@@ -9,10 +9,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-import npm_files
-import site_scripts
 from addlib.figures.page import PLOTLY_MIME
-from cells import trace_kinds
+from workflow import npm_files, shared_scripts
+from workflow.notebook_cells import trace_kinds
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +30,17 @@ def test_the_smaller_script_is_of_the_version_that_plotly_brings_and_draws_what_
     text = (smaller / "plotly-cartesian.min.js").read_text(encoding="utf-8")
     assert npm_files.PLOTLY_CARTESIAN.version == get_plotlyjs_version()
     assert f"v{get_plotlyjs_version()}" in text[:200]
-    assert set(re.findall(r'moduleType:"trace",name:"(\w+)"', text)) == site_scripts.CARTESIAN
+    assert set(re.findall(r'moduleType:"trace",name:"(\w+)"', text)) == shared_scripts.CARTESIAN
 
 
 def test_the_smaller_script_is_taken_where_it_draws_all(smaller, tmp_path):
-    small = script(site_scripts.write(tmp_path / "some", {"scatter", "heatmap"}))
+    small = script(shared_scripts.write(tmp_path / "some", {"scatter", "heatmap"}))
     assert small == (smaller / "plotly-cartesian.min.js").read_text(encoding="utf-8")
     assert (
-        script(site_scripts.write(tmp_path / "solid", {"scatter", "scatter3d"})) == get_plotlyjs()
+        script(shared_scripts.write(tmp_path / "solid", {"scatter", "scatter3d"})) == get_plotlyjs()
     )
     assert (
-        script(site_scripts.write(tmp_path / "none", {"scatter"}, cartesian=tmp_path / "no"))
+        script(shared_scripts.write(tmp_path / "none", {"scatter"}, cartesian=tmp_path / "no"))
         == get_plotlyjs()
     )
 

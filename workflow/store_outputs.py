@@ -1,5 +1,7 @@
 """Stores the compared outputs in the committed notebooks: `make notebooks`.
 
+    python -m workflow.store_outputs
+
 Brings every executed notebook up to date at its full parameters, then writes it back to
 ``notebooks/`` with outputs in the compared cells only. A notebook whose content stays the same is
 not touched.
@@ -12,16 +14,14 @@ import sys
 import nbformat
 from nbformat import NotebookNode
 
-import book
 from addlib.files import write_whole
-from cells import COMPARED, has_tag, own_cells
-from chapters import Results, WorkflowError, chapters, shown
+from workflow import run_graph
+from workflow.chapters import Results, WorkflowError, chapters, shown
+from workflow.notebook_cells import COMPARED, has_tag, own_cells
 
 
-def refreshed(executed: NotebookNode) -> NotebookNode:
-    """An executed notebook in its committed form: outputs in compared cells only, no timings, all
-    cells counted.
-    """
+def committed_form(executed: NotebookNode) -> NotebookNode:
+    """An executed notebook as it is committed: outputs in compared cells only, no timings."""
     notebook = nbformat.v4.new_notebook(metadata=executed.metadata, cells=own_cells(executed))
     notebook.nbformat_minor = executed.nbformat_minor
     notebook.metadata.pop("papermill", None)
@@ -40,8 +40,10 @@ def refreshed(executed: NotebookNode) -> NotebookNode:
 def main() -> int:
     """Command line; the exit status is not 0 where a chapter did not run."""
     try:
-        if status := book.run("chapters"):
-            print("\n".join(["", *book.problems(), "No notebook was changed."]), file=sys.stderr)
+        if status := run_graph.run("chapters"):
+            print(
+                "\n".join(["", *run_graph.problems(), "No notebook was changed."]), file=sys.stderr
+            )
             return status
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,7 +51,9 @@ def main() -> int:
     results = Results.default()
     for chapter in chapters().values():
         text = (
-            nbformat.writes(refreshed(nbformat.read(results.executed(chapter.name), as_version=4)))
+            nbformat.writes(
+                committed_form(nbformat.read(results.executed(chapter.name), as_version=4))
+            )
             + "\n"
         )
         changed = text != chapter.notebook.read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder on localhost, at the address that is given."""
+def serving(folder: Path) -> Iterator[str]:
+    """The folder on localhost; what is given is its address, with a slash at the end."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:

@@ -1,10 +1,11 @@
-"""Lays out what Jupyter Book builds from: prose pages, executed notebooks, the claims page, the site's scripts.
+"""Lays out what Jupyter Book builds from: pages, executed notebooks, claims, the site's scripts.
 
-    python workflow/stage.py                       results/ -> _build/stage
-    python workflow/stage.py --smoke --results R --stage S
+    python -m workflow.stage_site                                results/ -> _build/stage
+    python -m workflow.stage_site --smoke --results R --stage S  of smoke runs
 
-Executed notebooks lie at the path they have in the repository, so that launch and download buttons point at a file that
-exists. A chapter that failed, was interrupted or never ran gets a page that says so.
+Executed notebooks lie at the path they have in the repository, so that launch and download buttons
+point at a file that exists. A chapter that failed, was interrupted or never ran gets a page that
+says so.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import argparse
 import shutil
 from pathlib import Path
 
-import live_scripts
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-import site_scripts
-from cells import has_tag, last_started, trace_kinds
-from chapters import ROOT, Chapter, Results, chapters, shown
-from ledger import add_claim_targets, add_ledger
-from package_page import package_page
-from stamp import site_config, stamp
+from workflow import shared_scripts
+from workflow.chapter_list import set_run_time
+from workflow.chapters import ROOT, Chapter, Results, chapters, shown
+from workflow.claims_page import add_claim_targets, add_ledger
+from workflow.live import scripts as live_scripts
+from workflow.notebook_cells import has_tag, last_started, trace_kinds
+from workflow.package_page import package_page
+from workflow.stamp_address import site_config, stamp
 
 STAGE = ROOT / "_build" / "stage"
 
@@ -42,9 +44,8 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
     shutil.copytree(ROOT / "book", target / "book")
     live_scripts.write(results.live, target)
     known = chapters()
-    records = [
-        record for record in results.claims(smoke) if record["chapter"] in known
-    ]  # some may be no more
+    # an older run may have left claims of chapters that are no more
+    records = [record for record in results.claims(smoke) if record["chapter"] in known]
     (target / "notebooks").mkdir()
     incomplete, kinds = [], set()
     for chapter in known.values():
@@ -56,7 +57,7 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
         kinds |= trace_kinds(notebook)
         if not complete:
             incomplete.append(chapter.name)
-    site_scripts.write(target, kinds)
+    shared_scripts.write(target, kinds)
     generated = target / "book" / "_generated"
     generated.mkdir(exist_ok=True)
     (generated / "package.md").write_text(package_page(), encoding="utf-8")
@@ -68,20 +69,19 @@ def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool
     """The page of a chapter, and whether its last run went through."""
     partial, executed = results.partial(chapter.name), results.executed(chapter.name)
     if partial.is_file():
-        notebook = clean(nbformat.read(partial, as_version=4))
+        notebook = clean(nbformat.read(partial, as_version=4), chapter)
         _insert_below_title(notebook, _stopped(chapter, results))
         return notebook, False
     if executed.is_file():
-        return clean(nbformat.read(executed, as_version=4)), True
+        return clean(nbformat.read(executed, as_version=4), chapter), True
     note = "```{warning}\nThis chapter has not been run yet. `make book` runs it.\n```"
     return new_notebook(cells=[new_markdown_cell(f"# {chapter.title}\n\n{note}")]), False
 
 
-def clean(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without papermill's own notes and timings, without progress bars, and with the
-    book's address.
-    """
+def clean(notebook: NotebookNode, chapter: Chapter) -> NotebookNode:
+    """The notebook without papermill's notes and progress bars, with address and run time of today."""
     stamp(notebook)
+    set_run_time(notebook, chapter)
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, ERROR_NOTE)]
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:

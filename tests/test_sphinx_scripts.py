@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import page_scripts
+from workflow import sphinx_scripts
 
 
 def chosen(body: str, scripts: list[str]) -> dict:
@@ -13,7 +13,7 @@ def chosen(body: str, scripts: list[str]) -> dict:
         return f"../{target}"
 
     context = {"body": body, "script_files": scripts, "metatags": "<meta>", "pathto": pathto}
-    page_scripts._choose(None, "page", "page.html", context, None)
+    sphinx_scripts._choose(None, "page", "page.html", context, None)
     return context
 
 

@@ -1,5 +1,8 @@
 """Runs the execution graph on this machine: `make book`.
 
+    python -m workflow.run_graph           everything up to the site
+    python -m workflow.run_graph chapters  the executed notebooks only
+
 A chapter that fails does not stop the others. The site is then built all the same, the failed
 chapter's page says what happened, and the last lines printed here say which cell failed. A run that
 was killed is resumed.
@@ -20,8 +23,9 @@ from typing import TextIO
 
 import yaml
 
-from browser import find_browser
-from chapters import ROOT, Results, WorkflowError, chapters, failure_line, shown
+from workflow.browser import find_browser
+from workflow.chapter_list import check
+from workflow.chapters import ROOT, Results, WorkflowError, chapters, failure_line, shown
 
 STATE = ROOT / ".snakemake"
 
@@ -30,7 +34,12 @@ LOCAL = ROOT / "workflow" / "profiles" / "local"
 
 
 def run(target: str) -> int:
-    """Bring the target (``all`` or ``chapters``) up to date; the exit status."""
+    """Bring the target (``all`` or ``chapters``) up to date; the exit status.
+
+    Raises:
+        WorkflowError: another run is going on, or a list of chapters is out of step.
+    """
+    check()
     status = snakemake("workflow/Snakefile", target)
     if status and target == "all" and problems():
         _build_incomplete_site(_environment())
@@ -38,8 +47,9 @@ def run(target: str) -> int:
 
 
 def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL) -> int:
-    """Run a graph where the profile says, alone in this checkout; a failure does not stop the rest.
-    The exit status.
+    """Run a graph where the profile says, alone in this checkout; the exit status.
+
+    A failed job does not stop those that don't need it.
     """
     with _only_run() as lock:
         environment = _environment()
@@ -54,9 +64,8 @@ def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL)
             *options,
         ]
         command += _settings(profile)
-        if any(
-            (STATE / "locks").glob("*")
-        ):  # left behind by a killed run: no other one is alive, we hold the lock
+        # locks that a killed run left behind: no other run is alive, since we hold our own lock
+        if any((STATE / "locks").glob("*")):
             subprocess.run(
                 [*command, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False
             )
@@ -68,9 +77,7 @@ def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL)
 
 
 def _settings(profile: Path) -> list[str]:
-    """A profile as options: Snakemake prints a line about each that it reads itself, which a local
-    run need not see.
-    """
+    """A profile as options; a local one is read here, since Snakemake would print that it did."""
     if profile != LOCAL:
         return ["--workflow-profile", str(profile)]
     settings = yaml.safe_load((LOCAL / "config.yaml").read_text(encoding="utf-8"))
@@ -83,8 +90,9 @@ def _settings(profile: Path) -> list[str]:
 
 @contextmanager
 def _only_run() -> Iterator[TextIO]:
-    """One run at a time in one checkout. The child gets the lock too: it holds on where only the
-    parent was killed.
+    """One run at a time in one checkout.
+
+    The child gets the lock too, and holds on to it where only the parent is killed.
     """
     STATE.mkdir(exist_ok=True)
     with (STATE / "book.lock").open("w") as lock:
@@ -116,11 +124,11 @@ def _gpus() -> int:
 def _build_incomplete_site(environment: dict[str, str]) -> None:
     """What the graph does last, with whatever chapters there are."""
     for command in (
-        ["-m", "addlib.claims.ledger", "collect"],
-        ["workflow/stage.py"],
-        ["workflow/build.py", "--tolerant"],
+        ["addlib.claims.ledger", "collect"],
+        ["workflow.stage_site"],
+        ["workflow.build_site", "--tolerant"],
     ):
-        subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False)
+        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, check=False)
 
 
 def problems() -> list[str]:

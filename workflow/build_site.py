@@ -1,7 +1,7 @@
 """Builds the site with Jupyter Book; it appears at its place whole or not at all.
 
-python workflow/build.py             _build/stage -> _build/html; a warning is an error
-python workflow/build.py --tolerant  the same for a book with incomplete chapters: warnings are shown only
+python -m workflow.build_site             _build/stage -> _build/html; a warning is an error
+python -m workflow.build_site --tolerant  of a book with incomplete chapters: warnings pass
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chapters import ROOT, WorkflowError, shown
-from stage import STAGE
+from workflow.chapters import ROOT, WorkflowError, shown
+from workflow.stage_site import STAGE
 
 SITE = ROOT / "_build" / "html"
 
@@ -36,11 +36,12 @@ def build(stage: Path, site: Path, tolerant: bool = False) -> int:
     site.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=site.parent) as folder:
         jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
-        command = [jupyter_book, "build", str(stage), "--path-output", folder]
-        command += ["--keep-going", *([] if tolerant else ["-W", "-n"])]
+        command = [jupyter_book, "build", str(stage), "--path-output", folder, "--keep-going"]
+        if not tolerant:
+            command += ["-W", "-n"]
         done = subprocess.run(
             command,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # our own extensions
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # where our own extension is
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -54,10 +55,8 @@ def build(stage: Path, site: Path, tolerant: bool = False) -> int:
             raise WorkflowError(
                 "\n".join(["the site was not built:", *(complaints or lines[-20:])])
             )
-        if not tolerant:
-            (
-                built / ".complete"
-            ).touch()  # the graph's last output: an incomplete book is built again
+        if not tolerant:  # the graph's last output: an incomplete book is built again
+            (built / ".complete").touch()
         old = Path(folder) / "old"
         if site.exists():
             site.rename(old)

@@ -9,7 +9,7 @@ import re
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ledger import add_claim_targets, add_ledger, ledger, number, score, squares
+from workflow.claims_page import add_claim_targets, add_ledger, ledger, number, score, squares
 
 TITLES = {"01_first": "Is it <so>?", "02_second": "And this?"}
 

@@ -1,0 +1,173 @@
+"""Keeps all that lists the chapters in step with chapters.yml.
+
+    python -m workflow.chapter_list    writes README's table, and the run time into each notebook
+
+Titles, the notebooks folder and _toc.yml are people's work: they are checked, not written.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from addlib.files import write_whole
+from workflow.chapters import CHAPTERS, ROOT, Chapter, WorkflowError, chapters, shown
+from workflow.notebook_cells import write_back
+
+TOC = ROOT / "_toc.yml"
+
+README = ROOT / "README.md"
+
+TABLE = re.compile(r"(?s)(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)")
+"""The part of README that is written."""
+
+RUN_TIME = re.compile(r"(?m)^\*\*Run time\*\*.*(\n.+)*")
+"""The paragraph of a notebook's first cell that is written."""
+
+
+def check() -> None:
+    """Compare chapters.yml with the notebooks and with _toc.yml.
+
+    Raises:
+        WorkflowError: with a line for each fault: the file, the line, and what to do.
+    """
+    if faults := [*_entry_faults(), *_notebook_faults(), *_contents_faults()]:
+        raise WorkflowError("\n".join(faults))
+
+
+def _entry_faults() -> Iterator[str]:
+    """Entries without a notebook, with another title, or with a number that is taken."""
+    taken: dict[str, str] = {}
+    for name, chapter in chapters().items():
+        place = f"{shown(CHAPTERS)}:{_line(CHAPTERS, f'{name}:')}: {name}"
+        if not re.fullmatch(r"\d\d_\w+", name):
+            yield f"{place}: a name begins with two digits, like 01_setup: rename the chapter"
+        if chapter.number in taken:
+            yield f"{place}: {taken[chapter.number]} has this number: take another one"
+        taken.setdefault(chapter.number, name)
+        if not chapter.notebook.is_file():
+            yield f"{place}: there is no {shown(chapter.notebook)}: write it or delete the entry"
+        elif (title := _title(chapter)) != chapter.title:
+            yield f"{place}: the notebook's title is '{title}': write that one here, or change it"
+
+
+def _notebook_faults() -> Iterator[str]:
+    """Notebooks that the list does not have."""
+    listed = chapters()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if path.stem not in listed:
+            following = next((name for name in listed if name > path.stem), "end of the list")
+            place = f"{shown(CHAPTERS)}:{_line(CHAPTERS, f'{following}:')}"
+            yield f"{place}: no entry for {shown(path)}: add one here, or delete the notebook"
+
+
+def _contents_faults() -> Iterator[str]:
+    """Lines of _toc.yml that are missing, not a chapter's, in another part or in another order."""
+    listed = {f"notebooks/{chapter.name}": chapter.part for chapter in chapters().values()}
+    toc = yaml.safe_load(TOC.read_text(encoding="utf-8"))
+    found = {
+        entry["file"]: part["caption"]
+        for part in toc.get("parts", [])
+        for entry in part["chapters"]
+        if entry["file"].startswith("notebooks/")
+    }
+    for file in found:
+        if file not in listed:
+            yield f"{_toc_place(file)} is no chapter of {shown(CHAPTERS)}: delete this line"
+    for file, part in listed.items():
+        if file not in found:
+            place = f"{shown(TOC)}:{_line(TOC, f'- caption: {part}')}"
+            yield f"{place}: {file} is missing: add '- file: {file}' to the part '{part}'"
+        elif found[file] != part:
+            yield f"{_toc_place(file)} belongs to the part '{part}': move it there"
+    before = [file for file in found if file in listed]
+    wanted = [file for file in listed if file in found]
+    for file, right in zip(before, wanted, strict=True):
+        if file != right:
+            yield f"{_toc_place(file)} stands where {right} belongs: bring them into order"
+            return
+
+
+def _toc_place(file: str) -> str:
+    return f"{shown(TOC)}:{_line(TOC, f'- file: {file}')}: {file}"
+
+
+def _line(path: Path, text: str) -> int:
+    """Number of the first line that begins with the text; of the last line where none does."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = (number for number, line in enumerate(lines, 1) if line.strip().startswith(text))
+    return next(found, len(lines))
+
+
+def _title(chapter: Chapter) -> str:
+    notebook = nbformat.read(chapter.notebook, as_version=4)
+    first = notebook.cells[0].source if notebook.cells else ""
+    return first.partition("\n")[0].removeprefix("# ")
+
+
+def table() -> str:
+    """The chapters as a Markdown table: name, question, run time."""
+    rows = [
+        f"| [{name}](notebooks/{name}.ipynb) | {chapter.title} | {chapter.run_time} |"
+        for name, chapter in chapters().items()
+    ]
+    return "\n".join(["| chapter | question | run time |", "|---|---|---|", *rows, ""])
+
+
+def set_run_time(notebook: NotebookNode, chapter: Chapter) -> bool:
+    """Write the chapter's run time into the notebook's first cell; whether that has a place for it."""
+    line = f"**Run time** on two CPU cores: {chapter.run_time}."
+    first = notebook.cells[0]
+    first.source, places = RUN_TIME.subn(lambda _: line, first.source)
+    return places == 1
+
+
+def write_all() -> list[str]:
+    """Write README's table and each notebook's run time; the names of the files that changed.
+
+    Raises:
+        WorkflowError: a file has no place for it.
+    """
+    before = README.read_text(encoding="utf-8")
+    text, places = TABLE.subn(lambda match: match[1] + table() + match[2], before)
+    if places != 1:
+        raise WorkflowError(
+            f"{README.name}: no place for the table of chapters: it stands between a line "
+            "'<!-- chapters: ... -->' and a line '<!-- end of chapters -->'"
+        )
+    notebooks = {}
+    for chapter in chapters().values():
+        notebook = nbformat.read(chapter.notebook, as_version=4)
+        if not set_run_time(notebook, chapter):
+            raise WorkflowError(
+                f"{shown(chapter.notebook)}: the first cell must have one paragraph that begins "
+                "with '**Run time**'"
+            )
+        notebooks[chapter.notebook] = notebook
+    changed = [path for path, notebook in notebooks.items() if write_back(path, notebook)]
+    if text != before:
+        write_whole(README, text.encode())
+        changed.append(README)
+    return [shown(path) for path in changed]
+
+
+def main() -> int:
+    """Command line; the exit status is 2 where a list is out of step."""
+    try:
+        check()
+        changed = write_all()
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join([f"Chapters: {len(changed)} files changed.", *changed]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
