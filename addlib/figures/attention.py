@@ -1,5 +1,4 @@
-"""Interactive attention views, drawn by circuitsvis's script: on a page of the book, in a notebook,
-in a file.
+"""Interactive attention views, drawn by circuitsvis's script in pages, notebooks and files.
 
 circuitsvis's own Python side asks the network whether it is there and then loads its script from
 another host, and without a network it writes the whole script (1.3 MB) into every view. Its package
@@ -10,56 +9,59 @@ notebooks and files carry it once in each figure.
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
+from IPython.display import display
 from jaxtyping import Float
 from torch import Tensor
 
-from addlib.figures.page import Shown, display_shown, figure_page
-from addlib.figures.palette import line_colours
+from addlib.figures.page import figure_bundle
+from addlib.figures.palette import CYCLE, line_colours
 from addlib.files import write_whole
 
-COLOUR = "#0d68c8"
+COLOUR = CYCLE[0]
 """Colour of full attention; none is white."""
 
-
+# Heads' names above their small maps, in the book's colours, and on white in both themes, as
+# circuitsvis draws. The large map fills its place: left to itself it becomes narrower with its
+# window, but never wider again.
 STYLE = """
 <style>
-  .addlib-attention { background: #fff; color: #1f1f1f; border-radius: 6px; padding: 0.4rem 0.8rem; overflow-x: auto; }
-  .addlib-attention summary { cursor: pointer; font-family: ui-monospace, monospace; padding: 0.3rem 0; }
-  .addlib-attention [id^="circuits-vis"] { max-width: 34rem; }
-  .addlib-attention [id^="circuits-vis"] h2 { display: none; }
-  .addlib-attention [id^="circuits-vis"] :is(h3, h4) { font-size: 0.85rem; font-weight: 600; margin: 2px 0; }
-  .addlib-attention [id^="circuits-vis"] h3 { color: #1f1f1f; }
-  .addlib-attention [id^="circuits-vis"] h4 { position: static !important; }
-  .addlib-attention div:has(> h4) { border-color: #7b7b7b !important; }
-  .addlib-attention div[style*="box-shadow"]:has(> h4) { box-shadow: 0 0 4px 3px #7b7b7b !important; }
-  .addlib-attention div[style*="width: initial"] { width: 100% !important; }
-  .addlib-attention div:has(> div > div > h4) { flex: 0 0 8.5rem !important; max-width: 33% !important; }
+  .addlib-attention {
+    background: #fff; color: #1f1f1f; border-radius: 6px; padding: 0.4rem 0.8rem; overflow-x: auto;
+    & summary { cursor: pointer; font-family: ui-monospace, monospace; padding: 0.3rem 0; }
+    & [id^="circuits-vis"] {
+      max-width: 34rem;
+      & h2 { display: none; }
+      & :is(h3, h4) { font-size: 0.85rem; font-weight: 600; margin: 2px 0; }
+      & h3 { color: #1f1f1f; }
+      & h4 { position: static !important; }
+    }
+    & div:has(> h4) { border-color: #7b7b7b !important; }
+    & div[style*="box-shadow"]:has(> h4) { box-shadow: 0 0 4px 3px #7b7b7b !important; }
+    & div[style*="width: initial"] { width: 100% !important; }
+    & div:has(> div > div > h4) { flex: 0 0 8.5rem !important; max-width: 33% !important; }
+  }
 </style>
 """
-"""Heads' names above their small maps, in the book's colours, and on white in both themes, as
-circuitsvis draws.
 
-The large map fills its place: left to itself it becomes narrower with its window, but never wider
-again.
+KEY = f"""
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 210 18" style="width:210px;display:block"
+  font-size="11">
+  <defs><linearGradient id="%(id)s">
+    <stop offset="0" stop-color="#fff"/><stop offset="1" stop-color="{COLOUR}"/>
+  </linearGradient></defs>
+  <text x="0" y="13" fill="#1f1f1f">attention 0</text>
+  <rect x="68" y="3" width="120" height="12" fill="url(#%(id)s)" stroke="#7b7b7b"/>
+  <text x="194" y="13" fill="#1f1f1f">1</text>
+</svg>
 """
-
-
-KEY = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 210 18" style="width:210px;display:block" font-size="11">'
-    f'<defs><linearGradient id="%s-key"><stop offset="0" stop-color="#fff"/><stop offset="1" stop-color="{COLOUR}"/>'
-    '</linearGradient></defs><text x="0" y="13" fill="#1f1f1f">attention 0</text>'
-    '<rect x="68" y="3" width="120" height="12" fill="url(#%s-key)" stroke="#7b7b7b"/>'
-    '<text x="194" y="13" fill="#1f1f1f">1</text></svg>'
-)
-
 
 # Draws as soon as the script is there, whoever loads it; a page of the book does
 # (book/_assets/theme.js).
@@ -89,11 +91,7 @@ class AttentionView:
         heading: the line above the view, e.g. the question.
         tokens: names of the positions.
         heads: names of the heads.
-        pattern: attention of each head from each position (rows) to each position.
-
-    Raises:
-        ValueError: the pattern's shape does not fit the names, or it holds something that is no
-            share.
+        pattern: attention of each head from each position (rows) to each position, as shares.
     """
 
     heading: str
@@ -101,21 +99,11 @@ class AttentionView:
     heads: Sequence[str]
     pattern: Float[Tensor, "heads n_ctx n_ctx"]
 
-    def __post_init__(self) -> None:
-        expected = (len(self.heads), len(self.tokens), len(self.tokens))
-        if tuple(self.pattern.shape) != expected or 0 in expected:
-            raise ValueError(
-                f"pattern has shape {tuple(self.pattern.shape)}: its names make {expected}"
-            )
-        if not ((self.pattern >= 0) & (self.pattern <= 1 + 1e-4)).all():
-            raise ValueError("pattern holds values outside [0, 1], or NaN: attention is a share")
-
     @property
     def props(self) -> dict[str, object]:
         """What circuitsvis's ``AttentionHeads`` takes; shares to four decimals."""
-        shares = (self.pattern.double() * 1e4).round() / 1e4
         return {
-            "attention": shares.tolist(),
+            "attention": self.pattern.double().round(decimals=4).tolist(),
             "attentionHeadNames": list(self.heads),
             "tokens": list(self.tokens),
             "maxValue": 1,
@@ -133,78 +121,54 @@ def show_attention(
     brings the script; elsewhere the figure carries it.
 
     Raises:
-        ValueError: no view; also as `addlib.notebook.show`. FileNotFoundError: circuitsvis is not
-            installed.
+        ValueError: as `addlib.notebook.show`.
     """
-    script = "" if "ADDLIB_RESULTS" in os.environ else _script_tag()
+    script = "" if "ADDLIB_RESULTS" in os.environ else _script_element()
     picture = f'<div role="group" aria-label="{html.escape(alt)}">{_views(views, name)}</div>'
     spoken = f'<span role="img" aria-label="{html.escape(alt)}"></span>'
-    page = figure_page(spoken + script + picture, number, caption, alt, name, "")
-    display_shown(Shown(f"Figure {number}: {caption}", {"text/html": page}))
+    display(figure_bundle(spoken + script + picture, number, caption, alt, name), raw=True)
 
 
 def save_attention(
     path: str | Path, views: Sequence[AttentionView], title: str = "Attention"
 ) -> Path:
-    """Write views as one HTML file that needs nothing else: no server, no network. Returns its
-    path.
-
-    Raises:
-        ValueError: no view, or another ending than ``.html``. FileNotFoundError: circuitsvis is not
-            installed.
-    """
-    path = Path(path)
-    if path.suffix != ".html":
-        raise ValueError(f"path = {str(path)!r}: must end in .html")
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width">{_script_tag()}</head>'
-        f'<body style="font-family:system-ui,sans-serif"><h1>{html.escape(title)}</h1>'
-        f"{_views(views, 'saved')}</body></html>\n"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page.encode())
-    return path
+    """Write views as one HTML file that needs no server and no network; returns its path."""
+    title = html.escape(title)
+    page = f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">{_script_element()}</head>
+<body style="font-family:system-ui,sans-serif"><h1>{title}</h1>{_views(views, "saved")}</body></html>
+"""
+    write_whole(Path(path), page.encode())
+    return Path(path)
 
 
 def _views(views: Sequence[AttentionView], name: str) -> str:
     """Style, colour key, one place for each view, and the script that fills them."""
-    if not views:
-        raise ValueError("there must be at least one view")
-    ids = [f"circuits-vis-{name}-{i}" for i in range(len(views))]
-    places = "".join(
-        f"<details{' open' if i == 0 else ''}><summary>{html.escape(view.heading)}</summary>"
-        f'<div id="{ids[i]}"></div></details>'
-        for i, view in enumerate(views)
-    )
-    # "<" could end the script element
-    props = json.dumps({key: view.props for key, view in zip(ids, views, strict=True)}).replace(
-        "<", "\\u003c"
-    )
-    rules = "".join(
-        f"#{key} div:has(> div > div > h4):nth-child({i}) h4 {{ background: {colour} !important; }}"
-        for key, view in zip(ids, views, strict=True)
-        for i, colour in enumerate(line_colours(list(view.heads)).values(), 1)
-    )
-    key = KEY % (name, name)
-    body = f'<div class="addlib-attention">{key}{places}</div>'
-    return f"{STYLE}<style>{rules}</style>{body}<script>{DRAW % props}</script>"
+    places = ""
+    rules = ""
+    props = {}
+    for i, view in enumerate(views):
+        key = f"circuits-vis-{name}-{i}"
+        places += f"<details{'' if i else ' open'}><summary>{html.escape(view.heading)}</summary>"
+        places += f'<div id="{key}"></div></details>'
+        props[key] = view.props
+        colours = line_colours(list(view.heads))
+        for place, head in enumerate(view.heads, 1):
+            heading = f"#{key} div:has(> div > div > h4):nth-child({place}) h4"
+            rules += f"{heading} {{ background: {colours[head]} !important; }}"
+    body = f'<div class="addlib-attention">{KEY % dict(id=f"{name}-key")}{places}</div>'
+    script = DRAW % json.dumps(props).replace("<", "\\u003c")  # "<" could end the script element
+    return f"{STYLE}<style>{rules}</style>{body}<script>{script}</script>"
 
 
 def circuitsvis_script() -> str:
-    """circuitsvis's script, as its package brings it; FileNotFoundError where it is not installed."""
-    found = importlib.util.find_spec("circuitsvis")
-    path = (
-        Path(found.origin).parent / "dist/cdn/iife.js"
-        if found and found.origin
-        else Path("circuitsvis")
-    )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: pip install circuitsvis")
+    """circuitsvis's script, as its package brings it."""
+    path = Path(distribution("circuitsvis").locate_file("circuitsvis/dist/cdn/iife.js"))
     # a browser's tools would look for the map beside the page
     return re.sub(r"//# sourceMappingURL=.*", "", path.read_text(encoding="utf-8"))
 
 
-def _script_tag() -> str:
+def _script_element() -> str:
     script = circuitsvis_script().replace("</script", "<\\/script")
     return f"<script>{script}</script>"

@@ -1,32 +1,42 @@
-"""Figures: arrays in, a plotly figure out. Nothing is computed but which points of a long line are
-drawn.
+"""Lines and bars: arrays in, a plotly figure out.
+
+Nothing is computed but which points of a long line are drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float, Shaped
 
 from addlib.figures.layout import (
     add_levels,
     axis,
-    checked_levels,
     extent_of,
     frame,
     label_ends,
     panel_frame,
     require_units,
+    title_edges,
 )
 from addlib.figures.palette import NEUTRAL, line_colours, tinted
-from addlib.figures.thin import as_array, carry_forward, compact, decimate
+from addlib.figures.thin import as_array, compact, decimate
 
 CARRIED = "Where a step has no value, the line keeps the last one."
+"""What the caption of a figure with filled gaps must say."""
 
+LINE_POINTS = 2000
+"""Most points of one line."""
 
-SEQUENTIAL, DIVERGING = "Cividis", ((0.0, "#0d68c8"), (0.5, "#f2f2f2"), (1.0, "#c85a00"))
+FAMILY_POINTS = 6000
+"""Most points of all lines of a `line_family` together."""
+
+GRID_POINTS = 9000
+"""Most points of all lines of a `panel_grid` together."""
 
 
 def line_family(
@@ -35,21 +45,19 @@ def line_family(
     *,
     x_title: str,
     y_title: str,
-    title: str | None = None,
     log_x: bool = False,
     log_y: bool = False,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     levels: Mapping[str, float] | None = None,
     colours: Mapping[str, str] | None = None,
-    max_points: int = 2000,
-    budget: int = 6000,
+    max_points: int = LINE_POINTS,
     height: int = 380,
 ) -> go.Figure:
     """A family of lines over a common x: loss curves, accuracies, doses.
 
-    Gaps (NaN) carry the last value forward, and `notes` then says so. Up to four lines with short
-    labels whose ends lie apart are labelled at their right ends; otherwise there is a legend below.
+    Gaps (NaN) carry the last value forward, and the caption then says so. Up to four lines with
+    short labels whose ends lie apart are labelled at their right ends; otherwise there is a legend.
 
     Args:
         x: positions, increasing.
@@ -60,30 +68,29 @@ def line_family(
         x_range, y_range: the part drawn; points outside x_range are not stored in the page.
         levels: label → y of dashed horizontal reference lines.
         colours: label → colour, where the label's own is not wanted.
-        max_points, budget: most points of one line, and of all lines together. height: CSS pixels.
+        max_points: most points of one line. height: CSS pixels.
 
     Raises:
-        ValueError: for a title without unit, unequal lengths, infinite values, values ≤ 0 on a log
-            axis, no line.
+        ValueError: a title without unit, unequal lengths, an infinite value, a value ≤ 0 on a
+            logarithmic axis, or a line without a value.
     """
     require_units(x_title=x_title, y_title=y_title)
-    levels = checked_levels(levels, log_y)
+    levels = levels or {}
     palette = line_colours(list(lines)) | dict(colours or {})
-    share = _share(len(lines), max_points, budget)
-    points = {
-        label: _points(label, x, y, log_x, log_y, x_range, share) for label, y in lines.items()
-    }
-    fig = frame(title, height)
-    fig.add_traces([_line(label, *points[label], palette[label]) for label in lines])
+    most = min(max_points, FAMILY_POINTS // len(lines))
+    points = _points(x, lines, most, log_x, log_y, x_range)
+    fig = frame(height)
+    fig.add_traces([_line(name, *points[name], palette[name]) for name in lines])
     x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
-    extent = extent_of([*(y for _, y in points.values()), *levels.values()], log_y, y_range)
-    add_levels(fig, levels, next(iter(points.values()))[0][0], extent, log_y)
-    fig.update_xaxes(title_text=x_title, **axis(log_x, x_range, x_extent))
-    fig.update_yaxes(title_text=y_title, **axis(log_y, y_range, extent))
-    ends = {label: y[-1] for label, (_, y) in points.items()}
-    if len(lines) > 1 and not label_ends(fig, ends, palette, extent, log_y):
+    y_extent = extent_of([*(y for _, y in points.values()), *levels.values()], log_y, y_range)
+    fig.update_xaxes(title_text=x_title, **axis(log_x, x_extent, x_range))
+    fig.update_yaxes(title_text=y_title, **axis(log_y, y_extent, y_range))
+    first_x, _ = next(iter(points.values()))
+    add_levels(fig, levels, first_x[0], y_extent, log_y)
+    ends = {name: y[-1] for name, (_, y) in points.items()}
+    if len(lines) > 1 and not label_ends(fig, ends, palette, y_extent, log_y):
         fig.update_layout(showlegend=True)
-    return _note_gaps(fig, lines.values())
+    return _noted(fig, lines.values())
 
 
 def panel_grid(
@@ -93,62 +100,54 @@ def panel_grid(
     x_title: str,
     y_title: str,
     columns: int = 2,
-    title: str | None = None,
     log_x: bool = False,
     log_y: bool = False,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     colours: Mapping[str, str] | None = None,
-    max_points: int = 2000,
-    budget: int = 9000,
     panel_height: int = 170,
 ) -> go.Figure:
-    """Small multiples: one panel of lines per entry, all on the same two axes, one legend entry per
-    label.
+    """Small multiples: panels of lines on the same two axes, one legend entry per label.
 
     Args:
         x: positions, increasing, shared by all panels.
         panels: panel heading → {label: values at x}.
-        columns: 1 or 2 panels side by side; panel_height: CSS pixels of one row of them.
+        columns: 1 or 2 panels side by side. panel_height: CSS pixels of one row of them.
             The other arguments are those of `line_family`.
 
     Raises:
-        ValueError: as `line_family`, and for another number of columns.
+        ValueError: as `line_family`.
     """
     require_units(x_title=x_title, y_title=y_title)
-    every = [(heading, label, y) for heading, lines in panels.items() for label, y in lines.items()]
-    labels = list(dict.fromkeys(label for _, label, _ in every))
-    palette = line_colours(labels) | dict(colours or {})
-    share = _share(len(every), max_points, budget)
-    fig, places = panel_frame(panels, columns, panel_height, title)
-    cells = dict(zip(panels, places, strict=True))
-    unseen, points = set(labels), []
-    for heading, label, y in every:
-        points.append(_points(f"{heading}, {label}", x, y, log_x, log_y, x_range, share))
-        trace = _line(label, *points[-1], palette[label])
-        fig.add_trace(trace.update(legendgroup=label, showlegend=label in unseen), **cells[heading])
-        unseen.discard(label)
-    x_axis = axis(log_x, x_range, extent_of([x for x, _ in points], log_x, x_range))
-    fig.update_xaxes(**dict(tickformat="~s", nticks=5, tickangle=0) | x_axis)
-    fig.update_yaxes(**axis(log_y, y_range, extent_of([y for _, y in points], log_y, y_range)))
-    foot = (
-        x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))
-    )  # two lines: a phone's panel is narrow
-    for i, cell in enumerate(
-        cells.values()
-    ):  # titles and numbers only at the foot of each column and at the left
-        lowest, leftmost = i >= len(cells) - columns, i % columns == 0
-        fig.update_xaxes(
-            matches="x" if i else None, showticklabels=lowest, title_text=foot * lowest, **cell
-        )
-        fig.update_yaxes(
-            matches="y" if i else None,
-            showticklabels=leftmost,
-            title_text=y_title * leftmost,
-            **cell,
-        )
-    fig.update_layout(showlegend=len(labels) > 1)
-    return _note_gaps(fig, [y for _, _, y in every])
+    lines = {(heading, name): y for heading in panels for name, y in panels[heading].items()}
+    names = list(dict.fromkeys(name for _, name in lines))
+    palette = line_colours(names) | dict(colours or {})
+    most = min(LINE_POINTS, GRID_POINTS // len(lines))
+    points = _points(x, lines, most, log_x, log_y, x_range)
+    fig, cells = panel_frame(panels, columns, panel_height)
+    cell_of = dict(zip(panels, cells, strict=True))
+    unseen = set(names)
+    for (heading, name), (line_x, line_y) in points.items():
+        line = _line(name, line_x, line_y, palette[name])
+        line.update(legendgroup=name, showlegend=name in unseen)
+        fig.add_trace(line, **cell_of[heading])
+        unseen.discard(name)
+    x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
+    y_extent = extent_of([y for _, y in points.values()], log_y, y_range)
+    fig.update_xaxes(
+        **dict(tickformat="~s", nticks=5, tickangle=0) | axis(log_x, x_extent, x_range)
+    )
+    fig.update_yaxes(**axis(log_y, y_extent, y_range))
+    for cell in cells[1:]:
+        fig.update_xaxes(matches="x", **cell).update_yaxes(matches="y", **cell)
+    for cell in cells[:-columns]:
+        fig.update_xaxes(showticklabels=False, **cell)
+    for inner in range(2, columns + 1):
+        fig.update_yaxes(showticklabels=False, col=inner)
+    # two lines where panels stand side by side: a phone's panel is narrow
+    foot = x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))
+    title_edges(fig, cells, columns, foot, y_title)
+    return _noted(fig.update_layout(showlegend=len(names) > 1), lines.values())
 
 
 def bars(
@@ -157,9 +156,7 @@ def bars(
     *,
     x_title: str,
     y_title: str,
-    intervals: Mapping[str, tuple[Float[np.ndarray, " name"], Float[np.ndarray, " name"]]]
-    | None = None,
-    title: str | None = None,
+    intervals: Mapping[str, Sequence[Float[np.ndarray, " name"]]] | None = None,
     y_range: tuple[float, float] | None = None,
     levels: Mapping[str, float] | None = None,
     colours: Mapping[str, str] | None = None,
@@ -172,105 +169,78 @@ def bars(
         series: label → one value per name; NaN leaves the bar out. y_title: the quantity with its
             unit.
         intervals: label → (low, high) ends of the interval around each value, drawn as whiskers.
-        levels: label → y of dashed horizontal reference lines. The other arguments are those of
-            `line_family`.
+            The other arguments are those of `line_family`.
 
     Raises:
-        ValueError: for a y_title without unit, unequal lengths, infinite values, an interval that
-            misses its value.
+        ValueError: a y_title without unit, unequal lengths, or an infinite value.
     """
     require_units(y_title=y_title)
-    levels = checked_levels(levels, log_y=False)
+    levels = levels or {}
     palette = line_colours(list(series)) | dict(colours or {})
-    fig, heights = frame(title, height), [0.0, *levels.values()]
-    for label, values in series.items():
-        y = as_array(values, label)
-        if y.shape != (len(names),) or np.isinf(y).any():
-            raise ValueError(
-                f"{label!r} must hold {len(names)} finite values (NaN leaves a bar out), not {y}"
-            )
-        whiskers = _whiskers(label, y, *intervals[label]) if label in (intervals or {}) else None
-        look = dict(color=tinted(palette[label]), line=dict(color=palette[label], width=1.6))
+    heights = {name: as_array(y, name, (len(names),)) for name, y in series.items()}
+    fig = frame(height)
+    for name, y in heights.items():
+        whiskers = None
+        if intervals and name in intervals:
+            low, high = (as_array(ends, f"interval of {name}", y.shape) for ends in intervals[name])
+            whiskers = dict(type="data", symmetric=False, array=high - y, arrayminus=y - low)
+            whiskers |= dict(color=NEUTRAL, thickness=1.5, width=4)
         fig.add_bar(
-            x=list(names), y=y, name=label, marker=look, error_y=whiskers, hovertemplate="%{y:.4g}"
+            x=list(names),
+            y=y,
+            name=name,
+            marker=dict(color=tinted(palette[name]), line=dict(color=palette[name], width=1.6)),
+            error_y=whiskers,
+            hovertemplate="%{y:.4g}",
         )
-        heights.append(y)
-    add_levels(fig, levels, names[0], extent_of(heights, False, y_range), log_y=False)
+    extent = extent_of([0.0, *levels.values(), *heights.values()], False, y_range)
+    add_levels(fig, levels, names[0], extent, log_y=False)
     fig.update_xaxes(title_text=x_title, type="category", showgrid=False)
     fig.update_yaxes(title_text=y_title, range=y_range, rangemode="tozero")
     return fig.update_layout(barmode="group", bargap=0.25, showlegend=len(series) > 1)
 
 
-def notes(fig: go.Figure) -> list[str]:
-    """Sentences a caption must add: what the drawing did to the data (gaps carried forward)."""
-    return list((fig.layout.meta or {}).get("notes", []))
-
-
-# ------------------------------------------------------------- points and whiskers
-def _share(n_lines: int, max_points: int, budget: int) -> int:
-    if n_lines == 0:
-        raise ValueError("there must be at least one line to draw")
-    return max(4, min(max_points, budget // n_lines))
-
-
 def _points(
-    label: str, x, y, log_x: bool, log_y: bool, x_range, max_points: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The points of one line that the page stores: filled, cropped, thinned."""
-    x, y = as_array(x, "x"), as_array(y, f"line {label!r}")
-    if x.shape != y.shape:
-        raise ValueError(f"line {label!r} has shape {y.shape}, x has {x.shape}")
-    if np.isinf(y).any():
-        raise ValueError(f"line {label!r} is infinite at x = {x[np.isinf(y)][0]:g}")
-    if log_y and (y <= 0).any():
-        raise ValueError(
-            f"line {label!r} is {y[y <= 0][0]:g} at x = {x[y <= 0][0]:g}: must be positive on a "
-            f"log axis"
-        )
-    y = carry_forward(y)
-    keep = ~np.isnan(y)
+    x: object,
+    lines: Mapping[Any, object],
+    most: int,
+    log_x: bool,
+    log_y: bool,
+    x_range: tuple[float, float] | None,
+) -> dict[Any, tuple[np.ndarray, np.ndarray]]:
+    """The points of each line that the page stores: gaps filled, cropped to x_range, thinned."""
+    x = as_array(x, "x")
+    in_range = np.full(x.shape, True)
     if x_range is not None:  # one point beyond each end, so that the line reaches the frame
-        first, last = (
-            np.searchsorted(x, x_range[0], "right") - 1,
-            np.searchsorted(x, x_range[1], "left"),
-        )
-        keep[: max(first, 0)] = False
-        keep[last + 1 :] = False
-    if not keep.any():
-        raise ValueError(
-            f"line {label!r} has no value to draw"
-            + (f" within x_range = {x_range}" if x_range else "")
-        )
-    return decimate(x[keep], y[keep], max_points, log_x)
+        first = np.searchsorted(x, x_range[0], "right") - 1
+        last = np.searchsorted(x, x_range[1], "left")
+        in_range[: max(first, 0)] = False
+        in_range[last + 1 :] = False
+    points = {}
+    for name, values in lines.items():
+        y = pd.Series(as_array(values, f"line {name!r}", x.shape)).ffill().to_numpy()
+        if log_y and (y <= 0).any():
+            raise ValueError(f"line {name!r} is {y[y <= 0][0]:g}: must be positive on a log axis")
+        drawn = in_range & ~np.isnan(y)
+        if not drawn.any():
+            raise ValueError(f"line {name!r} has no value to draw")
+        points[name] = decimate(x[drawn], y[drawn], most, log_x)
+    return points
 
 
-def _line(label: str, x: np.ndarray, y: np.ndarray, colour: str) -> go.Scatter:
-    marks = "lines+markers" if len(x) <= 20 else "lines"
+def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str) -> go.Scatter:
     return go.Scatter(
         x=compact(x),
         y=compact(y),
-        name=label,
-        mode=marks,
+        name=name,
+        mode="lines+markers" if len(x) <= 20 else "lines",
         line=dict(color=colour, width=1.8),
         hovertemplate="%{y:.4g}",
     )
 
 
-def _whiskers(label: str, y: np.ndarray, low: object, high: object) -> dict:
-    low, high = as_array(low, f"low ends of {label!r}"), as_array(high, f"high ends of {label!r}")
-    if low.shape != y.shape or high.shape != y.shape or (low > y).any() or (high < y).any():
-        raise ValueError(f"the intervals of {label!r} must hold its values: {low} ≤ {y} ≤ {high}")
-    return dict(
-        type="data",
-        symmetric=False,
-        array=high - y,
-        arrayminus=y - low,
-        color=NEUTRAL,
-        thickness=1.5,
-        width=4,
-    )
-
-
-def _note_gaps(fig: go.Figure, lines: Iterable[object]) -> go.Figure:
-    gaps = any(np.isnan(as_array(y, "line")).any() for y in lines)
-    return fig.update_layout(meta=dict(notes=[CARRIED] * gaps))
+def _noted(fig: go.Figure, lines: Iterable[object]) -> go.Figure:
+    """The figure, with `CARRIED` left for its caption where a line has gaps."""
+    if any(np.isnan(as_array(y, "line")).any() for y in lines):
+        fig.update_layout(meta=dict(notes=[CARRIED]))
+    return fig

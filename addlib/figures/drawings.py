@@ -1,8 +1,6 @@
-"""Hand-drawn SVG pictures of questions, in the palette of the plots; they follow the page's text
-colour.
+"""SVG drawings in the palette of the plots: a sum as at school, and the staircase of attention.
 
-The staircase picture, drawn from measured attention: the pair that each head looks at for each
-answer digit.
+Text without a colour of its own takes the page's.
 """
 
 from __future__ import annotations
@@ -10,16 +8,24 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from addlib.figures.palette import COLOURS, line_colours, tinted
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
 
-SUM_CELL, SUM_ROW = 58, 40  # width of a column and height of a row, in SVG units
-
-
+# the sum, in SVG units
+COLUMN = 58  # width of a column
+LINE = 40  # height of a row
 SUM_LEFT = 92  # room for the row names
+
+# the staircase, in SVG units
+CELL = 74  # width of a column
+BAR = 9  # height of a head's bar
+GAP = 12  # room above and below a cell's bars, together
+STAIRS_LEFT = 84  # room for the row names
+STAIRS_TOP = 46  # room for the column names
 
 
 def sum_picture(questions: Questions, index: int = 0) -> str:
@@ -32,53 +38,34 @@ def sum_picture(questions: Questions, index: int = 0) -> str:
         questions: a batch; the question at ``index`` is drawn.
 
     Returns:
-        The text of one SVG element; text without a bucket takes the page's own colour.
+        The text of one SVG element.
     """
     n = questions.task.n_digits
-    width, height = SUM_LEFT + (n + 1) * SUM_CELL + 8, 5 * SUM_ROW + 26
+    width = SUM_LEFT + (n + 1) * COLUMN + 8
+    height = 5 * LINE + 26
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="ui-monospace, monospace" '
-        f'font-size="22" text-anchor="middle" fill="currentColor" style="width:100%;max-width:{width}px;height:auto">'
+        _written(SUM_LEFT - 14, row, name, 14, "end")
+        for row, name in enumerate(["carry in", "first", "second", "sum"])
     ]
-    for row, name in enumerate(["carry in", "first", "second", "sum"]):
-        parts.append(_label(SUM_LEFT - 14, row, name, 14, "end"))
     for column in range(n + 1):
-        x = SUM_LEFT + (n - column) * SUM_CELL + SUM_CELL / 2
-        carry, digit = questions.carry[index, column].item(), questions.answer[index, column].item()
+        left = SUM_LEFT + (n - column) * COLUMN
+        middle = left + COLUMN / 2
         if column < n:
             bucket = BUCKETS[questions.bucket[index, column]]
-            colour = COLOURS[bucket]
             parts.append(
-                f'<rect x="{x - SUM_CELL / 2 + 3}" y="6" width="{SUM_CELL - 6}" height="{5 * SUM_ROW + 14}" rx="8" '
-                f'fill="{tinted(colour, 0.16)}" stroke="{colour}" stroke-width="1.5"/>'
+                f'<rect x="{left + 3.0}" y="6" width="{COLUMN - 6}" height="{height - 12}" rx="8" '
+                f'fill="{tinted(COLOURS[bucket], 0.16)}" stroke="{COLOURS[bucket]}" '
+                f'stroke-width="1.5"/>'
             )
-            parts.append(_label(x, 1, f"{questions.x[index, column]:x}"))
-            parts.append(_label(x, 2, f"{questions.y[index, column]:x}"))
-            parts.append(_label(x, 4, bucket, 14, weight="bold"))
-        parts.append(_label(x, 0, "1" if carry else "·", 16))
-        parts.append(_label(x, 3, f"{digit:x}", weight="bold"))
-    rule = 3 * SUM_ROW + 12
-    parts.append(
-        f'<path d="M{SUM_LEFT} {rule}H{width - 8}" stroke="currentColor" stroke-width="1.5"/></svg>'
-    )
-    return "".join(parts)
-
-
-def _label(
-    x: float, row: int, text: str, size: int = 22, anchor: str = "middle", weight: str = "normal"
-) -> str:
-    y = row * SUM_ROW + (36 if row < 3 else 44)
-    return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}">{text}</text>'
-
-
-CELL, BAR, GAP = (
-    74,
-    9,
-    12,
-)  # width of a column, height of a head's bar, room around the bars, in SVG units
-
-
-LEFT, TOP = 84, 46  # room for the row names and for the column names
+            parts.append(_written(middle, 1, f"{questions.x[index, column]:x}"))
+            parts.append(_written(middle, 2, f"{questions.y[index, column]:x}"))
+            parts.append(_written(middle, 4, bucket, 14, weight="bold"))
+        parts.append(_written(middle, 0, "1" if questions.carry[index, column] else "·", 16))
+        parts.append(_written(middle, 3, f"{questions.answer[index, column]:x}", weight="bold"))
+    rule = f"M{SUM_LEFT} {3 * LINE + 12}H{width - 8}"
+    parts.append(f'<path d="{rule}" stroke="currentColor" stroke-width="1.5"/>')
+    font = 'font-family="ui-monospace, monospace" font-size="22" text-anchor="middle"'
+    return _svg(parts, width, height, font, shown_width=width)
 
 
 def staircase_picture(
@@ -98,100 +85,83 @@ def staircase_picture(
             (`addlib.figures.palette.line_colours`).
 
     Returns:
-        The text of one SVG element; text takes the page's own colour.
-
-    Raises:
-        ValueError: shapes that do not fit, labels that are not distinct, or values that are no
-            shares.
+        The text of one SVG element.
     """
-    n, heads = task.n_digits, len(labels)
-    if tuple(pairs.shape) != (heads, task.n_answer, n) or len(set(labels)) != heads or not heads:
-        raise ValueError(
-            f"pairs has shape {tuple(pairs.shape)}, labels {list(labels)} make "
-            f"{(heads, task.n_answer, n)}; "
-            "labels must be distinct"
-        )
-    if not ((pairs >= 0) & (pairs.sum(-1, keepdim=True) <= 1 + 1e-4)).all():
-        raise ValueError("pairs holds values that are no shares of one head's attention")
-    colours, row_height = line_colours(list(labels)), heads * BAR + GAP
-    width, height = LEFT + (n + 1) * CELL + 6, TOP + task.n_answer * row_height + 34
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="14" text-anchor="middle" '
-        f'font-family="ui-monospace, monospace" fill="currentColor" '
-        f'style="width:100%;max-width:{round(1.2 * width)}px;height:auto">'
-    ]
-    for place, name in enumerate([f"D{j} D&#8242;{j}" for j in reversed(range(n))] + ["elsewhere"]):
-        parts.append(_text(LEFT + (place + 0.5) * CELL, TOP - 14, name, 13 if place == n else 14))
+    n = task.n_digits
+    row_height = len(labels) * BAR + GAP
+    width = STAIRS_LEFT + (n + 1) * CELL + 6
+    height = STAIRS_TOP + task.n_answer * row_height + 34
+    colours = line_colours(list(labels))
+    shares = torch.cat([pairs.flip(-1), 1 - pairs.sum(-1, keepdim=True)], dim=-1).clamp(0, 1)
+    columns = {f"pair {j}": f"D{j} D&#8242;{j}" for j in reversed(range(n))}
+    columns["elsewhere"] = "elsewhere"
+    lefts = [STAIRS_LEFT + place * CELL for place in range(n + 1)]
+    parts = []
+    for x, heading in zip(lefts, columns.values(), strict=True):
+        size = 13 if heading == "elsewhere" else 14
+        parts.append(_text(x + CELL // 2, STAIRS_TOP - 14, heading, size))
     for row, k in enumerate(task.answer_columns):
-        top = TOP + row * row_height
-        parts.append(_text(LEFT - 12, top + row_height / 2 + 5, f"makes A{k}", anchor="end"))
-        for place, j in enumerate([*reversed(range(n)), None]):
-            x = LEFT + place * CELL
-            parts.append(
-                _box(
-                    x + 1,
-                    top + 1,
-                    CELL - 2,
-                    row_height - 2,
-                    "cell",
-                    'fill="currentColor" opacity="0.06"',
-                )
-            )
-            for h, label in enumerate(labels):
-                share = float(pairs[h, k, j] if j is not None else 1 - pairs[h, k].sum())
-                parts.append(
-                    _bar(
-                        x,
-                        top + GAP / 2 + h * BAR,
-                        min(max(share, 0), 1),
-                        label,
-                        k,
-                        j,
-                        colours[label],
-                    )
-                )
-            half = [
-                colours[label]
-                for h, label in enumerate(labels)
-                if j is not None and pairs[h, k, j] >= 0.5
-            ]
-            parts += _frames(half, x, top, row_height)
+        top = STAIRS_TOP + row * row_height
+        parts.append(_text(STAIRS_LEFT - 12, top + row_height / 2 + 5, f"makes A{k}", 14, "end"))
+        for place, target in enumerate(columns):
+            in_cell = dict(zip(labels, shares[:, k, place].tolist(), strict=True))
+            parts += _cell(lefts[place], top, in_cell, colours, f"making A{k}", target)
     for h, label in enumerate(labels):
-        x = LEFT + h * (width - LEFT) / heads
-        parts.append(_box(x, height - 21, 14, 12, "key", f'fill="{colours[label]}"'))
-        parts.append(_text(x + 20, height - 10, html.escape(label), anchor="start"))
-    return "".join(parts) + "</svg>"
+        x = STAIRS_LEFT + h * (width - STAIRS_LEFT) / len(labels)
+        parts.append(_box("key", x, height - 21, 14, 12, f'fill="{colours[label]}"'))
+        parts.append(_text(x + 20, height - 10, html.escape(label), 14, "start"))
+    font = 'font-size="14" text-anchor="middle" font-family="ui-monospace, monospace"'
+    return _svg(parts, width, height, font, shown_width=round(1.2 * width))
 
 
-def _bar(x: float, y: float, share: float, label: str, k: int, j: int | None, colour: str) -> str:
-    """One head's share in one cell; its opacity grows with it too, so that a trace stays faint."""
-    where = "elsewhere" if j is None else f"pair {j}"
-    title = f"<title>{html.escape(label)}, making A{k}: {share:.1%} on {where}</title>"
-    look = f'fill="{tinted(colour, round(0.35 + 0.65 * share, 3))}"'
-    return _box(x + 4, y + 1, round(share * (CELL - 8), 2), BAR - 2, "share", look, title)
-
-
-def _frames(colours: Sequence[str], x: float, top: float, high: float) -> list[str]:
-    """A frame in each colour around one cell, each inside the one before."""
-    return [
-        _box(
-            x + 2 + 3 * i,
-            top + 2 + 3 * i,
-            CELL - 4 - 6 * i,
-            high - 4 - 6 * i,
-            "step",
-            f'fill="none" stroke="{colour}" stroke-width="2" rx="4"',
-        )
-        for i, colour in enumerate(colours)
+def _cell(
+    x: int, top: int, shares: dict[str, float], colours: dict[str, str], making: str, target: str
+) -> list[str]:
+    """Each head's share of attention on one target as a bar, the heads with stairs there outlined."""
+    height = len(shares) * BAR + GAP
+    parts = [
+        _box("cell", x + 1, top + 1, CELL - 2, height - 2, 'fill="currentColor" opacity="0.06"')
     ]
+    for h, (label, share) in enumerate(shares.items()):
+        y = top + GAP / 2 + h * BAR + 1
+        # its opacity grows with the share, so that a trace stays faint
+        fill = f'fill="{tinted(colours[label], round(0.35 + 0.65 * share, 3))}"'
+        title = f"<title>{html.escape(label)}, {making}: {share:.1%} on {target}</title>"
+        parts.append(_box("share", x + 4, y, round(share * (CELL - 8), 2), BAR - 2, fill, title))
+    stairs = [label for label, share in shares.items() if share >= 0.5 and target != "elsewhere"]
+    for i, label in enumerate(stairs):
+        inset = 2 + 3 * i  # each inside the one before
+        size = (CELL - 2 * inset, height - 2 * inset)
+        look = f'fill="none" stroke="{colours[label]}" stroke-width="2" rx="4"'
+        parts.append(_box("step", x + inset, top + inset, *size, look))
+    return parts
+
+
+def _written(
+    x: float, row: int, text: str, size: int = 22, anchor: str = "middle", weight: str = "normal"
+) -> str:
+    """Text on a row of the sum; the last two rows stand below the rule."""
+    y = row * LINE + (36 if row < 3 else 44)
+    look = f'font-size="{size}" text-anchor="{anchor}" font-weight="{weight}"'
+    return f'<text x="{x}" y="{y}" {look}>{text}</text>'
+
+
+def _text(x: float, y: float, text: str, size: int, anchor: str = "middle") -> str:
+    look = f'font-size="{size}" text-anchor="{anchor}"'
+    return f'<text x="{x:g}" y="{y:g}" {look}>{text}</text>'
 
 
 def _box(
-    x: float, y: float, width: float, height: float, kind: str, look: str, inside: str = ""
+    kind: str, x: float, y: float, width: float, height: float, look: str, title: str = ""
 ) -> str:
     place = f'class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
-    return f"<rect {place} {look}>{inside}</rect>" if inside else f"<rect {place} {look}/>"
+    return f"<rect {place} {look}>{title}</rect>" if title else f"<rect {place} {look}/>"
 
 
-def _text(x: float, y: float, text: str, size: int = 14, anchor: str = "middle") -> str:
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}">{text}</text>'
+def _svg(parts: list[str], width: int, height: int, font: str, shown_width: int) -> str:
+    """The parts as one SVG element that shrinks with the page, at most `shown_width` pixels wide."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {font} '
+        f'fill="currentColor" style="width:100%;max-width:{shown_width}px;height:auto">'
+        f"{''.join(parts)}</svg>"
+    )

@@ -1,6 +1,4 @@
-"""Static files of figures (SVG, PDF, PNG), drawn by one browser that starts at the first export and
-is reused.
-"""
+"""Static files of figures (SVG, PDF, PNG), all drawn by one browser that the first export starts."""
 
 from __future__ import annotations
 
@@ -13,20 +11,15 @@ from threading import Thread
 
 import plotly.graph_objects as go
 
-from addlib.figures.palette import themed
 from addlib.files import write_whole
 
-FORMATS = ("svg", "pdf", "png")
-
-
-START_TIMEOUT, DRAW_TIMEOUT = 60, 120  # seconds
-
+START_TIMEOUT = 60  # seconds
+DRAW_TIMEOUT = 120  # seconds
 
 REMEDY = (
     "Static exports need a Chromium or Chrome. Install one (Debian, Ubuntu: `apt-get install "
-    "chromium`; elsewhere: "
-    "`kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in the notebook do not need "
-    "it."
+    "chromium`; elsewhere: `kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in the "
+    "notebook do not need it."
 )
 
 
@@ -34,16 +27,8 @@ class NoBrowserError(RuntimeError):
     """No browser to draw with; the message says what to install."""
 
 
-def save(
-    fig: go.Figure,
-    path: str | Path,
-    *,
-    width: int = 720,
-    height: int | None = None,
-    scale: float = 1,
-    dark: bool = False,
-) -> Path:
-    """Write `fig` to a file whose ending names the format; the file appears whole or not at all.
+def save(fig: go.Figure, path: str | Path, *, width: int = 720, height: int | None = None) -> Path:
+    """Write `fig` on a white page; the file appears whole or not at all.
 
     The first export starts a browser (3 to 7 s), the following ones take about 0.2 s each.
 
@@ -51,31 +36,24 @@ def save(
         fig: the figure; it is not changed.
         path: target, ending in .svg, .pdf or .png; missing folders are made.
         width, height: size in CSS pixels; without a height the figure's own.
-        scale: pixels of a PNG per CSS pixel.
-        dark: draw on the dark page colour instead of on white.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: for another ending.
         NoBrowserError: where no browser is found or it does not start.
     """
     path = Path(path)
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise ValueError(
-            f"path = {str(path)!r}: must end in one of {', '.join('.' + kind for kind in FORMATS)}"
-        )
-    drawn = themed(fig, dark)
+    drawn = go.Figure(fig)
+    drawn.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff", font_color="#1f1f1f")
     options = dict(
-        format=kind, width=width, height=height or drawn.layout.height or 380, scale=scale
+        format=path.suffix.removeprefix("."),
+        width=width,
+        height=height or fig.layout.height or 380,
     )
     loop, browser = _browser()
-    image = asyncio.run_coroutine_threadsafe(browser.calc_fig(drawn, opts=options), loop).result(
-        DRAW_TIMEOUT
-    )
-    write_whole(path, image)
+    drawing = asyncio.run_coroutine_threadsafe(browser.calc_fig(drawn, opts=options), loop)
+    write_whole(path, drawing.result(DRAW_TIMEOUT))
     return path
 
 

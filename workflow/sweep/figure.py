@@ -1,4 +1,4 @@
-"""Claims over many runs in one picture: a row per claim, a column per run, colours by verdict."""
+"""Claims over many runs in one picture: a row per claim, a column per run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from addlib.claims.threshold import VERDICTS
+from addlib.figures.heatmaps import CATEGORIES
 from addlib.figures.layout import frame
 from addlib.figures.palette import COLOURS, NEUTRAL
 from addlib.figures.thin import as_array, compact
@@ -30,52 +31,32 @@ def verdict_map(
     thresholds: Sequence[str],
     runs: Sequence[str],
     *,
-    title: str | None = None,
+    title: str,
 ) -> go.Figure:
-    """A table of measured values, each on the colour of its verdict; the first claim is on top.
+    """A table of measured values, each on the colour of its verdict and with its sign.
 
     Args:
         values: measured values; NaN where a run has no such claim, which leaves the cell empty.
         verdicts: of the same shape: "holds", "fails" or "inconclusive"; anything where the value is
             NaN.
-        claims, thresholds: of the rows; a threshold reads ``"<= 0.05"`` and stands beside the
-            claim's name.
+        claims, thresholds: of the rows, from the top; a threshold reads ``"<= 0.05"`` and stands
+            beside the claim's name.
         runs: names of the columns, each once.
 
     Raises:
-        ValueError: names that do not fit the values, an infinite value, or a value with another
-            verdict.
+        ValueError: names that do not fit the values, an infinite value, or an unknown verdict.
     """
-    values = as_array(values, "values")
-    shape = (len(claims), len(runs))
-    if (
-        values.shape != shape
-        or len(thresholds) != shape[0]
-        or {len(row) for row in verdicts} != {shape[1]}
-    ):
-        raise ValueError(
-            f"values have shape {values.shape}, their names make {shape}: rows are claims, columns "
-            f"runs"
-        )
-    if len(set(claims)) < shape[0] or len(set(runs)) < shape[1]:
-        raise ValueError("every claim and every run must have a name of its own")
-    if np.isinf(values).any():
-        raise ValueError("values must be finite; NaN leaves a cell empty")
-    there = ~np.isnan(values)
-    unknown = {verdicts[i][j] for i, j in np.argwhere(there)} - set(VERDICTS)
-    if unknown:
-        raise ValueError(
-            f"verdicts must be one of {', '.join(VERDICTS)}, not "
-            f"{', '.join(map(repr, sorted(unknown)))}"
-        )
-    codes, text = np.full(shape, np.nan), np.full(shape, "", dtype=object)
-    for i, j in np.argwhere(there):
-        codes[i, j] = VERDICTS.index(verdicts[i][j])
-        text[i, j] = f"{LOOK[verdicts[i][j]][1]} {values[i, j]:.3g}".replace("-", "−")
+    values = as_array(values, "values", (len(claims), len(runs)))
+    codes = np.full(values.shape, np.nan)
+    text = np.full(values.shape, "", dtype=object)
+    for i, j in np.argwhere(~np.isnan(values)):
+        verdict = verdicts[i][j]
+        codes[i, j] = VERDICTS.index(verdict)
+        text[i, j] = f"{LOOK[verdict][1]} {values[i, j]:.3g}".replace("-", "−")
     steps = [
         (k / len(VERDICTS), LOOK[name][0]) for i, name in enumerate(VERDICTS) for k in (i, i + 1)
     ]
-    fig = frame(title, ROW_HEIGHT * shape[0] + 130)
+    fig = frame(ROW_HEIGHT * len(claims) + 130)
     fig.add_heatmap(
         z=compact(codes),
         x=list(runs),
@@ -105,11 +86,10 @@ def verdict_map(
             name=f"{sign} {name}",
             hoverinfo="skip",
         )
-    fig.update_xaxes(type="category", side="top", showgrid=False, showline=False, ticks="")
-    fig.update_yaxes(
-        type="category", autorange="reversed", showgrid=False, showline=False, ticks=""
-    )
-    return fig.update_layout(showlegend=True, hovermode="closest", margin_b=46)
+    fig.update_xaxes(side="top", **CATEGORIES)
+    fig.update_yaxes(autorange="reversed", **CATEGORIES)
+    fig.update_layout(title_text=title, margin=dict(t=44, b=46))
+    return fig.update_layout(showlegend=True, hovermode="closest")
 
 
 def _pretty(threshold: str) -> str:

@@ -1,14 +1,12 @@
-"""Attention views: the numbers are in the file, nothing else is needed to draw them, bad input is
-refused.
-"""
+"""Attention views: the numbers are in the file, and nothing else is needed to draw them."""
 
 import re
 
-import pytest
 import torch
 
 from addlib.figures import attention
 from addlib.figures.attention import AttentionView, save_attention, show_attention
+from addlib.figures.palette import line_colours
 
 TOKENS = ["D0=3", "+", "D'0=</script>", "="]
 
@@ -76,7 +74,7 @@ def test_the_large_map_follows_the_window_both_ways(tmp_path, browser):
 def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
     figures = []
     monkeypatch.setattr(
-        attention, "display_shown", lambda shown: figures.append(shown.bundle["text/html"])
+        attention, "display", lambda bundle, raw: figures.append(bundle["text/html"])
     )
     told = dict(number="5.1", name="views", caption="Where heads look.", alt="Maps of attention.")
     monkeypatch.setenv("ADDLIB_RESULTS", "results")
@@ -93,30 +91,9 @@ def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_f
         assert 'id="fig-views"' in page and 'role="img" aria-label="Maps of attention."' in page
 
 
-@pytest.mark.parametrize(
-    ("pattern", "complaint"),
-    [
-        (torch.zeros(2, 3, 4), "shape"),
-        (torch.zeros(0, 4, 4), "shape"),
-        (torch.full((2, 4, 4), -0.1), "outside"),
-        (torch.full((2, 4, 4), 1.1), "outside"),
-        (torch.full((2, 4, 4), torch.nan), "NaN"),
-    ],
-)
-def test_what_is_no_pattern_is_refused(pattern, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        AttentionView("q", TOKENS, ["carry", "base add"], pattern)
-
-
-def test_other_endings_and_empty_lists_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\.html"):
-        save_attention(tmp_path / "view.txt", [view()])
-    with pytest.raises(ValueError, match="at least one view"):
-        save_attention(tmp_path / "view.html", [])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="pip install circuitsvis"):
-        save_attention(tmp_path / "view.html", [view()])
+def test_each_head_has_its_own_colour_whatever_stands_before_it(tmp_path):
+    heads = ("no role", "carry")
+    page = save_attention(tmp_path / "view.html", [view(heads=heads)]).read_text(encoding="utf-8")
+    for place, head in enumerate(heads, 1):
+        colour = line_colours([*heads])[head]
+        assert f"nth-child({place}) h4 {{ background: {colour} !important" in page

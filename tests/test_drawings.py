@@ -1,13 +1,13 @@
-"""The staircase picture draws what it is given: planted attention, bar by bar."""
+"""Drawings show what they are given: a sum digit by digit, planted attention bar by bar."""
 
 from xml.etree import ElementTree
 
 import pytest
 import torch
 
-from addlib.figures.drawings import CELL, staircase_picture
+from addlib.figures.drawings import CELL, staircase_picture, sum_picture
 from addlib.figures.palette import COLOURS, tinted
-from addlib.tasks.addition import AdditionTask
+from addlib.tasks.addition import AdditionTask, Questions
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -28,6 +28,16 @@ def bars(svg):
     return {
         rect[0].text: (float(rect.get("width")) / (CELL - 8), rect.get("fill")) for rect in rects
     }
+
+
+def test_a_sum_is_written_out_with_its_carries_and_buckets():
+    svg = sum_picture(Questions.of(AdditionTask(2), [(1, 2), (47, 85)]), index=1)
+    root = ElementTree.fromstring(svg)
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert texts[:4] == ["carry in", "first", "second", "sum"]
+    assert texts[4:] == ["7", "5", "BA", "·", "2", "4", "8", "UC1", "1", "3", "1", "1"]
+    fills = [rect.get("stroke") for rect in root.iter(f"{SVG}rect")]
+    assert fills == [COLOURS["BA"], COLOURS["UC1"]]
 
 
 @pytest.mark.parametrize("n_digits", [2, 5, 15])
@@ -63,17 +73,3 @@ def test_rows_stand_in_the_order_of_writing():
         texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
         assert [text.removeprefix("makes ") for text in texts if text.startswith("makes ")] == names
         assert texts[:3] == ["D1 D′1", "D0 D′0", "elsewhere"]
-
-
-@pytest.mark.parametrize(
-    ("pairs", "labels", "complaint"),
-    [
-        (torch.zeros(1, 2, 2), ["carry"], "shape"),
-        (torch.zeros(2, 3, 2), ["carry", "carry"], "distinct"),
-        (torch.full((1, 3, 2), 0.6), ["carry"], "shares"),
-        (torch.full((1, 3, 2), torch.nan), ["carry"], "shares"),
-    ],
-)
-def test_what_is_no_attention_is_refused(pairs, labels, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        staircase_picture(pairs, labels, AdditionTask(2))
