@@ -26,7 +26,7 @@ MACHADO = dict(
         [0.004733, 0.691367, 0.303900],
     ],
 )
-"""How a kind of colour blindness sees linear RGB: Machado, Oliveira and Fernandes (2009), severity 1."""
+"""How each kind of eye sees linear RGB: Machado, Oliveira and Fernandes (2009), severity 1."""
 
 OTTOSSON = (
     [

@@ -1,4 +1,4 @@
-"""Points in the plane: all are drawn, in their colours, paths in their order and on equal scales."""
+"""Points in the plane: all are drawn, in their colours, paths in order on equal scales."""
 
 import json
 

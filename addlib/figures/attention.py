@@ -137,7 +137,8 @@ def save_attention(
     page = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">{_script_element()}</head>
-<body style="font-family:system-ui,sans-serif"><h1>{title}</h1>{_views(views, "saved")}</body></html>
+<body style="font-family:system-ui,sans-serif"><h1>{title}</h1>
+{_views(views, "saved")}</body></html>
 """
     write_whole(Path(path), page.encode())
     return Path(path)

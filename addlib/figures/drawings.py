@@ -17,7 +17,7 @@ from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
 
 # the sum, in SVG units
 COLUMN = 58  # width of a column
-LINE = 40  # height of a row
+ROW = 40  # height of a row
 SUM_LEFT = 92  # room for the row names
 
 # the staircase, in SVG units
@@ -42,27 +42,26 @@ def sum_picture(questions: Questions, index: int = 0) -> str:
     """
     n = questions.task.n_digits
     width = SUM_LEFT + (n + 1) * COLUMN + 8
-    height = 5 * LINE + 26
+    height = 5 * ROW + 26
     parts = [
         _written(SUM_LEFT - 14, row, name, 14, "end")
         for row, name in enumerate(["carry in", "first", "second", "sum"])
     ]
     for column in range(n + 1):
-        left = SUM_LEFT + (n - column) * COLUMN
-        middle = left + COLUMN / 2
+        x = SUM_LEFT + (n - column) * COLUMN + COLUMN / 2
         if column < n:
             bucket = BUCKETS[questions.bucket[index, column]]
             parts.append(
-                f'<rect x="{left + 3.0}" y="6" width="{COLUMN - 6}" height="{height - 12}" rx="8" '
-                f'fill="{tinted(COLOURS[bucket], 0.16)}" stroke="{COLOURS[bucket]}" '
-                f'stroke-width="1.5"/>'
+                f'<rect x="{x - COLUMN / 2 + 3}" y="6" width="{COLUMN - 6}" '
+                f'height="{height - 12}" rx="8" fill="{tinted(COLOURS[bucket], 0.16)}" '
+                f'stroke="{COLOURS[bucket]}" stroke-width="1.5"/>'
             )
-            parts.append(_written(middle, 1, f"{questions.x[index, column]:x}"))
-            parts.append(_written(middle, 2, f"{questions.y[index, column]:x}"))
-            parts.append(_written(middle, 4, bucket, 14, weight="bold"))
-        parts.append(_written(middle, 0, "1" if questions.carry[index, column] else "·", 16))
-        parts.append(_written(middle, 3, f"{questions.answer[index, column]:x}", weight="bold"))
-    rule = f"M{SUM_LEFT} {3 * LINE + 12}H{width - 8}"
+            parts.append(_written(x, 1, f"{questions.x[index, column]:x}"))
+            parts.append(_written(x, 2, f"{questions.y[index, column]:x}"))
+            parts.append(_written(x, 4, bucket, 14, weight="bold"))
+        parts.append(_written(x, 0, "1" if questions.carry[index, column] else "·", 16))
+        parts.append(_written(x, 3, f"{questions.answer[index, column]:x}", weight="bold"))
+    rule = f"M{SUM_LEFT} {3 * ROW + 12}H{width - 8}"
     parts.append(f'<path d="{rule}" stroke="currentColor" stroke-width="1.5"/>')
     font = 'font-family="ui-monospace, monospace" font-size="22" text-anchor="middle"'
     return _svg(parts, width, height, font, shown_width=width)
@@ -117,7 +116,7 @@ def staircase_picture(
 def _cell(
     x: int, top: int, shares: dict[str, float], colours: dict[str, str], making: str, target: str
 ) -> list[str]:
-    """Each head's share of attention on one target as a bar, the heads with stairs there outlined."""
+    """Each head's share of attention on one target as a bar, and outlines for stairs."""
     height = len(shares) * BAR + GAP
     parts = [
         _box("cell", x + 1, top + 1, CELL - 2, height - 2, 'fill="currentColor" opacity="0.06"')
@@ -141,7 +140,7 @@ def _written(
     x: float, row: int, text: str, size: int = 22, anchor: str = "middle", weight: str = "normal"
 ) -> str:
     """Text on a row of the sum; the last two rows stand below the rule."""
-    y = row * LINE + (36 if row < 3 else 44)
+    y = row * ROW + (36 if row < 3 else 44)
     look = f'font-size="{size}" text-anchor="{anchor}" font-weight="{weight}"'
     return f'<text x="{x}" y="{y}" {look}>{text}</text>'
 
@@ -159,7 +158,7 @@ def _box(
 
 
 def _svg(parts: list[str], width: int, height: int, font: str, shown_width: int) -> str:
-    """The parts as one SVG element that shrinks with the page, at most `shown_width` pixels wide."""
+    """The parts as one SVG element, `shown_width` CSS pixels wide where the page has room."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {font} '
         f'fill="currentColor" style="width:100%;max-width:{shown_width}px;height:auto">'

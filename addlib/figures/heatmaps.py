@@ -210,7 +210,7 @@ def _hover(x_title: str, y_title: str, z_title: str, heading: str = "") -> str:
 def _scale(
     values: np.ndarray, z_title: str, diverging: bool, z_range: tuple[float, float] | None
 ) -> dict[str, object]:
-    """Plotly's settings of a colour axis from the lowest to the highest value, or over `z_range`."""
+    """Plotly's settings of a colour axis over `z_range`, by default that of the values."""
     low, high = z_range or (float(np.nanmin(values)), float(np.nanmax(values)))
     if diverging and not z_range:
         high = max(-low, high)

@@ -59,7 +59,7 @@ def panel_frame(
 def title_edges(
     fig: go.Figure, cells: list[dict[str, int]], columns: int, x_title: str, y_title: str
 ) -> None:
-    """Write the axis titles of a `panel_frame` once: at the foot of each column, left of each row."""
+    """Write the axis titles of a `panel_frame` at the foot of each column and left of each row."""
     for cell in cells[-columns:]:
         fig.update_xaxes(title_text=x_title, **cell)
     for cell in cells[::columns]:
@@ -78,7 +78,7 @@ def require_units(**titles: str) -> None:
 def extent_of(
     values: Iterable[object], log: bool, ends: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """Lowest and highest position on an axis (log₁₀ on a logarithmic one) of `ends` or all values."""
+    """Lowest and highest position of `ends`, or of all values, on an axis (log₁₀ if `log`)."""
     numbers = np.concatenate([np.ravel(part) for part in (ends or values)])
     return axis_position(np.nanmin(numbers), log), axis_position(np.nanmax(numbers), log)
 

@@ -88,7 +88,7 @@ def path_film(
     closed: bool = False,
     first: int = 0,
 ) -> go.Figure:
-    """Joined points that move: a frame per moment, a slider, a play button, the same axes throughout.
+    """Joined points that move on the same axes: a frame per moment, a slider, a play button.
 
     Args:
         frames: x and y of the points at each moment.

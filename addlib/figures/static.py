@@ -1,4 +1,4 @@
-"""Static files of figures (SVG, PDF, PNG), all drawn by one browser that the first export starts."""
+"""Static files of figures (SVG, PDF, PNG), drawn by one browser that the first export starts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ DRAW_TIMEOUT = 120  # seconds
 
 REMEDY = (
     "Static exports need a Chromium or Chrome. Install one (Debian, Ubuntu: `apt-get install "
-    "chromium`; elsewhere: `kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in the "
-    "notebook do not need it."
+    "chromium`; elsewhere: `kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in "
+    "the notebook do not need it."
 )
 
 
