@@ -80,6 +80,7 @@ def main() -> None:
         "--per-length", type=int, default=100_000, help="sums of each length (default: %(default)s)"
     )
     options = parser.parse_args()
+    stored.clean_revision()
     run = load_or_train(RECIPE, options.device)
     task, generator = run.config.task, torch.Generator().manual_seed(RECIPE.seed + 1)
     by_length = {

@@ -128,6 +128,7 @@ def main() -> None:
         parser.error(
             f"unknown variants: {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}"
         )
+    stored.clean_revision()
     try:
         measured = stored.read("variants")["variants"] if options.names else {}
     except ValueError:

@@ -1,180 +1,318 @@
-"""Claims: verdicts with known answers, records that are whole and checked, a ledger that refuses
-what is not sound.
+"""Claims: declared once and checked, verdicts with known answers, records that are whole, a ledger
+that refuses what is not sound.
 """
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
+from chapters import ROOT, chapters
 from hypothesis import given
 from hypothesis import strategies as st
 
 from addlib import files
-from addlib.claims import provenance
-from addlib.claims.ledger import Claim, collect, table
+from addlib.claims import claim, ledger, provenance, stored
+from addlib.claims.claim import KINDS, declared
+from addlib.claims.ledger import Ledger, collect
 from addlib.claims.provenance import revision
-from addlib.claims.threshold import AtLeast, AtMost, Between, parse_threshold, verdict
-from addlib.files import PACKAGE, results_dir
+from addlib.claims.threshold import Threshold
+from addlib.files import results_dir
 
 number = st.floats(-1e6, 1e6, allow_nan=False)
 
+LOSS = """\
+  02.final-loss:
+    statement: The loss ends low.
+    source: this chapter
+    metric: mean of the last 100 steps
+    unit: nats
+    threshold: "<= 0.05"
+    kind: claim
+"""
+
+ACCURACY = LOSS.replace("02.final-loss", "02.accuracy").replace("<= 0.05", ">= 0.9")
+
+DECLARED = f"02_training:\n{LOSS}{ACCURACY}06_heads:\n{LOSS.replace('02.final', '06.head')}"
+
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def declare(tmp_path, monkeypatch):
+    """Writes the declarations of a checkout of its own, in which the package then stands."""
+    monkeypatch.setattr(claim, "PACKAGE", tmp_path / "addlib")
+    (tmp_path / "book").mkdir()
+
+    def write(text):
+        path = tmp_path / "book" / "claims.yml"
+        before = path.stat().st_mtime_ns if path.is_file() else 0
+        path.write_text(text)
+        os.utime(path, ns=(before + 10**9, before + 10**9))  # a file system's clock may be coarse
+
+    write(DECLARED)
+    return write
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch, declare):
     monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path / "results"))
     monkeypatch.delenv("ADDLIB_SMOKE", raising=False)
     return tmp_path / "results"
-
-
-def claim(name="02.final-loss", threshold=None, **changes):
-    parts = dict(
-        statement="The loss ends low.",
-        source="chapter 02",
-        metric="mean of the last 100 steps (nats)",
-    )
-    return Claim(
-        id=name, chapter="02_training", threshold=threshold or AtMost(0.05), **parts | changes
-    )
 
 
 # ------------------------------------------------------------------------ verdicts
 @pytest.mark.parametrize(
     ("value", "ci", "threshold", "expected"),
     [
-        (0.05, None, AtMost(0.05), "holds"),
-        (0.0501, None, AtMost(0.05), "fails"),
-        (0.04, (0.03, 0.05), AtMost(0.05), "holds"),
-        (0.04, (0.03, 0.06), AtMost(0.05), "inconclusive"),
-        (0.06, (0.05, 0.08), AtMost(0.05), "inconclusive"),
-        (0.07, (0.06, 0.08), AtMost(0.05), "fails"),
-        (0.9, None, AtLeast(0.9), "holds"),
-        (0.89, None, AtLeast(0.9), "fails"),
-        (0.95, (0.89, 0.97), AtLeast(0.9), "inconclusive"),
-        (0.85, (0.8, 0.89), AtLeast(0.9), "fails"),
-        (0.7, None, Between(0.6, 0.8), "holds"),
-        (0.6, (0.6, 0.8), Between(0.6, 0.8), "holds"),
-        (0.7, (0.5, 0.75), Between(0.6, 0.8), "inconclusive"),
-        (0.7, (0.5, 0.9), Between(0.6, 0.8), "inconclusive"),
-        (0.5, (0.4, 0.59), Between(0.6, 0.8), "fails"),
-        (0.9, (0.81, 0.95), Between(0.6, 0.8), "fails"),
+        (0.05, None, "<= 0.05", "holds"),
+        (0.0501, None, "<= 0.05", "fails"),
+        (0.04, (0.03, 0.05), "<= 0.05", "holds"),
+        (0.04, (0.03, 0.06), "<= 0.05", "inconclusive"),
+        (0.06, (0.05, 0.08), "<= 0.05", "inconclusive"),
+        (0.07, (0.06, 0.08), "<= 0.05", "fails"),
+        (0.9, None, ">= 0.9", "holds"),
+        (0.89, None, ">= 0.9", "fails"),
+        (0.95, (0.89, 0.97), ">= 0.9", "inconclusive"),
+        (0.85, (0.8, 0.89), ">= 0.9", "fails"),
+        (0.7, None, "in [0.6, 0.8]", "holds"),
+        (0.6, (0.6, 0.8), "in [0.6, 0.8]", "holds"),
+        (0.7, (0.5, 0.75), "in [0.6, 0.8]", "inconclusive"),
+        (0.7, (0.5, 0.9), "in [0.6, 0.8]", "inconclusive"),
+        (0.5, (0.4, 0.59), "in [0.6, 0.8]", "fails"),
+        (0.9, (0.81, 0.95), "in [0.6, 0.8]", "fails"),
     ],
 )
 def test_verdict_of_known_cases(value, ci, threshold, expected):
-    assert verdict(value, ci, threshold) == expected
+    assert Threshold.parse(threshold).verdict(value, ci) == expected
+
+
+def thresholds(limit):
+    return Threshold(high=limit), Threshold(low=limit), Threshold(limit, limit + 1)
 
 
 @given(st.lists(number, min_size=3, max_size=3), number)
 def test_a_holding_interval_holds_at_each_of_its_points_and_a_failing_one_fails(points, limit):
     low, value, high = sorted(points)
-    for threshold in (AtMost(limit), AtLeast(limit), Between(limit, limit + 1)):
-        whole = verdict(value, (low, high), threshold)
+    for threshold in thresholds(limit):
+        whole = threshold.verdict(value, (low, high))
         if whole != "inconclusive":
-            assert {verdict(point, None, threshold) for point in (low, value, high)} == {whole}
+            assert {threshold.verdict(point) for point in (low, value, high)} == {whole}
 
 
 @pytest.mark.parametrize(
     ("threshold", "text"),
     [
-        (AtMost(0.05), "<= 0.05"),
-        (AtLeast(90), ">= 90"),
-        (Between(-0.1, 2), "in [-0.1, 2]"),
-        (AtMost(1e-9), "<= 1e-09"),
+        (Threshold(high=0.05), "<= 0.05"),
+        (Threshold(low=90), ">= 90"),
+        (Threshold(-0.1, 2), "in [-0.1, 2]"),
+        (Threshold(high=1e-9), "<= 1e-09"),
     ],
 )
 def test_text_form(threshold, text):
     assert str(threshold) == text
-    assert parse_threshold(text) == threshold
+    assert Threshold.parse(text) == threshold
 
 
-@given(number, st.floats(0, 1e6))
-def test_text_form_round_trip(low, width):
-    for threshold in (AtMost(low), AtLeast(low), Between(low, low + width)):
-        assert parse_threshold(str(threshold)) == threshold
+@given(number)
+def test_text_form_round_trip(limit):
+    for threshold in thresholds(limit):
+        assert Threshold.parse(str(threshold)) == threshold
 
 
-@pytest.mark.parametrize("text", ["< 0.05", "<= ", "<= one", "in [1]", "in [2, 1]", ""])
+@pytest.mark.parametrize("text", ["< 0.05", "<= ", "<= one", "<= nan", "in [1]", "in [2, 1]", ""])
 def test_other_texts_are_refused(text):
     with pytest.raises(ValueError):
-        parse_threshold(text)
+        Threshold.parse(text)
+
+
+@pytest.mark.parametrize("limits", [(), (math.nan, 1), (0, math.nan), (0.2, 0.1), (math.inf, 3)])
+def test_impossible_thresholds_are_refused(limits):
+    with pytest.raises(ValueError):
+        Threshold(*limits)
+
+
+# -------------------------------------------------------------------- declarations
+def test_a_declaration_is_read_whole(declare):
+    more = "    registered: 2026-11-26\n    seen:\n    changes: none\n"
+    declare(DECLARED.replace(LOSS, LOSS + more, 1))
+    claims = declared()
+    assert list(claims) == ["02.final-loss", "02.accuracy", "06.head-loss"]
+    loss = claims["02.final-loss"]
+    assert (loss.chapter, loss.place) == ("02_training", "book/claims.yml:2")
+    assert (loss.threshold, loss.kind, loss.unit) == (Threshold(high=0.05), "claim", "nats")
+    assert (loss.registered, loss.seen, loss.changes) == (date(2026, 11, 26), "", "none")
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("fields", "status"),
     [
-        lambda: AtMost(math.nan),
-        lambda: AtLeast(math.inf),
-        lambda: Between(0.2, 0.1),
-        lambda: Between(0, math.nan),
+        ("", "exploratory"),
+        ("    registered: 2026-11-26\n", "registered"),
+        ("    seen: seed 129000\n", "after a look"),
+        ("    registered: 2026-11-26\n    seen: seed 129000\n", "after a look"),
     ],
 )
-def test_impossible_thresholds_are_refused(make):
-    with pytest.raises(ValueError):
-        make()
+def test_status_follows_from_what_was_seen_first(declare, fields, status):
+    declare(f"02_training:\n{LOSS}{fields}")
+    assert declared()["02.final-loss"].status == status
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("02_training", "training", r"yml:1: training is no chapter: write the name of its note"),
+        ("06_heads", "02_training", r"yml:16: 02_training stands here a second time: keep one"),
+        ("02.accuracy", "02.final-loss", r"yml:9: 02.final-loss stands here a second time"),
+        ("06.head-loss", "05.head-loss", r"yml:17: 05.head-loss: write the number of 06_heads"),
+        ("02.accuracy", "02.Accuracy", r"yml:9: 02.Accuracy: write the number of 02_training and"),
+        ("    unit: nats\n", "", r"yml:2: 02.final-loss: has no unit: add it"),
+        ("unit: nats", "unit:", r"yml:2: 02.final-loss: has no unit: add it"),
+        ("unit: nats", "unti: nats", r"yml:2: 02.final-loss: unti is no field: use statement, "),
+        ("unit: nats", "unit: [nats]", r"yml:2: 02.final-loss: unit must be one text: write"),
+        ("unit: nats", "source: me", r"yml:6: source stands here a second time"),
+        ("<= 0.05", "under 0.05", r"yml:2: 02.final-loss: threshold 'under 0.05': must read '<="),
+        ("kind: claim", "kind: guess", r"yml:2: 02.final-loss: kind 'guess' must be one of clai"),
+        ("kind: claim", "kind: claim\n    registered: May", r"yml:2: 02.final-loss: Invalid iso"),
+        ("unit: nats", 'unit: "nats', r"yml: is not YAML: (.|\n)*line"),
+        (DECLARED, "", r"yml:1: write names with their values here"),
+        (DECLARED, "02_training: later\n", r"yml:1: write names with their values here"),
+    ],
+)
+def test_bad_declarations_are_refused_with_their_line(declare, old, new, complaint):
+    declare(DECLARED.replace(old, new, 1))
+    with pytest.raises(ValueError, match=complaint):
+        declared()
+
+
+def test_a_chapter_without_a_notebook_is_no_chapter(declare, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "02_training.ipynb").touch()
+    with pytest.raises(ValueError, match=r"claims\.yml:16: 06_heads is no chapter"):
+        declared()
+
+
+def test_the_books_own_claims_are_declared_for_its_chapters():
+    claims = declared().values()
+    assert {claim.chapter for claim in claims} <= set(chapters())
+    assert {claim.kind for claim in claims} <= set(KINDS)
+    assert len(claims) > 50
+
+
+def test_the_wheel_brings_the_declared_claims_and_reads_them_without_a_checkout(tmp_path):
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    for name in ("addlib", "book"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("addlib-*.whl")
+    zipfile.ZipFile(wheel).extractall(installed)
+    assert [path.name for path in (installed / "addlib" / "book").iterdir()] == ["claims.yml"]
+    asks = "from addlib.claims.claim import declared; print(len(declared()))"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    said = subprocess.check_output(
+        [sys.executable, "-c", asks], cwd=tmp_path, env=environment, text=True
+    )
+    assert int(said) == len(declared())
 
 
 # ------------------------------------------------------------------------- records
 def test_measure_writes_the_record_it_returns(results):
-    record = claim().measure(0.03, ci=(0.02, 0.04), n_seeds=3, device="cuda:0")
+    claims = Ledger("02_training", device="cuda:0", seed=7)
+    record = claims.measure("02.final-loss", 0.03, ci=(0.02, 0.04))
     assert json.loads((results / "claims" / "02.final-loss.json").read_text()) == record
     expected = dict(
+        chapter="02_training",
+        statement="The loss ends low.",
+        metric="mean of the last 100 steps",
+        unit="nats",
+        threshold="<= 0.05",
+        kind="claim",
+        status="exploratory",
         value=0.03,
         ci=[0.02, 0.04],
-        threshold="<= 0.05",
-        n_seeds=3,
+        n_seeds=1,
+        seed=7,
         verdict="holds",
         device="cuda:0",
+        cell=None,
+        smoke=False,
     )
     assert {key: record[key] for key in expected} == expected
-    assert record["revision"] and record["smoke"] is False
+    assert record["revision"]
+    assert claims.records == [record]
     assert [path.name for path in (results / "claims").iterdir()] == ["02.final-loss.json"], (
         "a partial file stayed"
     )
 
 
+def test_a_measurement_may_name_its_own_device_and_seed_and_many_seeds_have_none(results):
+    claims = Ledger("02_training", device="cuda:0", seed=7)
+    record = claims.measure("02.final-loss", 0.03, device="cpu", seed=0)
+    assert (record["device"], record["seed"]) == ("cpu", 0)
+    record = claims.measure("02.accuracy", 0.95, n_seeds=3)
+    assert (record["device"], record["n_seeds"], record["seed"]) == ("cuda:0", 3, None)
+
+
 def test_a_failing_claim_is_recorded(results):
-    assert claim().measure(0.5)["verdict"] == "fails"
+    assert Ledger("02_training").measure("02.final-loss", 0.5)["verdict"] == "fails"
     assert collect()[0]["verdict"] == "fails"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_refused(results, value):
-    with pytest.raises(ValueError, match=r"02\.final-loss"):
-        claim().measure(value)
-    with pytest.raises(ValueError, match=r"02\.final-loss"):
-        claim().measure(0.03, ci=(0.01, value))
+    with pytest.raises(ValueError, match="must be finite"):
+        Ledger("02_training").measure("02.final-loss", value)
+    with pytest.raises(ValueError, match="must be finite"):
+        Ledger("02_training").measure("02.final-loss", 0.03, ci=(0.01, value))
     assert not results.exists()
 
 
 @pytest.mark.parametrize("ci", [(0.04, 0.05), (0.01, 0.02), (0.05, 0.01)])
 def test_an_interval_without_its_value_is_refused(results, ci):
-    with pytest.raises(ValueError, match="does not hold the value"):
-        claim().measure(0.03, ci=ci)
+    with pytest.raises(ValueError, match=r"value 0\.03 in \[.*\]: must be finite, in that order"):
+        Ledger("02_training").measure("02.final-loss", 0.03, ci=ci)
 
 
-def test_no_seeds_are_refused(results):
-    with pytest.raises(ValueError, match="n_seeds = 0"):
-        claim().measure(0.03, n_seeds=0)
+def test_an_undeclared_claim_is_refused_with_the_nearest_one(results):
+    complaint = r"02\.final-los is measured and not declared .* 02\.final-loss \(book/claims\.yml:2"
+    with pytest.raises(ValueError, match=complaint):
+        Ledger("02_training").measure("02.final-los", 0.03)
+    with pytest.raises(ValueError, match="not declared"):
+        Ledger("02_training")["02.final-los"]
+    assert not results.exists()
 
 
-@pytest.mark.parametrize(
-    "changes", [dict(statement=" "), dict(source=""), dict(metric=None), dict(threshold=0.05)]
-)
-def test_incomplete_claims_are_refused(changes):
-    with pytest.raises(ValueError, match=next(iter(changes))):
-        claim(**changes)
+def test_a_claim_of_another_chapter_is_refused(results):
+    complaint = r"claims\.yml:17: 06\.head-loss is declared for 06_heads, and 02_training asks for"
+    with pytest.raises(ValueError, match=complaint):
+        Ledger("02_training").measure("06.head-loss", 0.03)
 
 
-@pytest.mark.parametrize("name", ["2.loss", "03.loss", "02.Loss", "02.a/b", "02.", "loss"])
-def test_ids_of_another_form_or_chapter_are_refused(name):
-    with pytest.raises(ValueError, match="id must read like"):
-        claim(name)
+def test_a_claim_is_measured_once_unless_a_person_runs_its_cell_again(results, monkeypatch):
+    claims = Ledger("02_training")
+    running = [(3, "a"), (5, "b"), (3, "a"), (9, "a")]
+    monkeypatch.setattr(ledger, "_running_cell", lambda: running.pop(0))
+    claims.measure("02.final-loss", 0.03)
+    for cells in ("3 and 5", "3 and 3"):
+        complaint = rf"claims\.yml:2: 02\.final-loss is measured twice, in cells {cells}"
+        with pytest.raises(ValueError, match=complaint):
+            claims.measure("02.final-loss", 0.04)
+    claims.measure("02.final-loss", 0.01)
+    assert [(record["value"], record["cell"]) for record in claims.records] == [(0.01, 9)]
+    monkeypatch.setattr(ledger, "_running_cell", lambda: (None, ""))
+    with pytest.raises(ValueError, match="measured twice"):
+        claims.measure("02.final-loss", 0.03)
 
 
 def test_a_write_that_fails_leaves_the_old_record_whole(results, monkeypatch):
-    claim().measure(0.03)
+    Ledger("02_training").measure("02.final-loss", 0.03)
     path = results / "claims" / "02.final-loss.json"
     before = path.read_text()
 
@@ -183,102 +321,142 @@ def test_a_write_that_fails_leaves_the_old_record_whole(results, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        claim().measure(0.5)
+        Ledger("02_training").measure("02.final-loss", 0.5)
     assert path.read_text() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_the_table_is_rounded_and_in_the_order_of_ids(results):
+    claims = Ledger("02_training")
+    claims.measure("02.final-loss", 0.0312345)
+    claims.measure("02.accuracy", 0.98765)
+    assert claims.table().to_string().splitlines() == [
+        "              threshold  value verdict",
+        "id                                    ",
+        "02.accuracy      >= 0.9   0.99   holds",
+        "02.final-loss   <= 0.05  0.031   holds",
+    ]
+
+
 # -------------------------------------------------------------------------- ledger
+def measured(results):
+    """Both claims of chapter 02, measured in a run that came to its end."""
+    claims = Ledger("02_training")
+    claims.measure("02.final-loss", 0.03)
+    claims.measure("02.accuracy", 0.5)
+    (results / "executed").mkdir()
+    (results / "executed" / "02_training.ipynb").touch()
+    return claims
+
+
 def test_collect_sorts_and_writes(results):
-    claim("02.zebra").measure(0.03)
-    claim("02.aardvark", AtLeast(0.9)).measure(0.5)
+    measured(results)
     records = collect()
-    assert [record["id"] for record in records] == ["02.aardvark", "02.zebra"]
+    assert [record["id"] for record in records] == ["02.accuracy", "02.final-loss"]
     assert json.loads((results / "claims.json").read_text()) == records
 
 
+def test_collect_takes_a_sentence_from_the_declaration_and_no_new_threshold(results, declare):
+    measured(results)
+    declare(DECLARED.replace("The loss ends low.", "The loss ends very low.", 1))
+    assert collect()[1]["statement"] == "The loss ends very low."
+    declare(DECLARED.replace("<= 0.05", "<= 0.01", 1))
+    complaint = r"was measured against <= 0\.05 .*claims\.yml:2 declares <= 0\.01 \(fails\); delete"
+    with pytest.raises(ValueError, match=complaint):
+        collect()
+
+
+def test_collect_refuses_what_is_measured_and_not_declared_and_the_reverse(results, declare):
+    measured(results)
+    declare(DECLARED.replace("02.final-loss", "02.last-loss", 1))
+    with pytest.raises(ValueError) as error:
+        collect()
+    assert len(lines := str(error.value).splitlines()) == 2
+    assert "02.final-loss is measured and not declared" in lines[0]
+    assert "02.last-loss (book/claims.yml:2)" in lines[0]
+    assert lines[1].startswith("book/claims.yml:2: 02.last-loss is declared, and 02_training did")
+
+
+def test_a_chapter_that_did_not_come_to_its_end_may_lack_claims(results):
+    measured(results)
+    (results / "executed" / "02_training.ipynb").unlink()
+    (results / "claims" / "02.accuracy.json").unlink()
+    assert [record["id"] for record in collect()] == ["02.final-loss"]
+
+
 def test_smoke_runs_leave_real_records_alone_and_are_not_collected(results, monkeypatch):
-    claim().measure(0.03)
+    Ledger("02_training").measure("02.final-loss", 0.03)
     monkeypatch.setenv("ADDLIB_SMOKE", "1")
-    assert claim().measure(0.5)["smoke"] is True
+    assert Ledger("02_training").measure("02.final-loss", 0.5)["smoke"] is True
     assert [record["value"] for record in collect()] == [0.03]
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (dict(verdict="fails"), "'holds' does"),
-        (dict(verdict="maybe"), "does not follow"),
-        (dict(value=0.5), "'fails' does"),
-        (dict(value="0.03"), "not a finite number"),
-        (dict(value=True), "not a finite number"),
-        (dict(value=math.nan), "not a finite number"),
-        (dict(ci=[0.04, 0.05]), "does not hold"),
-        (dict(ci=[0.03]), "does not hold"),
-        (dict(threshold="about 0.05"), "must read"),
-        (dict(statement=""), "'statement' is not a text"),
-        (dict(n_seeds=0), "not a count"),
-        (dict(id="02.other"), "named otherwise"),
+        (dict(verdict="fails"), r"<= 0\.05 \(fails\).* declares <= 0\.05 \(holds\)"),
+        (dict(value=0.5), r"<= 0\.05 \(holds\).* declares <= 0\.05 \(fails\)"),
+        (dict(value="0.03"), "must be finite"),
+        (dict(value=True), "must be finite"),
+        (dict(value=math.nan), "must be finite"),
+        (dict(ci=[0.04, 0.05]), "in that order"),
+        (dict(ci=[0.03]), "not enough values"),
+        (dict(threshold="about 0.05"), "was measured against about 0.05"),
+        (dict(chapter="06_heads"), "06_heads asks for it"),
+        (dict(id="02.accuracy"), "named otherwise"),
         (dict(smoke=True), "smoke run"),
     ],
 )
 def test_collect_refuses_unsound_records(results, change, complaint):
-    record = claim().measure(0.03)
+    record = Ledger("02_training").measure("02.final-loss", 0.03)
     collect()
-    ledger = (results / "claims.json").read_text()
+    before = (results / "claims.json").read_text()
     path = results / "claims" / "02.final-loss.json"
     path.write_text(json.dumps(record | change))
     with pytest.raises(ValueError, match=complaint) as error:
         collect()
     assert str(path) in str(error.value)
-    assert (results / "claims.json").read_text() == ledger, "the old ledger must stay"
+    assert (results / "claims.json").read_text() == before, "the old ledger must stay"
 
 
-@pytest.mark.parametrize(
-    "key", ["id", "value", "ci", "threshold", "n_seeds", "verdict", "device", "revision", "source"]
-)
+@pytest.mark.parametrize("key", ["id", "value", "ci", "threshold", "cell", "source"])
 def test_collect_refuses_records_with_a_key_missing(results, key):
-    record = claim().measure(0.03)
+    record = Ledger("02_training").measure("02.final-loss", 0.03)
     del record[key]
     (results / "claims" / "02.final-loss.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=f"has no '{key}'"):
+    with pytest.raises(ValueError, match=rf"is no record: that has .*{key}"):
         collect()
 
 
 @pytest.mark.parametrize("text", ["", '{"id": "02.fin', "[]", "3"])
 def test_collect_refuses_files_that_hold_no_record_and_names_them_all(results, text):
-    claim().measure(0.03)
-    for name in ("02.a", "02.b"):
+    measured(results)
+    for name in ("02.accuracy", "02.final-loss"):
         (results / "claims" / f"{name}.json").write_text(text)
-    with pytest.raises(ValueError, match=r"02\.a\.json(.|\n)*02\.b\.json"):
+    with pytest.raises(ValueError, match=r"02\.accuracy\.json(.|\n)*02\.final-loss\.json"):
         collect()
 
 
-def test_table_is_rounded_sorted_and_refuses_two_claims_of_one_id(results):
-    records = [
-        claim("02.zebra").measure(0.0312345),
-        claim("02.aardvark", AtLeast(0.9)).measure(0.98765),
-    ]
-    shown = table(records)
-    assert shown.index.tolist() == ["02.aardvark", "02.zebra"]
-    assert shown["value"].tolist() == ["0.99", "0.031"]
-    with pytest.raises(ValueError, match=r"share an id: 02\.zebra"):
-        table([*records, records[0]])
-
-
-def test_command_line_prints_the_score(results):
-    claim("02.a").measure(0.03)
-    claim("02.b").measure(0.5)
-    claim("02.c").measure(0.04, ci=(0.02, 0.06))
-    command = [sys.executable, "-m", "addlib.claims.ledger", "collect", "--results", str(results)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
+def test_command_line_prints_the_score(tmp_path):
+    environment = {**os.environ, "ADDLIB_RESULTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    script = """
+from addlib.claims.ledger import Ledger
+claims = Ledger("02_training")
+claims.measure("02.final-loss", 0.03)
+claims.measure("02.accuracy", 0.5)
+claims.measure("02.ends-first", 0.9, ci=(0.8, 1.2))
+"""
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    command = [sys.executable, "-m", "addlib.claims.ledger", "collect", "--results", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "3 claims: 1 holds, 1 fails, 1 inconclusive\n"), (
         done.stderr
     )
-    (results / "claims" / "02.a.json").write_text("{")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
+    (tmp_path / "claims" / "02.accuracy.json").write_text("{")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    assert "02.a.json" in done.stderr
+    assert "02.accuracy.json" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # ------------------------------------------------------------------ where and what
@@ -296,11 +474,21 @@ def repository(folder, tracked):
 
 
 def test_revision_is_git_s_and_marks_changes(tmp_path, monkeypatch):
-    commit = repository(tmp_path, tracked=True)
+    for name, changed in (("clean", False), ("changed", True)):
+        commit = repository(tmp_path / name, tracked=True)
+        if changed:
+            (tmp_path / name / "other.txt").write_text("2\n")
+        monkeypatch.setattr(provenance, "PACKAGE", tmp_path / name / "package")
+        assert commit.startswith(revision().removesuffix("-dirty"))
+        assert revision().endswith("-dirty") == changed
+
+
+def test_git_is_asked_once_in_a_process(tmp_path, monkeypatch):
+    repository(tmp_path, tracked=True)
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "package")
-    assert commit.startswith(revision())
-    (tmp_path / "other.txt").write_text("2\n")
-    assert revision().endswith("-dirty")
+    first = revision()
+    monkeypatch.setattr(subprocess, "run", None)
+    assert revision() == first
 
 
 def test_revision_outside_git_or_in_another_s_repository_is_the_version(tmp_path, monkeypatch):
@@ -308,6 +496,17 @@ def test_revision_outside_git_or_in_another_s_repository_is_the_version(tmp_path
     for package in (tmp_path, tmp_path / "theirs" / "package"):
         monkeypatch.setattr(provenance, "PACKAGE", package)
         assert revision().startswith("addlib ")
+
+
+def test_a_record_names_a_revision_that_can_be_found_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "PACKAGE", tmp_path)
+    monkeypatch.setattr(stored, "revision", lambda: "abc-dirty")
+    with pytest.raises(ValueError, match="revision abc-dirty: commit the changed files"):
+        stored.write("seeds", "a test", {"claims": {}})
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(stored, "revision", lambda: "abc")
+    written = json.loads(stored.write("seeds", "a test", {"claims": {}}).read_text())
+    assert (written["made_by"], written["revision"]) == ("a test", "abc")
 
 
 def test_results_lie_in_the_checkout_or_the_working_directory(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from runs import run_script
 from throwaway_book import CLAIM_CELL, Book
 from workflow.chapters import ROOT, WorkflowError
 from workflow.sweep import grid
-from workflow.sweep.figure import LOOK, verdict_map
+from workflow.sweep.figure import VERDICT_COLOURS, verdict_map
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_profiles_that_cannot_work_are_refused(tmp_path):
 
 def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     """Four cells; one fails until a file is there. Then a sweep with nothing to do."""
-    claim = CLAIM_CELL.replace('revision="r"', 'revision="r", metric="steps (count)", seed=seed')
+    claim = CLAIM_CELL.replace('revision="r"', 'revision="r", seed=seed')
     switch = book.root / "switch"
     fault = f"import pathlib\nassert (steps, seed) != (11, 2) or pathlib.Path({str(switch)!r}).exists(), 'not yet'"
     book.chapter("01_first", claim, fault)
@@ -173,22 +173,21 @@ def test_the_map_of_verdicts_shows_every_value_in_its_verdict_s_colour():
     assert [list(row) for row in cells.text] == [["✓ 0.04", "✗ 0.06"], ["", "? −2"]]
     assert list(cells.y) == ["01.a  ≤ 0.05", "01.b  in [−3, 1]"]
     assert [trace.name for trace in fig.data[1:]] == ["✓ holds", "✗ fails", "? inconclusive"]
-    colours = {name: colour for name, (colour, _) in LOOK.items()}
     for share, verdict in (
         (0.17, "holds"),
         (0.5, "fails"),
         (0.83, "inconclusive"),
     ):  # the middle of each step
         below = [colour for at, colour in cells.colorscale if at <= share]
-        assert below[-1] == colours[verdict]
-    assert all(contrast("#ffffff", colour) >= 4 for colour in colours.values())
+        assert below[-1] == VERDICT_COLOURS[verdict]
+    assert all(contrast("#ffffff", colour) >= 4 for colour in VERDICT_COLOURS.values())
 
 
 def test_a_map_that_would_mislead_is_refused():
     names = (["01.a"], ["<= 1"], ["1", "2"])
     with pytest.raises(ValueError, match=r"make \(1, 2\)"):
         verdict_map(np.array([[1.0]]), [["holds"]], *names, title="")
-    with pytest.raises(ValueError, match="not in tuple"):
+    with pytest.raises(ValueError, match="not in list"):
         verdict_map(np.array([[1.0, 2.0]]), [["holds", "maybe"]], *names, title="")
 
 

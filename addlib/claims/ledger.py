@@ -1,108 +1,81 @@
-"""The ledger of claims: a threshold fixed before the run, a measured value, and the verdict that
-follows from both.
+"""The ledger of claims: what a run measured, and the verdict against the declared threshold.
 
-A notebook declares each claim and hands it the measured value; every claim becomes one file under
-``claims/``. ``python -m addlib.claims.ledger collect`` checks the files, gathers them into ``claims.json``
-and prints the score.
+A chapter opens a :class:`Ledger` and hands it each measured value; every claim becomes one file
+under ``claims/`` of the results. ``python -m addlib.claims.ledger collect`` checks these files
+against ``book/claims.yml``, gathers them into ``claims.json`` and prints the score.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 import os
-import re
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from addlib.claims.claim import Claim, declared
 from addlib.claims.provenance import revision, versions
-from addlib.claims.threshold import (
-    VERDICTS,
-    Threshold,
-    finite,
-    parse_threshold,
-    verdict,
-)
+from addlib.claims.threshold import VERDICTS
 from addlib.files import results_dir, write_whole
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 Record = dict[str, Any]
 
+DECLARED = ("id", "chapter", "statement", "source", "metric", "unit", "threshold", "kind", "status")
+"""Keys of a record that repeat the claim's declaration, as texts."""
 
-TEXTS = (
-    "id",
-    "chapter",
-    "statement",
-    "source",
-    "metric",
-    "threshold",
-    "verdict",
-    "device",
-    "revision",
-)
-"""Keys of a record that hold a text, never an empty one; beside them stand value, ci and n_seeds.
-"""
+MEASURED = ("value", "ci", "n_seeds", "verdict", "device", "revision", "seed", "cell", "smoke")
+"""Keys of a record that only the run can know."""
 
 
-# -------------------------------------------------------------------------- claims
-@dataclass(frozen=True)
-class Claim:
-    """A statement that a run can bear out or refute.
+class Ledger:
+    """One chapter's claims in one run: each is measured once.
 
     Args:
-        id: chapter number and name: ``"02.final-loss"``.
         chapter: the notebook's name without its ending: ``"02_training"``.
-        statement: the claim in one sentence.
-        source: who says so: a citation, or the book's own chapter.
-        metric: what is measured, with its unit: ``"mean loss of the last 100 steps (nats)"``.
-        threshold: the values that bear it out, fixed before the run.
-
-    Raises:
-        ValueError: for an empty text, an id of another form, or an id that belongs to another
-            chapter.
+        device: where the chapter measures, unless a measurement says otherwise.
+        seed: of the chapter's model, unless a measurement says otherwise.
     """
 
-    id: str
-    chapter: str
-    statement: str
-    source: str
-    metric: str
-    threshold: Threshold
+    def __init__(self, chapter: str, device: object = "cpu", seed: int | None = None) -> None:
+        self.chapter = chapter
+        self.device = device
+        self.seed = seed
+        self._measured: dict[str, tuple[Record, str]] = {}
 
-    def __post_init__(self) -> None:
-        for name in ("id", "chapter", "statement", "source", "metric"):
-            text = getattr(self, name)
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"claim {self.id!r}: {name} = {text!r}: must be a text")
-        if (
-            not re.fullmatch(r"\d\d\.[a-z0-9][a-z0-9-]*", self.id)
-            or self.chapter[:3] != self.id[:2] + "_"
-        ):
+    def __getitem__(self, id: str) -> Claim:
+        """The declared claim; raises ValueError where this chapter has none of this id."""
+        claim = declared().get(id)
+        if claim is None:
+            (name,) = difflib.get_close_matches(id, declared(), 1, cutoff=0)
             raise ValueError(
-                f"claim {self.id!r} of {self.chapter!r}: the id must read like '02.final-loss' in "
-                f"'02_training'"
+                f"{id} is measured and not declared in book/claims.yml: declare it there, or write "
+                f"{name} ({declared()[name].place})"
             )
-        if not isinstance(self.threshold, Threshold):
+        if claim.chapter != self.chapter:
             raise ValueError(
-                f"claim {self.id}: threshold = {self.threshold!r}: must be AtMost, AtLeast or "
-                f"Between"
+                f"{claim.place}: {id} is declared for {claim.chapter}, and {self.chapter} asks for "
+                f"it: move the declaration, or measure it there"
             )
+        return claim
+
+    @property
+    def records(self) -> list[Record]:
+        """What was measured so far."""
+        return [record for record, _ in self._measured.values()]
 
     def measure(
         self,
+        id: str,
         value: float,
         ci: tuple[float, float] | None = None,
         n_seeds: int = 1,
-        device: object = "cpu",
+        device: object = None,
         seed: int | None = None,
     ) -> Record:
         """Write the claim's record, whole or not at all, and return it.
@@ -111,152 +84,132 @@ class Claim:
         of real ones.
 
         Args:
-            value: the measured value, in the metric's unit.
-            ci: ends of its interval (95 % unless the metric says otherwise); it must hold the
-                value.
-            n_seeds: training seeds behind the value.
-            device: where it was measured. seed: the seed where there is just one.
+            id: of a claim that ``book/claims.yml`` declares for this chapter.
+            value: the measured value, in the claim's unit.
+            ci: ends of its interval, 95 % unless the unit says otherwise; it must hold the value.
+            n_seeds: training seeds behind the value; the record names a seed where there is one.
+            device, seed: in place of the ledger's own.
 
         Raises:
-            ValueError: for a value or an interval that is not finite, or an interval without the
-                value.
+            ValueError: for another chapter's or an undeclared id, one that another cell has
+                measured, a value or an interval that is not finite, an interval without the value.
         """
-        value, ci = finite(f"claim {self.id}: value", value), _interval(f"claim {self.id}", ci)
+        claim = self[id]
+        cell, source = _running_cell()
+        first, first_source = self._measured.get(id, (None, source))
+        if first and (cell in (None, first["cell"]) or source != first_source):
+            raise ValueError(
+                f"{claim.place}: {id} is measured twice, in cells {first['cell']} and {cell}: "
+                f"measure it once, or open the ledger anew after a change of the cell"
+            )
         smoke = os.environ.get("ADDLIB_SMOKE") == "1"
-        record = dict(
-            id=self.id,
-            chapter=self.chapter,
-            statement=self.statement,
-            source=self.source,
-            metric=self.metric,
-            value=value,
-            ci=list(ci) if ci else None,
-            threshold=str(self.threshold),
-            n_seeds=int(n_seeds),
-            verdict=verdict(value, ci, self.threshold),
-            device=str(device),
-            revision=revision(),
-            seed=None if seed is None else int(seed),
-            smoke=smoke,
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=versions(),
-        )
-        if flaws := _flaws(record):
-            raise ValueError(f"claim {self.id}: {'; '.join(flaws)}")
-        _write(results_dir() / "claims" / ("smoke" if smoke else "") / f"{self.id}.json", record)
+        ci = None if ci is None else [float(end) for end in ci]
+        seed = self.seed if seed is None else seed
+        record = _texts(claim) | {
+            "value": float(value),
+            "ci": ci,
+            "n_seeds": n_seeds,
+            "verdict": claim.threshold.verdict(value, ci),
+            "device": str(self.device if device is None else device),
+            "revision": revision(),
+            "seed": seed if n_seeds == 1 else None,
+            "cell": cell,
+            "smoke": smoke,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        _check(record)
+        _write(results_dir() / "claims" / ("smoke" if smoke else "") / f"{id}.json", record)
+        self._measured[id] = record, source
         return record
 
+    def table(self) -> pd.DataFrame:
+        """One row per claim, in the order of ids: threshold, value to two digits, verdict.
 
-def table(records: Sequence[Record], digits: int = 2) -> pd.DataFrame:
-    """One row per claim, in the order of ids: threshold, value to `digits` significant digits,
-    verdict.
-
-    Made for output cells that a regression run compares: no date, no device, no digits that
-    arithmetic may change.
-
-    Raises:
-        ValueError: where an id occurs twice, since one record file then overwrote the other.
-    """
-    import pandas as pd
-
-    twice = [
-        name for name, count in Counter(record["id"] for record in records).items() if count > 1
-    ]
-    if twice:
-        raise ValueError(f"two claims share an id: {', '.join(twice)}")
-    rows = [
-        dict(
-            id=r["id"],
-            threshold=r["threshold"],
-            value=f"{r['value']:.{digits}g}",
-            verdict=r["verdict"],
-        )
-        for r in sorted(records, key=lambda record: record["id"])
-    ]
-    return pd.DataFrame(rows, columns=["id", "threshold", "value", "verdict"]).set_index("id")
+        Made for output cells that a regression run compares: no date, no device, no digits that
+        arithmetic may change.
+        """
+        columns = ["id", "threshold", "value", "verdict"]
+        rows = pd.DataFrame(self.records, columns=columns).set_index("id").sort_index()
+        return rows.assign(value=[f"{value:.2g}" for value in rows["value"]])
 
 
 def collect(folder: str | Path | None = None) -> list[Record]:
     """Gather ``claims/*.json`` of a results folder into its ``claims.json``, in the order of ids.
 
-    Every record is checked: all keys there, numbers finite, the verdict the one that value,
-    interval and threshold give, the file named after the id, no smoke run.
+    Every record is checked, and has the threshold that is declared now; its other texts are taken
+    from the declaration. A chapter that ran to its end must have measured all of its claims.
 
     Args:
         folder: the results folder; default `results_dir`.
 
     Raises:
-        ValueError: naming each file that is not such a record, and why; ``claims.json`` then stays
-            as it was.
+        ValueError: with a line for each fault, which names the file and says what to do;
+            ``claims.json`` then stays as it was.
     """
     folder = Path(folder) if folder is not None else results_dir()
-    records, refused = [], []
-    for path in sorted((folder / "claims").glob("*.json")):
+    paths = sorted((folder / "claims").glob("*.json"))
+    records = []
+    faults = []
+    for path in paths:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            records.append(_read(path))
         except ValueError as error:
-            record, flaws = None, [f"is not JSON ({error})"]
-        else:
-            flaws = _flaws(record) or (
-                [f"is named otherwise than its id {record['id']!r}"] * (record["id"] != path.stem)
+            faults.append(f"{path}: {error}; delete the file or run its chapter again")
+    for id, claim in declared().items():
+        ran = (folder / "executed" / f"{claim.chapter}.ipynb").is_file()
+        if ran and id not in {path.stem for path in paths}:
+            faults.append(
+                f"{claim.place}: {id} is declared, and {claim.chapter} did not measure it: measure "
+                f"it there, or take the declaration out"
             )
-            flaws += ["comes from a smoke run"] * (not flaws and bool(record.get("smoke")))
-        records.append(record)
-        refused += [f"{path}: {'; '.join(flaws)}"] if flaws else []
-    if refused:
-        raise ValueError(
-            "\n".join(["refused; delete these files or run their chapters again:", *refused])
-        )
+    if faults:
+        raise ValueError("\n".join(faults))
     _write(folder / "claims.json", records)
     return records
 
 
-def _interval(name: str, ci: tuple[float, float] | None) -> tuple[float, float] | None:
-    if ci is None:
-        return None
-    low, high = ci
-    return finite(f"{name}: low end", low), finite(f"{name}: high end", high)
+def _running_cell() -> tuple[int | None, str]:
+    """Execution count and source of the cell that runs now; None and "" outside of a notebook."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return None, ""
+    # newer versions raise shell.execution_count before the cell runs, older ones after it
+    inputs = shell.history_manager.input_hist_raw
+    return len(inputs) - 1, inputs[-1]
 
 
-def _flaws(record: object) -> list[str]:
-    """What keeps a record out of the ledger; empty for a sound one."""
-    if not isinstance(record, dict):
-        return ["is not a record"]
-    flaws = [f"has no {key!r}" for key in (*TEXTS, "value", "ci", "n_seeds") if key not in record]
-    flaws += [
-        f"{key!r} is not a text" for key in TEXTS if key in record and not _is_text(record[key])
-    ]
-    if flaws:
-        return flaws
-    value, ci, n_seeds = record["value"], record["ci"], record["n_seeds"]
-    if not _is_number(value):
-        return [f"value {value!r} is not a finite number"]
-    if ci is not None and not (
-        isinstance(ci, list)
-        and len(ci) == 2
-        and all(map(_is_number, ci))
-        and ci[0] <= value <= ci[1]
-    ):
-        return [f"interval {ci!r} does not hold the value {value!r}"]
-    if not isinstance(n_seeds, int) or n_seeds < 1:
-        return [f"n_seeds = {n_seeds!r} is not a count"]
-    try:
-        follows = verdict(value, ci, parse_threshold(record["threshold"]))
-    except ValueError as error:
-        return [str(error)]
-    return (
-        []
-        if record["verdict"] == follows
-        else [f"verdict {record['verdict']!r} does not follow; {follows!r} does"]
-    )
+def _texts(claim: Claim) -> Record:
+    return {key: str(getattr(claim, key)) for key in DECLARED}
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _check(record: Record) -> None:
+    """Refuse a value or an interval that no run can have measured."""
+    value = record["value"]
+    low, high = record["ci"] or (value, value)
+    finite = all(isinstance(x, float) and math.isfinite(x) for x in (low, value, high))
+    if not finite or not low <= value <= high:
+        raise ValueError(f"value {value!r} in [{low!r}, {high!r}]: must be finite, in that order")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _read(path: Path) -> Record:
+    """A measured record with the texts of its declaration; raises ValueError where unsound."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not record.keys() >= {*DECLARED, *MEASURED}:
+        raise ValueError(f"is no record: that has {', '.join((*DECLARED, *MEASURED))}")
+    if record["id"] != path.stem or record["smoke"]:
+        raise ValueError("is a smoke run's, or named otherwise than its id")
+    claim = Ledger(record["chapter"])[record["id"]]
+    _check(record)
+    verdict = claim.threshold.verdict(record["value"], record["ci"])
+    if (record["threshold"], record["verdict"]) != (str(claim.threshold), verdict):
+        raise ValueError(
+            f"was measured against {record['threshold']} ({record['verdict']}), and "
+            f"{claim.place} declares {claim.threshold} ({verdict})"
+        )
+    return record | _texts(claim)
 
 
 def _write(path: Path, content: object) -> None:
@@ -264,30 +217,19 @@ def _write(path: Path, content: object) -> None:
     write_whole(path, text.encode())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: ``collect`` gathers the records and prints the score; the exit status is 1 for
-    a refused record.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m addlib.claims.ledger", description=__doc__.splitlines()[0]
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    collecting = commands.add_parser(
-        "collect", help="check claims/*.json and gather them into claims.json"
-    )
-    collecting.add_argument(
-        "--results", help="the results folder (default: ADDLIB_RESULTS, else ./results)"
-    )
-    options = parser.parse_args(arguments)
+def main() -> None:
+    """Command line; the exit status is 1 where a record is refused or missing."""
+    parser = argparse.ArgumentParser(prog="python -m addlib.claims.ledger", description=__doc__)
+    parser.add_argument("command", choices=["collect"], help="gather claims/*.json, checked")
+    parser.add_argument("--results", help="folder (default: ADDLIB_RESULTS, else ./results)")
+    options = parser.parse_args()
     try:
         records = collect(options.results)
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+        raise SystemExit(str(error)) from error
     counts = Counter(record["verdict"] for record in records)
     print(f"{len(records)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICTS))
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

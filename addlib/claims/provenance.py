@@ -1,48 +1,40 @@
-"""The ledger of claims: a threshold fixed before the run, a measured value, and the verdict that
-follows from both.
-
-A notebook declares each claim and hands it the measured value; every claim becomes one file under
-``claims/``. ``python -m addlib.claims.ledger collect`` checks the files, gathers them into ``claims.json``
-and prints the score.
-"""
+"""Where a number comes from: the code's revision and the versions of the libraries."""
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from importlib import metadata
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import addlib
 from addlib.files import PACKAGE
-
-if TYPE_CHECKING:
-    pass
 
 
 def revision() -> str:
-    """The code's revision: what git calls it, ``-dirty`` where files changed; outside git the
-    version.
+    """What git calls the code, ``-dirty`` where files changed; outside git the package's version.
+
+    Asked once in a process: code that changes later is not what runs.
     """
-    git = ["git", "-C", str(PACKAGE)]
+    return _revision_of(PACKAGE)
+
+
+@functools.cache
+def _revision_of(package: Path) -> str:
+    git = ["git", "-C", str(package)]
     try:
         # a package installed inside somebody else's repository must not borrow that one's revision
         subprocess.run(
             [*git, "ls-files", "--error-unmatch", "files.py"], check=True, capture_output=True
         )
-        found = subprocess.run(
+        described = subprocess.run(
             [*git, "describe", "--always", "--dirty"], check=True, capture_output=True, text=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return f"addlib {_version('addlib')}"
-    return found.stdout.strip()
+        return f"addlib {addlib.__version__}"
+    return described.stdout.strip()
 
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that numbers may depend on."""
-    return {name: _version(name) for name in ("torch", "transformer_lens", "numpy")}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    return {name: metadata.version(name) for name in ("torch", "transformer_lens", "numpy")}

@@ -1,113 +1,86 @@
-"""Thresholds fixed in code before a run, and the verdict that a measured value and its interval
-give.
-"""
+"""Thresholds, and the verdict that a measured value and its interval give."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
-VERDICTS = ("holds", "fails", "inconclusive")
-
-
-@dataclass(frozen=True)
-class AtMost:
-    """Values up to the limit bear the claim out: ``<= 0.05``."""
-
-    limit: float
-
-    def __post_init__(self) -> None:
-        finite("limit", self.limit)
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """Lowest and highest value that bears the claim out."""
-        return -math.inf, self.limit
-
-    def __str__(self) -> str:
-        return f"<= {_text(self.limit)}"
+NUMBER = r"([-+.\deE]+)"
 
 
-@dataclass(frozen=True)
-class AtLeast:
-    """Values from the limit on bear the claim out: ``>= 0.9``."""
+class Verdict(NamedTuple):
+    """How readers see an outcome: its sign, and what one claim does and what several claims do."""
 
-    limit: float
+    sign: str
+    one: str
+    many: str
 
-    def __post_init__(self) -> None:
-        finite("limit", self.limit)
 
-    @property
-    def span(self) -> tuple[float, float]:
-        """Lowest and highest value that bears the claim out."""
-        return self.limit, math.inf
-
-    def __str__(self) -> str:
-        return f">= {_text(self.limit)}"
+VERDICTS = {
+    "holds": Verdict("✓", "holds", "hold"),
+    "fails": Verdict("✗", "fails", "fail"),
+    "inconclusive": Verdict("?", "is inconclusive", "are inconclusive"),
+}
+"""All verdicts by name, in the order in which readers see them."""
 
 
 @dataclass(frozen=True)
-class Between:
-    """Values from low to high, both included, bear the claim out: ``in [0.6, 0.8]``."""
+class Threshold:
+    """The values that bear a claim out: from `low` to `high`, both included; one may be infinite.
 
-    low: float
-    high: float
+    Raises:
+        ValueError: neither limit is finite, one is NaN, or `low` exceeds `high`.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
 
     def __post_init__(self) -> None:
-        if finite("low", self.low) > finite("high", self.high):
-            raise ValueError(f"Between({self.low}, {self.high}): low must not exceed high")
+        bounded = math.isfinite(self.low) or math.isfinite(self.high)
+        if not bounded or not self.low <= self.high:
+            raise ValueError(f"from {self.low} to {self.high}: needs a finite limit, low <= high")
 
-    @property
-    def span(self) -> tuple[float, float]:
-        """Lowest and highest value that bears the claim out."""
-        return self.low, self.high
+    @classmethod
+    def parse(cls, text: str) -> Threshold:
+        """The threshold that ``<= 0.05``, ``>= 0.9`` or ``in [0.6, 0.8]`` writes.
+
+        Raises:
+            ValueError: for any other text.
+        """
+        if match := re.fullmatch(rf"<= {NUMBER}", text):
+            return cls(high=float(match[1]))
+        if match := re.fullmatch(rf">= {NUMBER}", text):
+            return cls(low=float(match[1]))
+        if match := re.fullmatch(rf"in \[{NUMBER}, {NUMBER}\]", text):
+            return cls(float(match[1]), float(match[2]))
+        raise ValueError(f"threshold {text!r}: must read '<= a', '>= a' or 'in [a, b]'")
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return f"<= {_text(self.high)}"
+        if math.isinf(self.high):
+            return f">= {_text(self.low)}"
         return f"in [{_text(self.low)}, {_text(self.high)}]"
 
+    def verdict(self, value: float, ci: tuple[float, float] | None = None) -> str:
+        """What a measurement says about a claim with this threshold.
 
-Threshold = AtMost | AtLeast | Between
+        Args:
+            value: the measured value; it decides where there is no interval.
+            ci: ends of its interval.
 
-
-def parse_threshold(text: str) -> Threshold:
-    """The threshold that a text such as ``"<= 0.05"`` writes; raises ValueError for other texts."""
-    number = r"([-+.\deE]+)"
-    for kind, pattern in (
-        (AtMost, f"<= {number}"),
-        (AtLeast, f">= {number}"),
-        (Between, rf"in \[{number}, {number}\]"),
-    ):
-        if found := re.fullmatch(pattern, text):
-            return kind(*map(float, found.groups()))
-    raise ValueError(f"threshold {text!r}: must read '<= a', '>= a' or 'in [a, b]'")
-
-
-def verdict(value: float, ci: tuple[float, float] | None, threshold: Threshold) -> str:
-    """What the measurement says about the claim.
-
-    Args:
-        value: the measured value; it decides where there is no interval.
-        ci: ends of its interval.
-        threshold: the values that bear the claim out.
-
-    Returns:
-        ``"holds"`` where the whole interval bears the claim out, ``"fails"`` where none of it does,
-        else ``"inconclusive"``: an interval of 0.03 to 0.08 against ``<= 0.05``.
-    """
-    low, high = ci or (value, value)
-    least, most = threshold.span
-    if least <= low and high <= most:
-        return "holds"
-    return "fails" if high < least or low > most else "inconclusive"
-
-
-def finite(name: str, value: object) -> float:
-    """The value as a float; raises ValueError with its name where it is NaN or infinite."""
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} = {value}: must be a finite number")
-    return number
+        Returns:
+            ``"holds"`` where the whole interval bears the claim out, ``"fails"`` where none of it
+            does, else ``"inconclusive"``: an interval of 0.03 to 0.08 against ``<= 0.05``.
+        """
+        low, high = ci or (value, value)
+        if self.low <= low and high <= self.high:
+            return "holds"
+        if high < self.low or low > self.high:
+            return "fails"
+        return "inconclusive"
 
 
 def _text(number: float) -> str:

@@ -14,12 +14,8 @@ from addlib.figures.layout import frame
 from addlib.figures.palette import COLOURS, NEUTRAL
 from addlib.figures.thin import as_array, compact
 
-LOOK: dict[str, tuple[str, str]] = {
-    "holds": (COLOURS["BA"], "✓"),
-    "fails": (COLOURS["total"], "✗"),
-    "inconclusive": (NEUTRAL, "?"),
-}
-"""Colour and sign of each verdict; white text has a contrast of at least 4:1 on each colour."""
+VERDICT_COLOURS = {"holds": COLOURS["BA"], "fails": COLOURS["total"], "inconclusive": NEUTRAL}
+"""White text has a contrast of at least 4:1 on each colour."""
 
 ROW_HEIGHT = 24  # CSS pixels
 
@@ -51,10 +47,12 @@ def verdict_map(
     text = np.full(values.shape, "", dtype=object)
     for i, j in np.argwhere(~np.isnan(values)):
         verdict = verdicts[i][j]
-        codes[i, j] = VERDICTS.index(verdict)
-        text[i, j] = f"{LOOK[verdict][1]} {values[i, j]:.3g}".replace("-", "−")
+        codes[i, j] = list(VERDICTS).index(verdict)
+        text[i, j] = f"{VERDICTS[verdict].sign} {values[i, j]:.3g}".replace("-", "−")
     steps = [
-        (k / len(VERDICTS), LOOK[name][0]) for i, name in enumerate(VERDICTS) for k in (i, i + 1)
+        (k / len(VERDICTS), VERDICT_COLOURS[name])
+        for i, name in enumerate(VERDICTS)
+        for k in (i, i + 1)
     ]
     fig = frame(ROW_HEIGHT * len(claims) + 130)
     fig.add_heatmap(
@@ -75,15 +73,14 @@ def verdict_map(
         textfont=dict(color="#ffffff", size=12),
         hovertemplate="%{y}<br>%{x}: %{text}<extra></extra>",
     )
-    for name in VERDICTS:  # the legend: a heat map has none of its own
-        colour, sign = LOOK[name]
-        marker = dict(symbol="square", size=12, color=colour)
+    for name, verdict in VERDICTS.items():  # the legend: a heat map has none of its own
+        marker = dict(symbol="square", size=12, color=VERDICT_COLOURS[name])
         fig.add_scatter(
             x=[None],
             y=[None],
             mode="markers",
             marker=marker,
-            name=f"{sign} {name}",
+            name=f"{verdict.sign} {name}",
             hoverinfo="skip",
         )
     fig.update_xaxes(side="top", **CATEGORIES)

@@ -156,12 +156,21 @@ def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
             "chapter": first["chapter"],
             "statement": first["statement"],
             "metric": first["metric"],
+            "unit": first["unit"],
             "threshold": first["threshold"],
             "seeds": [int(seed) for seed in group["seed"]],
             "values": [float(value) for value in group["value"]],
             "verdicts": list(group["verdict"]),
         }
     return stored.write(name, f"make sweep GRID={shown(grid.resolve())}", {"claims": found})
+
+
+def _check_revision() -> None:
+    """Refuse before hours of work what could not be recorded after them."""
+    try:
+        stored.clean_revision()
+    except ValueError as error:
+        raise WorkflowError(str(error)) from error
 
 
 def main() -> int:
@@ -183,6 +192,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
+        if options.record:
+            _check_revision()
         status = 0 if options.table else run(options.grid, options.profile)
         cells, record = read_grid(options.grid)
         rows, lines = report.write(cells, results_of(options.grid))

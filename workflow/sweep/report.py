@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from addlib.claims.threshold import VERDICTS
 from addlib.figures import static
 from addlib.files import write_whole
 from workflow.chapters import Results, failure_line, shown
@@ -31,6 +32,7 @@ WANTED = (
     "chapter",
     "statement",
     "metric",
+    "unit",
     "threshold",
     "value",
     "verdict",
@@ -66,7 +68,7 @@ def cell_table(cells: Cells, folder: Path) -> pd.DataFrame:
         rows.append(
             {"cell": cell, "chapter": entry["chapter"], **entry["parameters"], "status": status}
             | {name: record.get(name) for name in PROVENANCE}
-            | {verdict: verdicts[verdict] for verdict in ("holds", "fails", "inconclusive")}
+            | {verdict: verdicts[verdict] for verdict in VERDICTS}
             | {"error": failure_line(entry["chapter"], record) if record.get("failure") else None}
         )
     return pd.DataFrame(rows)
