@@ -4,12 +4,17 @@ its cell.
 
 from __future__ import annotations
 
+import json
 import re
 
+import nbclient
+import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from workflow.chapters import ROOT, Results, WorkflowError
 from workflow.claims_page import add_claim_targets, add_ledger, ledger, number, score, squares
+from workflow.stage_site import stage
 
 TITLES = {"01_first": "Is it <so>?", "02_second": "And this?"}
 
@@ -59,13 +64,15 @@ def test_the_score_counts_every_verdict() -> None:
 
 
 def test_each_claim_has_one_square_in_its_chapters_row() -> None:
-    rows = re.findall("<li>.*?</li>", squares(RECORDS, TITLES))
+    drawn = squares(RECORDS, TITLES)
+    rows = re.findall("<li>.*?</li>", drawn)
     assert [re.findall('<a class="(holds|fails|inconclusive)"', row) for row in rows] == [
         ["holds", "inconclusive"],
         ["fails"],
     ]
     assert 'title="Is it &lt;so&gt;?"' in rows[0]
     assert 'href="../notebooks/02_second.html"' in rows[1]
+    assert 'data-verdicts="holds fails inconclusive"' in drawn
 
 
 def test_the_table_has_each_claim_once_in_order() -> None:
@@ -82,20 +89,35 @@ def test_the_table_has_each_claim_once_in_order() -> None:
         "3.1 × 10<sup>−6</sup>",
         "10<sup>−6</sup> to 5 × 10<sup>−6</sup>",
         "2",
-        "**✓ holds**",
+        '<strong data-chapter="01" data-verdict="holds">✓ holds</strong>',
     ]
     assert rows[2][4].strip() == "–"
     assert "mean nothing" in ledger(RECORDS, "", smoke=True)
 
 
-def test_a_claim_leads_to_the_cell_that_measures_it(tmp_path) -> None:
-    notebook = new_notebook(
-        cells=[new_markdown_cell("01.a"), new_code_cell('Claim("01.a")'), new_code_cell('"01.a"')]
-    )
-    records = [record("01.a", "holds"), record("01.c", "holds")]
-    add_claim_targets(notebook, records)
-    assert [cell.source for cell in notebook.cells][1] == "(claim-01-a)="
-    assert [claim.get("target") for claim in records] == ["claim-01-a", None]
+def test_no_claims_is_said() -> None:
+    assert "No claim has been measured" in ledger([], "", smoke=False)
+
+
+# --------------------------------------------------------------------------- links
+def test_a_claim_leads_to_the_cell_that_measured_it(tmp_path) -> None:
+    """Not to another one with its id in it, however close."""
+    cells = [
+        new_markdown_cell("01.a"),
+        new_code_cell('"01.a", "01.c"', execution_count=3),
+        new_code_cell("for claim in both: claims.measure(claim, 1)", execution_count=5),
+        new_code_cell("never ran"),
+    ]
+    notebook = new_notebook(cells=cells)
+    records = [record("01.a", "holds", cell=5), record("01.c", "holds", cell=5)]
+    records += [record("01.d", "holds", cell=4), record("01.e", "holds", cell=None)]
+    assert [claim["id"] for claim in add_claim_targets(notebook, records)] == ["01.d", "01.e"]
+    assert [cell.source for cell in notebook.cells[2:5]] == [
+        "(claim-01-a)=",
+        "(claim-01-c)=",
+        "for claim in both: claims.measure(claim, 1)",
+    ]
+    assert [claim.get("target") for claim in records] == ["claim-01-a", "claim-01-c", None, None]
 
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "claims.md").write_text("# Claims\n", encoding="utf-8")
@@ -106,8 +128,57 @@ def test_a_claim_leads_to_the_cell_that_measures_it(tmp_path) -> None:
     generated = tmp_path / "book" / "_generated"
     assert score(records) in (generated / "score.md").read_text(encoding="utf-8")
     front = (generated / "claims.md").read_text(encoding="utf-8")
-    assert front.count('<a class="holds"') == 2
+    assert front.count('<a class="holds"') == 4
 
 
-def test_no_claims_is_said() -> None:
-    assert "No claim has been measured" in ledger([], "", smoke=False)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Results:
+    """A run of chapter 01 that measures its claims, the second one in a loop, and runs a cell again."""
+    results = Results(tmp_path_factory.mktemp("results"))
+    sources = [
+        f"import os\nos.environ['ADDLIB_RESULTS'] = {str(results.folder)!r}\n"
+        "os.environ.pop('ADDLIB_SMOKE', None)\n"
+        "from addlib.claims.ledger import Ledger\nclaims = Ledger('01_setup')",
+        "names = ['01.class-shares', '01.short-forward']",
+        "claims.measure(names[0], 1.0);",
+        "for name in names[1:]:\n    claims.measure(name, 1e-6)",
+    ]
+    notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+    client = nbclient.NotebookClient(notebook, kernel_name="python3")
+    with client.setup_kernel(cwd=str(ROOT)):
+        for number, index in enumerate((0, 1, 2, 3, 2)):
+            client.execute_cell(notebook.cells[index], index, execution_count=number + 1)
+    results.executed("01_setup").parent.mkdir()
+    nbformat.write(notebook, results.executed("01_setup"))
+    records = [json.loads(path.read_text()) for path in (results.folder / "claims").iterdir()]
+    (results.folder / "claims.json").write_text(json.dumps(records))
+    return results
+
+
+def test_a_record_knows_the_cell_that_measured_it_last(run: Results) -> None:
+    cells = {record["id"]: record["cell"] for record in run.claims()}
+    assert cells == {"01.class-shares": 5, "01.short-forward": 4}
+
+
+def test_the_staged_chapter_has_each_target_before_the_measuring_cell(run: Results, tmp_path):
+    stage(run, tmp_path / "stage")
+    staged = nbformat.read(tmp_path / "stage" / "notebooks" / "01_setup.ipynb", as_version=4)
+    sources = [cell.source for cell in staged.cells]
+    for name, measures in (("class-shares", "names[0], 1.0"), ("short-forward", "names[1:]")):
+        assert measures in sources[sources.index(f"(claim-01-{name})=") + 1]
+
+
+def test_a_claim_without_its_cell_is_staged_in_a_tolerant_build_only(run: Results, tmp_path):
+    notebook = nbformat.read(run.executed("01_setup"), as_version=4)
+    del notebook.cells[3]
+    results = Results(tmp_path / "results")
+    results.executed("01_setup").parent.mkdir(parents=True)
+    nbformat.write(notebook, results.executed("01_setup"))
+    (results.folder / "claims.json").write_bytes((run.folder / "claims.json").read_bytes())
+    complaint = r"cell that measured 01\.short-forward \(cell 4\): run 01_setup again"
+    with pytest.raises(WorkflowError, match=complaint):
+        stage(results, tmp_path / "stage")
+    stage(results, tmp_path / "stage", tolerant=True)
+    page = (tmp_path / "stage" / "book" / "claims.md").read_text(encoding="utf-8")
+    assert "[01.short-forward](../notebooks/01_setup.ipynb)" in page
+    assert "[01.class-shares](#claim-01-class-shares)" in page

@@ -156,7 +156,7 @@ def test_what_an_older_book_left_is_not_read(tmp_path):
     sound = dict(
         statement="S.", source="this chapter", value=1.0, ci=None, threshold="<= 2", n_seeds=1
     )
-    sound |= dict(verdict="holds", device="cpu", revision="r")
+    sound |= dict(verdict="holds", device="cpu", revision="r", cell=1)
     ledger = [
         sound | {"id": "01.here", "chapter": "01_setup"},
         sound | {"id": "99.gone", "chapter": "99_gone"},
@@ -166,7 +166,7 @@ def test_what_an_older_book_left_is_not_read(tmp_path):
     )
     results = Results(tmp_path)
     assert results.claims() == ledger
-    stage_site.stage(results, tmp_path / "stage")
+    stage_site.stage(results, tmp_path / "stage", tolerant=True)
     page = (tmp_path / "stage" / "book" / "claims.md").read_text(encoding="utf-8")
     assert [name in page for name in ("01.here", "99.gone", "01.old")] == [True, False, False]
     results.run("01_setup").parent.mkdir()

@@ -17,19 +17,18 @@ CHAPTERS = ROOT / "workflow" / "chapters.yml"
 NBVAL = ("test", "full")
 
 CLAIM_KEYS = {
-    *(
-        "id",
-        "chapter",
-        "statement",
-        "source",
-        "value",
-        "ci",
-        "threshold",
-        "n_seeds",
-        "verdict",
-        "device",
-        "revision",
-    ),
+    "id",
+    "chapter",
+    "statement",
+    "source",
+    "threshold",
+    "value",
+    "ci",
+    "n_seeds",
+    "verdict",
+    "device",
+    "revision",
+    "cell",
 }
 """What the claims page needs of each record."""
 
@@ -134,8 +133,7 @@ class Results:
         return self.folder / "live"
 
     def claims(self, smoke: bool = False) -> list[dict[str, Any]]:
-        """The claims ledger; for a smoke run, whose claims are never collected, the records
-        themselves.
+        """The claims ledger; for a smoke run, which is never collected, the records themselves.
 
         Records of another form, which an older book may have left, are not read.
         """

@@ -1,6 +1,4 @@
-"""The claims as readers see them: one square a claim, a sentence that counts them, and the table of
-all.
-"""
+"""The claims as readers see them: squares, a sentence that counts them, and the table of all."""
 
 from __future__ import annotations
 
@@ -14,27 +12,32 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from addlib.claims.threshold import VERDICTS
+
 Record = dict[str, Any]
 
-VERDICTS = {
-    "holds": ("holds", "hold", "✓"),
-    "fails": ("fails", "fail", "✗"),
-    "inconclusive": ("is inconclusive", "are inconclusive", "?"),
-}
-"""Each verdict with its singular and plural form, and its sign."""
 
+def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
+    """Put a link target in front of the cell that measured each claim.
 
-def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> None:
-    """Put a link target in front of the cell that measures each claim: the first one with the
-    claim's id in it.
+    It is the cell with the execution count that the record names.
+
+    Args:
+        notebook: the executed chapter. records: of its claims.
+
+    Returns:
+        The records whose cell is not there.
     """
-    for record in records:
-        names = (f'"{record["id"]}"', f"'{record['id']}'")
-        for index, cell in enumerate(notebook.cells):
-            if cell.cell_type == "code" and any(name in cell.source for name in names):
-                notebook.cells.insert(index, new_markdown_cell(f"({claim_target(record['id'])})="))
+    cells = []
+    for cell in notebook.cells:
+        count = cell.get("execution_count")
+        for record in records:
+            if count is not None and record["cell"] == count:
                 record["target"] = claim_target(record["id"])
-                break
+                cells.append(new_markdown_cell(f"({record['target']})="))
+        cells.append(cell)
+    notebook.cells = cells
+    return [record for record in records if "target" not in record]
 
 
 def claim_target(claim: str) -> str:
@@ -43,8 +46,7 @@ def claim_target(claim: str) -> str:
 
 
 def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smoke: bool) -> None:
-    """Append squares and table to the staged claims page; write what the first page includes:
-    count, and squares.
+    """Append squares and table to the staged claims page, and write what the first page includes.
 
     Args:
         target: the staging folder. records: of the ledger, with the targets that
@@ -65,21 +67,17 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
 
 
 def score(records: list[Record]) -> str:
-    """How many claims there are, and how many of each verdict: ``9 measured; 8 hold, 1 fails, 0 are
-    inconclusive.``
-    """
+    """How many claims of each verdict: ``9 measured; 8 hold, 1 fails, 0 are inconclusive.``"""
     counts = Counter(record["verdict"] for record in records)
     parts = [
-        f"{counts[name]} {one if counts[name] == 1 else many}"
-        for name, (one, many, _) in VERDICTS.items()
+        f"{counts[name]} {verdict.one if counts[name] == 1 else verdict.many}"
+        for name, verdict in VERDICTS.items()
     ]
     return f"{len(records)} measured; {', '.join(parts)}."
 
 
 def squares(records: list[Record], titles: dict[str, str]) -> str:
-    """One row for each chapter that has claims, one square for each claim; colour and sign say the
-    verdict.
-    """
+    """One row a chapter that has claims, one square a claim; colour and sign say the verdict."""
     rows = []
     for chapter, title in titles.items():
         own = sorted((record for record in records if record["chapter"] == chapter), key=_order)
@@ -89,11 +87,13 @@ def squares(records: list[Record], titles: dict[str, str]) -> str:
                 f"{chapter[:2]}</a> {' '.join(map(_square, own))}</li>"
             )
     legend = " ".join(
-        f'<span><i class="{name}">{sign}</i> {name}</span>'
-        for name, (_, _, sign) in VERDICTS.items()
+        f'<span><i class="{name}">{verdict.sign}</i> {name}</span>'
+        for name, verdict in VERDICTS.items()
     )
     picture = f'<p class="legend">{legend}</p><ul>{"".join(rows)}</ul>'
-    return f'```{{raw}} html\n<nav class="addlib-squares" aria-label="Claims by chapter">{picture}</nav>\n```'
+    verdicts = f'data-verdicts="{" ".join(VERDICTS)}"'
+    nav = f'<nav class="addlib-squares" aria-label="Claims by chapter" {verdicts}>{picture}</nav>'
+    return f"```{{raw}} html\n{nav}\n```"
 
 
 def _order(record: Record) -> tuple[int, str]:
@@ -101,7 +101,7 @@ def _order(record: Record) -> tuple[int, str]:
 
 
 def _square(record: Record) -> str:
-    sign = VERDICTS[record["verdict"]][2]
+    sign = VERDICTS[record["verdict"]].sign
     text = html.escape(f"{record['statement']} ({record['id']}: {record['verdict']})")
     place = f"#{record['target']}" if "target" in record else ""
     return (
@@ -111,9 +111,7 @@ def _square(record: Record) -> str:
 
 
 def ledger(records: list[Record], overview: str, smoke: bool) -> str:
-    """What the claims page shows below its first lines: score, squares, and a Markdown table of all
-    claims.
-    """
+    """What the claims page shows below its first lines: score, squares, a table of all claims."""
     if not records:
         return "```{warning}\nNo claim has been measured yet. `make book` measures them.\n```"
     lines = [
@@ -150,9 +148,16 @@ def _row(record: Record) -> str:
         number(record["value"]),
         " to ".join(map(number, record["ci"])) if record["ci"] else "–",
         str(record["n_seeds"]),
-        f"**{VERDICTS[record['verdict']][2]} {record['verdict']}**",
+        _verdict(record),
     ]
     return "| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |"
+
+
+def _verdict(record: Record) -> str:
+    """The last cell of a row; claims.js reads chapter and verdict from its attributes."""
+    name = record["verdict"]
+    data = f'data-chapter="{record["chapter"][:2]}" data-verdict="{name}"'
+    return f"<strong {data}>{VERDICTS[name].sign} {name}</strong>"
 
 
 def number(value: float) -> str:

@@ -125,7 +125,7 @@ def _build_incomplete_site(environment: dict[str, str]) -> None:
     """What the graph does last, with whatever chapters there are."""
     for command in (
         ["addlib.claims.ledger", "collect"],
-        ["workflow.stage_site"],
+        ["workflow.stage_site", "--tolerant"],
         ["workflow.build_site", "--tolerant"],
     ):
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, check=False)

@@ -2,6 +2,7 @@
 
     python -m workflow.stage_site                                results/ -> _build/stage
     python -m workflow.stage_site --smoke --results R --stage S  of smoke runs
+    python -m workflow.stage_site --tolerant                     with claims whose cell is missing
 
 Executed notebooks lie at the path they have in the repository, so that launch and download buttons
 point at a file that exists. A chapter that failed, was interrupted or never ran gets a page that
@@ -20,7 +21,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from workflow import shared_scripts
 from workflow.chapter_list import set_run_time
-from workflow.chapters import ROOT, Chapter, Results, chapters, shown
+from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.claims_page import add_claim_targets, add_ledger
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
@@ -32,8 +33,17 @@ STAGE = ROOT / "_build" / "stage"
 ERROR_NOTE = "papermill-error-cell-tag"
 
 
-def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
-    """Fill the target folder anew; the names of the chapters that are not complete."""
+def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = False) -> list[str]:
+    """Fill the target folder anew; the names of the chapters that are not complete.
+
+    Args:
+        results: what the runs left. target: the folder.
+        smoke: the runs are smoke runs.
+        tolerant: a claim may lead to its chapter where the cell that measured it is not there.
+
+    Raises:
+        WorkflowError: such a claim, and not tolerant.
+    """
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
@@ -47,16 +57,21 @@ def stage(results: Results, target: Path, smoke: bool = False) -> list[str]:
     # an older run may have left claims of chapters that are no more
     records = [record for record in results.claims(smoke) if record["chapter"] in known]
     (target / "notebooks").mkdir()
-    incomplete, kinds = [], set()
+    incomplete, kinds, astray = [], set(), []
     for chapter in known.values():
         notebook, complete = chapter_page(chapter, results)
-        add_claim_targets(
-            notebook, [record for record in records if record["chapter"] == chapter.name]
-        )
+        own = [record for record in records if record["chapter"] == chapter.name]
+        astray += add_claim_targets(notebook, own)
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
         kinds |= trace_kinds(notebook)
         if not complete:
             incomplete.append(chapter.name)
+    if astray and not tolerant:
+        cells = (f"{record['id']} (cell {record['cell']})" for record in astray)
+        raise WorkflowError(
+            f"no executed notebook has the cell that measured {', '.join(cells)}: run "
+            f"{', '.join(sorted({record['chapter'] for record in astray}))} again"
+        )
     shared_scripts.write(target, kinds)
     generated = target / "book" / "_generated"
     generated.mkdir(exist_ok=True)
@@ -130,11 +145,17 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="the runs are smoke runs: say so on the claims page"
     )
+    parser.add_argument(
+        "--tolerant", action="store_true", help="stage claims whose cell is not there as well"
+    )
     options = parser.parse_args()
     results = (
         Results(options.results.resolve()) if options.results else Results.default(options.smoke)
     )
-    incomplete = stage(results, options.stage, options.smoke)
+    try:
+        incomplete = stage(results, options.stage, options.smoke, options.tolerant)
+    except WorkflowError as error:
+        raise SystemExit(f"error: {error}") from error
     print(f"Staged {len(chapters())} chapters in {shown(options.stage.resolve())}.")
     if incomplete:
         print(f"Not complete: {', '.join(incomplete)}.")

@@ -3,15 +3,13 @@ document.addEventListener("DOMContentLoaded", () => {
   "use strict";
   const table = document.querySelector("#claims table");
   if (!table) return;
-  const cell = (row, index) => row.cells[index].textContent.trim();
   const rows = [...table.tBodies[0].rows].map((row) => ({
     row,
     text: row.textContent.toLowerCase(),
-    chapter: cell(row, 0).slice(0, 2),
-    verdict: cell(row, row.cells.length - 1).split(" ").pop(),
+    ...row.querySelector("[data-verdict]").dataset,
   }));
   const chapters = [...new Set(rows.map((row) => row.chapter))];
-  const verdicts = ["holds", "fails", "inconclusive"];
+  const verdicts = document.querySelector("[data-verdicts]").dataset.verdicts.split(" ");
   const count = (verdict) => rows.filter((row) => row.verdict === verdict).length;
 
   const form = document.createElement("form");

@@ -4,11 +4,13 @@ network.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from urllib.parse import urldefrag
 
+import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from checks import (
     DESKTOP,
     PATIENCE_MS,
@@ -20,8 +22,8 @@ from checks import (
 )
 from playwright.sync_api import Browser
 
-from runs import SmokeRuns, run_script
-from workflow.chapters import chapters
+from runs import SmokeRuns
+from workflow.chapters import Results, chapters
 from workflow.http_server import serving
 
 CHAPTERS = chapters()
@@ -38,11 +40,7 @@ def test_chapter_runs_with_smoke_parameters(name: str, smoke_runs: SmokeRuns) ->
 
 def test_smoke_runs_leave_no_claims_in_the_ledger(smoke_runs: SmokeRuns) -> None:
     """Their values mean nothing: the records say so, and lie where nothing collects them."""
-    done = run_script(
-        "-m", "addlib.claims.ledger", "collect", "--results", smoke_runs.results.folder
-    )
-    assert done.returncode == 0, done.stdout
-    assert json.loads((smoke_runs.results.folder / "claims.json").read_text(encoding="utf-8")) == []
+    assert list((smoke_runs.results.folder / "claims").glob("*.json")) == []
     records = smoke_runs.results.claims(smoke=True)
     assert records
     assert all(record["smoke"] for record in records)
@@ -53,6 +51,14 @@ def site(request) -> Path:
     """The site under test: the one named by ADDLIB_SITE, else one built from smoke runs."""
     named = os.environ.get("ADDLIB_SITE")
     return Path(named).resolve() if named else request.getfixturevalue("smoke_site")
+
+
+@pytest.fixture(scope="session")
+def results(request) -> Results:
+    """What the runs behind the site under test left."""
+    if os.environ.get("ADDLIB_SITE"):
+        return Results.default()
+    return request.getfixturevalue("smoke_runs").results
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +140,32 @@ def test_the_claims_page_filters(browser, address):
     page.goto(page.url)
     assert shown() == kept
     page.close()
+
+
+def test_every_claim_leads_to_the_cell_that_measured_it(site, results):
+    folder = site / "book"
+    claims = BeautifulSoup((folder / "claims.html").read_text(encoding="utf-8"), "html.parser")
+    links = {a.get_text(): a["href"] for a in claims.select("#claims tbody td:first-child a")}
+    squares = [a["href"] for a in claims.select(".addlib-squares li a:not(.chapter)")]
+    assert sorted(squares) == sorted(links.values())
+    smoke = not os.environ.get("ADDLIB_SITE")
+    records = {record["id"]: record for record in results.claims(smoke)}
+    assert set(links) == set(records)
+    chapter_pages, executed = {}, {}
+    for name in {record["chapter"] for record in records.values()}:
+        text = (site / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+        chapter_pages[name] = BeautifulSoup(text, "html.parser")
+        cells = nbformat.read(results.executed(name), as_version=4).cells
+        executed[name] = {cell.get("execution_count"): cell.source for cell in cells}
+    for name, record in records.items():
+        address, anchor = urldefrag(links[name])
+        assert address == f"../notebooks/{record['chapter']}.html"
+        target = chapter_pages[record["chapter"]].find(id=anchor)
+        assert target, links[name]
+        cell = target if "cell" in target.get("class", []) else target.find_parent(class_="cell")
+        assert {part.name for part in target.find_previous_siblings() if cell != target} <= {"span"}
+        source = executed[record["chapter"]][record["cell"]]
+        assert cell.select_one(".cell_input pre").get_text().strip() == source.strip(), name
 
 
 def test_the_live_page_runs_the_smoke_model(browser, address):
