@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from chapters import ROOT, chapters
+from workflow.chapters import ROOT, chapters
 from hypothesis import given
 from hypothesis import strategies as st
 
