@@ -329,8 +329,8 @@ def test_pages_have_a_colab_button_only_where_there_is_an_address(book):
         config
     )  # Colab opens GitHub's notebooks only
     stamp_address.write_address("https://github.com/me/book")
-    for script in ("stage", "build"):
-        done = book.run(f"workflow/{script}.py")
+    for script in ("stage_site", "build_site"):
+        done = book.run("-m", f"workflow.{script}")
         assert done.status == 0, done.text
     assert f"{stamp_address.COLAB}/github/me/book/blob/main/notebooks/01_first.ipynb" in book.page(
         "notebooks/01_first"

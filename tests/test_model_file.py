@@ -1,6 +1,4 @@
-"""The exported file computes what the model computes, with the same parts taken out; what does not
-is refused.
-"""
+"""The exported file computes what the model computes, with the same parts taken out, or is refused."""
 
 import json
 
@@ -57,9 +55,12 @@ def few_references(monkeypatch):
     monkeypatch.setattr(model_file, "references", lambda task: references(task, 50))
 
 
-def runner(model, config, task):
+@pytest.fixture(scope="module", params=SHAPES)
+def exported(request):
+    """A model with its configuration and task, and its file."""
+    model, config, task = built(request.param)
     means = mean_activations(model, config, references(task, 50))
-    return Runner(onnx_bytes(model, config, task, means, half=False))
+    return model, config, task, onnx_bytes(model, config, task, means)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -80,9 +81,7 @@ def test_the_file_gives_the_models_logits_and_patterns(shape):
 
 
 def ways_out(config, task):
-    """Switches, and the ablations that they stand for: each head, a position, the MLP, and several
-    together.
-    """
+    """Switches, and the ablations that they stand for, one by one and several together."""
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
             on = torch.ones(config.n_layers, config.n_heads, dtype=torch.bool)
@@ -111,10 +110,9 @@ def ways_out(config, task):
 
 
 @pytest.mark.parametrize("stand_in", range(len(STAND_INS)))
-@pytest.mark.parametrize("shape", SHAPES)
-def test_switches_do_what_the_ablations_do(shape, stand_in):
-    model, config, task = built(shape)
-    run, questions = runner(model, config, task), asked(task)
+def test_switches_do_what_the_ablations_do(exported, stand_in):
+    model, config, task, data = exported
+    run, questions = Runner(data), asked(task)
     sets = [*references(task, 50), None]
     method = "zero" if sets[stand_in] is None else "mean"
     untouched = run(questions)[0]
@@ -127,28 +125,33 @@ def test_switches_do_what_the_ablations_do(shape, stand_in):
         assert not torch.allclose(logits, untouched, atol=1e-3), switches
 
 
+def scaled(name, factor):
+    """What multiplies one weight of a model's."""
+    return lambda values: values[name].mul_(factor)
+
+
+def heads_swapped(values):
+    """The first head reads with what belongs to the last."""
+    values["blocks.0.attn.q.weight"] = values["blocks.0.attn.q.weight"].roll(8, 0)
+
+
 BREAKAGES = {
-    "a weight": lambda graph: graph.weights["blocks.0.attn.v.weight"].view(-1)[3:4].add_(0.5),
-    "a gain": lambda graph: graph.weights["ln_final.weight"].mul_(1.01),
-    "heads swapped": lambda graph: graph.weights.update(
-        {"blocks.0.attn.q.weight": graph.weights["blocks.0.attn.q.weight"].roll(8, 0)}
-    ),
+    "a weight": scaled("blocks.0.attn.v.weight", 1.1),
+    "a gain": scaled("ln_final.weight", 1.01),
+    "heads swapped": heads_swapped,
 }
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_a_broken_export_is_refused(breakage, monkeypatch):
     model, config, task = built("one layer")
-    norm, broken = model_file._Graph.norm, []
 
-    def breaking(graph, name, x):
-        if not broken or broken[-1] is not graph:
-            graph.weights = {key: value.clone() for key, value in graph.weights.items()}
-            BREAKAGES[breakage](graph)
-            broken.append(graph)
-        return norm(graph, name, x)
+    def broken(model):
+        values = {name: value.detach().clone() for name, value in weights(model).items()}
+        BREAKAGES[breakage](values)
+        return values
 
-    monkeypatch.setattr(model_file._Graph, "norm", breaking)
+    monkeypatch.setattr(model_file, "weights", broken)
     with pytest.raises(ExportError, match="not this model"):
         export(model, config, task, asked(task, 200))
 

@@ -352,7 +352,7 @@ def test_without_an_export_or_a_runtime_the_page_says_so(exported, tmp_path):
     assert not live_scripts.write(tmp_path / "nothing", tmp_path)
     assert "has not been exported" in note()
     assert not live_scripts.write(exported, tmp_path, runtime=tmp_path / "nothing")
-    assert "npm_files.py" in note()
+    assert "workflow.npm_files" in note()
     shutil.copytree(exported, tmp_path / "damaged")
     (tmp_path / "damaged" / export_folder.MODEL).write_bytes(b"half a mod")
     assert not live_scripts.write(tmp_path / "damaged", tmp_path)
