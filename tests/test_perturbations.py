@@ -1,81 +1,41 @@
-"""The findings notice what is wrong: each committed notebook executed anew with one real thing
-changed.
-"""
+"""The findings notice what is wrong: each notebook executed anew with one real thing changed."""
 
 from __future__ import annotations
 
-import shutil
+import os
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+from perturbations.wrong import FAULTS
 from runs import FULL, nbval
 from workflow.chapters import ROOT, chapters
 
-QUICK = ("01_setup", "05_attention_staircases")
-"""Chapters that are also run with something wrong in every test run; the others by `make
-test-full`.
-"""
+WRONG = Path(__file__).parent / "perturbations"
 
-PERTURBED = {
-    "01_setup": (
-        "task",
-        "pair_sum[:, i] + carry[:, i] >= self.base",
-        "pair_sum[:, i] + carry[:, i] >= self.base - 1",
-    ),
-    "02_training": (
-        "runs",
-        "p.copy_(values[name])",
-        "p.copy_(values[name] * ('mlp.out' not in name))",
-    ),
-    "03_loss_shelves": ("shelves", "-p * np.log(np.where", "-p * np.log2(np.where"),
-    "04_us9_cascades": ("sampling", "Fraction(task.base, cells)", "Fraction(task.base - 1, cells)"),
-    "05_attention_staircases": (
-        "runs",
-        "p.copy_(values[name])",
-        "p.copy_(values[name] * ('.q.' not in name))",
-    ),
-    "06_head_ablation": (
-        "ablation",
-        "values = values.mean(0, keepdim=True)",
-        "values = values[:1]",
-    ),
-    "07_where_and_when": (
-        "variables",
-        "UNDETERMINED * questions.ms9.long()",
-        "0 * questions.ms9.long()",
-    ),
-    "10_toy_addition": ("geometry", "torch.linalg.svd(rows - mean", "torch.linalg.svd(rows"),
-    "11_grokking": (
-        "progress",
-        "[:, None] - torch.arange(n_outputs or p)",
-        "[:, None] + torch.arange(n_outputs or p)",
-    ),
-    "12_qwen_multiplication": ("patching", "two[:, 0] - two[:, 1]", "two[:, 0] + two[:, 1]"),
-}
-"""In each chapter one thing that is real: a label, a formula, a weight. Module, what it says, and
-what is wrong.
-"""
+QUICK = ("01_setup", "05_attention_staircases")
+"""Chapters that are made wrong in every test run; the others by `make test-full`."""
 
 
 def test_every_chapter_is_made_wrong_once() -> None:
-    assert list(PERTURBED) == list(chapters())
+    assert list(FAULTS) == list(chapters())
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_made_wrong_is_there(name: str) -> None:
+    fault = FAULTS[name]
+    assert callable(attrgetter(fault.name)(import_module(fault.module)))
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", [name for name in PERTURBED if FULL or name in QUICK])
+@pytest.mark.parametrize("name", [name for name in FAULTS if FULL or name in QUICK])
 def test_what_is_wrong_is_seen(name: str, tmp_path: Path) -> None:
-    """A copy of the package with one thing changed, put before the real one, changes outputs that
-    are compared.
-    """
-    module, right, wrong = PERTURBED[name]
-    shutil.copytree(ROOT / "addlib", tmp_path / "addlib")
-    changed = tmp_path / "addlib" / f"{module}.py"
-    source = changed.read_text(encoding="utf-8")
-    assert source.count(right) == 1
-    changed.write_text(source.replace(right, wrong), encoding="utf-8")
+    """It changes outputs that are compared, and raises no error."""
+    path = os.pathsep.join(map(str, (WRONG, ROOT)))
 
-    done = nbval(chapters()[name], tmp_path / "results", PYTHONPATH=str(tmp_path))
+    done = nbval(chapters()[name], tmp_path / "results", PYTHONPATH=path, ADDLIB_WRONG=name)
 
     assert done.returncode == 1, done.stdout
     assert "Cell outputs differ" in done.stdout, done.stdout

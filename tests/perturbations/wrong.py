@@ -1,0 +1,172 @@
+"""For each chapter one thing that is wrong, and real: a label, a formula, a weight."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from operator import attrgetter
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class Fault(NamedTuple):
+    """Something in a module, and what makes a wrong one of the right one."""
+
+    module: str
+    name: str
+    wrong: Callable[[Any], Any]
+
+
+def carry_from_nine(carries):
+    """A pair that sums to B - 1 carries."""
+    return lambda task, x, y: carries(task, x + 1, y)
+
+
+def without(part):
+    """Loads a model whose weights of this part are zero."""
+
+    def spoil(load_or_train):
+        def load(*arguments, **options):
+            from addlib.models.bridge import weights
+
+            run = load_or_train(*arguments, **options)
+            for name, value in weights(run.model).items():
+                if part in name:
+                    value.data.zero_()
+            return run
+
+        return load
+
+    return spoil
+
+
+def bits(expected_loss):
+    """Bits for nats."""
+    return lambda *arguments: expected_loss(*arguments) / math.log(2)
+
+
+def nine_is_rarer(class_probabilities):
+    """A pair sums to B - 1 nine times where it should ten times."""
+
+    def probabilities(task):
+        classes, lengths = class_probabilities(task)
+        longer = [p * 9**k / 10**k for k, p in enumerate(lengths)][1:]
+        none = 1 - sum(longer)
+        classes = {"BA": classes["BA"], "UC1": none - classes["BA"], "US9": 1 - none}
+        return classes, [none, *longer]
+
+    return probabilities
+
+
+def mean_of_one(hooks):
+    """The mean over the reference set is its first question's value."""
+
+    def of_first(model, ablations, reference=None, *arguments, **options):
+        if any(one.method == "mean" for one in ablations):
+            reference = reference[:1]
+        return hooks(model, ablations, reference, *arguments, **options)
+
+    return of_first
+
+
+def all_determined(tri_state):
+    """A pair that sums to B - 1 counts as one that makes no carry."""
+
+    def state(questions):
+        from addlib.tasks.subtasks import UNDETERMINED
+
+        states = tri_state(questions)
+        return states.masked_fill(states == UNDETERMINED, 0)
+
+    return state
+
+
+def not_centred(pca):
+    """The components of rows from which their mean was not taken."""
+
+    def components(rows):
+        import torch
+
+        right = pca(rows)
+        count = len(right.shares)
+        left, sizes, directions = torch.linalg.svd(rows.double(), full_matrices=False)
+        shares = sizes.square() / sizes.square().sum()
+        scores = left * sizes
+        return replace(
+            right,
+            directions=directions[:count],
+            scores=scores[:, :count],
+            shares=shares[:count],
+        )
+
+    return components
+
+
+def sign_of_answer(formula_logits):
+    """cos(ω (s + c)) for cos(ω (s - c))."""
+
+    def logits(coefficients, frequencies, p, n_outputs=None):
+        right = formula_logits(coefficients, frequencies, p)
+        answers = range(n_outputs or p)
+        return right[..., [-c % p for c in answers]]
+
+    return logits
+
+
+def summed(difference):
+    """The sum of the two logits for their difference."""
+
+    def metric(self, logits):
+        return logits.gather(-1, self.tokens.to(logits.device)).sum(-1)
+
+    return metric
+
+
+FAULTS = {
+    "01_setup": Fault("addlib.tasks.addition", "AdditionTask.carries", carry_from_nine),
+    "02_training": Fault("addlib.training.runs", "load_or_train", without("mlp.out")),
+    "03_loss_shelves": Fault("addlib.theory.loss_levels", "expected_loss", bits),
+    "04_us9_cascades": Fault("addlib.tasks.sampling", "class_probabilities", nine_is_rarer),
+    "05_attention_staircases": Fault("addlib.training.runs", "load_or_train", without(".q.")),
+    "06_head_ablation": Fault("addlib.analysis.ablation", "hooks", mean_of_one),
+    "07_where_and_when": Fault("addlib.tasks.subtasks", "tri_state", all_determined),
+    "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
+    "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
+    "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
+}
+
+
+def spoil(fault: Fault, module: ModuleType) -> None:
+    """Put what is wrong in the place of what is right."""
+    place, _, name = fault.name.rpartition(".")
+    owner = attrgetter(place)(module) if place else module
+    setattr(owner, name, fault.wrong(getattr(owner, name)))
+
+
+class _AfterImport(MetaPathFinder):
+    """Spoils a module when it has just been loaded, before anyone takes a name from it."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != self.fault.module:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def load_and_spoil(module: ModuleType) -> None:
+            load(module)
+            spoil(self.fault, module)
+
+        spec.loader.exec_module = load_and_spoil
+        return spec
+
+
+def install(fault: Fault) -> None:
+    """Make the fault in every module of this process that is loaded from now on."""
+    sys.meta_path.insert(0, _AfterImport(fault))
