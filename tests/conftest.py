@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import settings
 from playwright.sync_api import sync_playwright
+from xdist.scheduler import LoadFileScheduling
 
 from workflow.browser import find_browser
 
@@ -12,21 +16,36 @@ settings.register_profile("no clock", deadline=None)  # a busy machine is no fau
 settings.load_profile("no clock")
 
 FLAGS = [
-    *(
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ),
-    *("--disable-sync", "--no-first-run"),
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
 ]
 
 LONGEST = ("test_findings.py", "test_pages.py", "test_perturbations.py", "test_execution.py")
+
+SPREAD = ("test_findings.py", "test_perturbations.py", "test_execution.py")
+"""Files whose tests share nothing, so that several workers take turns with them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files: several workers then end at about the same time."""
     items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
+
+
+class ByFile(LoadFileScheduling):
+    """Gives a whole file to a worker, for its fixtures, or single tests where they share nothing."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if Path(file).name in SPREAD else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How several workers share the tests."""
+    return ByFile(config, log)
 
 
 @pytest.fixture
