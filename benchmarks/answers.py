@@ -1,7 +1,6 @@
-"""Answers per second: the library's forward, the exact short one, and the one for very many
-questions, side by side.
+"""Answers per second: the library's forward, the exact short one, and the one for very many questions.
 
-    python benchmarks/answers.py               # adds to benchmarks/results.json and prints a table
+    python benchmarks/answers.py    # adds to benchmarks/results.json and prints a table
 
 The book's trained model is needed, since it matters how many of its answers are close calls; it is
 trained if missing.

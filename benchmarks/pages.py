@@ -1,11 +1,10 @@
-"""How soon a reader sees something, in Chromium on this machine: the first figure of each page, and
-the live page.
+"""How soon a reader sees something, in Chromium on this machine.
 
-    python benchmarks/pages.py                 # adds to benchmarks/results.json and prints a table
+    python benchmarks/pages.py    # adds to benchmarks/results.json and prints a table
 
-The site must be built; it is served from this machine. Each load starts with an empty cache. Times
-run from the request of the page. A keystroke is timed from its event until the answer, the
-probabilities and all staircases are drawn.
+The site must be built; it is served from this machine. Timed are the first figure of each page and
+the live page. Each load starts with an empty cache; times run from the request of the page. A
+keystroke is timed from its event until the answer, the probabilities and all staircases are drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from train_step import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "workflow"))
+sys.path.append(str(ROOT))
 
 from workflow.browser import find_browser  # noqa: E402
 from workflow.http_server import serving  # noqa: E402

@@ -1,11 +1,10 @@
 """One epoch of training on pairs modulo 113, the plain way and the short way, timed side by side.
 
-The plain loop is the library's forward at every position, autograd through a float64 log-softmax,
-and AdamW. It comes
-twice: measuring nothing, and with the held-out pairs every tenth epoch as ours does. Blocks of all
-three alternate, so that a machine that slows down slows all.
+    python benchmarks/pair_step.py    # adds to benchmarks/results.json and prints a table
 
-    python benchmarks/pair_step.py             # adds to benchmarks/results.json and prints a table
+The plain loop is the library's forward at every position, autograd through a float64 log-softmax,
+and AdamW. It comes twice: measuring nothing, and with the held-out pairs every tenth epoch as ours
+does. Blocks of all three alternate, so that a machine that slows down slows all.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Exact patching sweeps, TransformerLens's and ours, of the same cells in the same run.
 
-    python benchmarks/patching.py --llm           # chapter 12's model; adds to benchmarks/results.json, prints a table
+    python benchmarks/patching.py --llm           # chapter 12's model
     python benchmarks/patching.py --model FOLDER  # any other Hugging Face folder
-    python benchmarks/patching.py                 # a random model of middling size; says so in its results
+    python benchmarks/patching.py                 # a random model of middling size
 
-Both sweep resid_pre by layer × position and z by layer × head over the same layers, with the same metric. Each includes
-what it has to do beforehand: TransformerLens's cache of the clean run; our check of the model and both runs. Since
-prompts begin with the same examples, a user of the library might leave these positions out by hand: the ratio of the
-remaining cells is given beside that of all.
+Each adds to benchmarks/results.json and prints a table. Both sweep resid_pre by layer × position
+and z by layer × head over the same layers, with the same metric. Each includes what it has to do
+beforehand: TransformerLens's cache of the clean run; our check of the model and both runs. Since
+prompts begin with the same examples, a user of the library might leave these positions out by hand:
+the ratio of the remaining cells is given beside that of all.
 """
 
 from __future__ import annotations

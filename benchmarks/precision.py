@@ -1,6 +1,6 @@
 """What bf16 autocast costs: final loss and time of the same small training in both precisions.
 
-python benchmarks/precision.py             # adds to benchmarks/results.json and prints a table
+python benchmarks/precision.py    # adds to benchmarks/results.json and prints a table
 """
 
 from __future__ import annotations

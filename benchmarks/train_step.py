@@ -1,12 +1,11 @@
-"""One training step, the plain way and the short way, timed side by side on the same machine in the
-same run.
+"""One training step, the plain way and the short way, timed side by side in the same run.
+
+    python benchmarks/train_step.py    # writes benchmarks/results.json and prints a table
 
 The plain loop is what one writes first: the library's forward at every position, questions built
 column by column, and each bucket's sum copied to the host. It records the same metrics as ours.
 Blocks of steps of both alternate, with a matrix product timed between them, so that a machine that
 slows down slows all three.
-
-    python benchmarks/train_step.py            # writes benchmarks/results.json and prints a table
 """
 
 from __future__ import annotations

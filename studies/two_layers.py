@@ -1,10 +1,11 @@
-"""A recipe for at most one wrong sum in a million: two layers, enriched cascades, a falling learning rate.
+"""A recipe for at most one wrong sum in a million: two layers, enriched cascades, a falling rate.
 
-    python studies/two_layers.py               trains (about 40 minutes on one CPU thread), counts, writes the record
+    python studies/two_layers.py    # trains: about 40 minutes on one CPU thread; counts; records
 
-One layer has to guess in long cascades: at each answer position its heads see three pairs and no more. A second layer
-can go on from what the first wrote. The record in addlib/data/two_layers.json says how the run was made and how many of
-a million uniform sums, and of 100,000 generated ones of each cascade length, came out wrong.
+One layer has to guess in long cascades: at each answer position its heads see three pairs and no
+more. A second layer can go on from what the first wrote. The record in addlib/data/two_layers.json
+says how the run was made and how many of a million uniform sums, and of 100,000 generated ones of
+each cascade length, came out wrong.
 """
 
 from __future__ import annotations

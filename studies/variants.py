@@ -1,11 +1,12 @@
-"""Other sizes of the addition model: where their heads look, what they get wrong, what each head is for.
+"""Other sizes of the addition model: where their heads look, what they get wrong, who does what.
 
-    python studies/variants.py                 trains what is missing, measures, writes addlib/data/variants.json
-    python studies/variants.py two_layers      measures only the named ones anew and keeps the others
+    python studies/variants.py               # trains what is missing, measures, records
+    python studies/variants.py "two layers"  # measures the named ones anew and keeps the others
 
-Half the width of the book's model at a higher learning rate, so that one CPU thread trains most of them in minutes. The
-variant ``reduced`` differs from the book's model in nothing else; what it shares with ``full`` is what the smaller size
-can stand for. The two-layer model is the one of two_layers.py.
+The record is addlib/data/variants.json. Half the width of the book's model at a higher learning
+rate, so that one CPU thread trains most of them in minutes. The variant ``reduced`` differs from
+the book's model in nothing else; what it shares with ``full`` is what the smaller size can stand
+for. The two-layer model is the one of two_layers.py.
 """
 
 from __future__ import annotations

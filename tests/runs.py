@@ -18,12 +18,10 @@ OFFLINE = Path(__file__).parent / "offline"
 
 
 class SmokeRuns(NamedTuple):
-    """The runs of all chapters with smoke parameters: their files, and each chapter's finished
-    process.
-    """
+    """Runs of all chapters with smoke parameters."""
 
     results: Results
-    processes: Mapping[str, subprocess.CompletedProcess[str]]
+    processes: Mapping[str, subprocess.CompletedProcess[str]]  # each chapter's, finished
 
 
 def run_script(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -40,9 +38,7 @@ def run_script(*arguments: str | Path, **environment: str) -> subprocess.Complet
 
 
 def offline() -> dict[str, str]:
-    """Environment of a process for which, and for whose kernels, there is no network: see
-    offline/sitecustomize.py.
-    """
+    """Environment of a process without a network, for its kernels too (offline/sitecustomize.py)."""
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
     }

@@ -13,7 +13,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from workflow.chapters import ROOT, chapters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from addlib.claims.ledger import Ledger, collect
 from addlib.claims.provenance import revision
 from addlib.claims.threshold import Threshold
 from addlib.files import results_dir
+from workflow.chapters import ROOT, chapters
 
 number = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -84,9 +84,7 @@ def test_a_smoke_run_stays_out_of_the_results_and_of_the_ledger(book: Book) -> N
 
 
 def test_a_failing_chapter_stops_nothing_else_and_the_last_lines_name_its_cell(book: Book) -> None:
-    """Then: the mended chapter runs alone, nothing to do does nothing, a changed one runs alone
-    with new claims.
-    """
+    """Then the mended chapter runs alone, nothing to do is nothing done, a changed one runs alone."""
     book.chapter("01_first", CLAIM_CELL)
     book.chapter("02_second", "# not yet\nassert steps == 11, 'not eleven'")
 
@@ -163,9 +161,7 @@ def test_a_number_of_threads_that_means_nothing_is_refused(book: Book) -> None:
 
 
 def test_a_killed_run_resumes_and_redoes_only_what_was_unfinished(book: Book) -> None:
-    """Everything of the run is killed at once, as by a power cut, while the second chapter is in
-    its slow cell.
-    """
+    """The run is killed at once, as by a power cut, in the second chapter's slow cell."""
     book.chapter("01_first", "print(steps)")
     process = book.start(
         "-m", "snakemake", "results/executed/01_first.ipynb", "--cores", "2", "--quiet", "all"

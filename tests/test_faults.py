@@ -139,9 +139,7 @@ def test_a_chapter_on_a_full_disk_says_so_and_counts_as_nothing(tmp_path):
 
 # ------------------------------------------------------------- no network, no GPU
 def test_without_a_network_there_is_none():
-    """The environment of the smoke runs; an address of its own for documentation, so nobody is
-    asked.
-    """
+    """The environment of the smoke runs; the address is one for documentation, so nobody is asked."""
     text = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
     done = run_script("-c", text, **offline())
     assert done.returncode == 1
@@ -150,9 +148,7 @@ def test_without_a_network_there_is_none():
 
 # --------------------------------------------------------------------- old results
 def test_what_an_older_book_left_is_not_read(tmp_path):
-    """Claims of a chapter that is no more, records of another form, half a record; the site is
-    still laid out.
-    """
+    """Claims of a chapter that is gone, records of another form or cut off: the site is laid out."""
     sound = dict(
         statement="S.", source="this chapter", value=1.0, ci=None, threshold="<= 2", n_seeds=1
     )

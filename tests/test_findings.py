@@ -1,6 +1,4 @@
-"""The findings: each committed notebook executed anew at full size, its outputs compared with the
-stored ones.
-"""
+"""The findings: each notebook executed anew at full size, its outputs compared with the stored ones."""
 
 from __future__ import annotations
 

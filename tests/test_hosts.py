@@ -1,5 +1,4 @@
-"""Other hosts: the setup cell on a machine without the book, and the address that it installs the
-package from.
+"""Other hosts: the setup cell on a machine without the book, and the address that it installs.
 
 The machine is a virtual environment with a stub of `google.colab`, torch and a kernel, but no
 `addlib`. In every test run it also sees the book's other libraries, so that one notebook takes
@@ -39,9 +38,7 @@ print("PROBE", json.dumps([addlib.__file__, torch.__version__, torch.__file__, a
 
 
 class Host:
-    """A machine with torch, a kernel and Colab's module, and a clone of the book, stamped with its
-    own address.
-    """
+    """A machine with torch, a kernel and Colab's module, and a clone of the book."""
 
     def __init__(self, folder: Path, with_libraries: bool) -> None:
         self.folder, self.python = folder, folder / "env" / "bin" / "python"
@@ -51,9 +48,8 @@ class Host:
         (self.packages / "google" / "colab").mkdir(parents=True)
         (self.packages / "google" / "colab" / "__init__.py").touch()
         libraries = Path(sysconfig.get_path("purelib"))
-        if (
-            with_libraries
-        ):  # its .pth files don't count there, so the package of this checkout stays out of sight
+        if with_libraries:
+            # .pth files of that folder don't count, so this checkout's package stays out of sight
             (self.packages / "libraries.pth").write_text(f"{libraries}\n")
         else:
             link_packages("torch", "ipykernel", into=self.packages)
@@ -101,9 +97,7 @@ class Host:
         assert self.run(self.python, "-c", "import addlib").returncode == 1
 
     def execute(self, name: str) -> nbformat.NotebookNode:
-        """Run a notebook with its smoke parameters and a cell more, which tells what was imported
-        from where.
-        """
+        """Run a notebook's smoke and one cell more, which tells what was imported from where."""
         self.forget_the_package()
         notebook = nbformat.read(self.folder / "book" / "notebooks" / f"{name}.ipynb", as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
@@ -138,13 +132,13 @@ class Host:
 
 
 def clone_of_the_book(folder: Path) -> str:
-    """A repository with this checkout's files as they are now, stamped with its own address; that
-    address.
-    """
+    """The address of a repository with this checkout's files, stamped with that address."""
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        *(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -152,8 +146,12 @@ def clone_of_the_book(folder: Path) -> str:
     address = folder.as_uri()
     stamped = subprocess.run(
         [sys.executable, "-m", "workflow.stamp_address", "--repository", address],
-        *(), cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert stamped.returncode == 0, stamped.stderr
     git = ["git", "-C", str(folder), "-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (
@@ -166,9 +164,7 @@ def clone_of_the_book(folder: Path) -> str:
 
 
 def link_packages(*names: str, into: Path) -> None:
-    """Put installed packages and all that they need into another environment, as hard links where
-    that is possible.
-    """
+    """Put installed packages and all that they need into another environment, if possible linked."""
     waiting, seen = list(names), set()
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
@@ -209,9 +205,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def test_a_notebook_installs_the_package_and_runs_on_a_machine_without_it(
     host: Host, name: str
 ) -> None:
-    """From a git+file:// address; torch stays the platform's, figures come in the form that Colab
-    shows.
-    """
+    """From a git+file:// address; torch stays the platform's, figures come as Colab shows them."""
     notebook = host.execute(name)
     texts = [
         output.text
@@ -261,9 +255,7 @@ def test_a_failed_installation_is_not_passed_over(tmp_path):
 
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Book:
-    """A throw-away book with the address line in its configuration; the stamping module works on
-    it.
-    """
+    """A throw-away book with the address line in its configuration, which the stamping works on."""
     book = Book(tmp_path)
     text = (tmp_path / "_config.yml").read_text()
     book.write(
@@ -325,9 +317,8 @@ def test_pages_have_a_colab_button_only_where_there_is_an_address(book):
     config = (book.root / "_config.yml").read_text()
     assert stamp_address.site_config(config) == config
     stamp_address.write_address("file:///srv/book")
-    assert stamp_address.COLAB not in stamp_address.site_config(
-        config
-    )  # Colab opens GitHub's notebooks only
+    # Colab opens GitHub's notebooks only
+    assert stamp_address.COLAB not in stamp_address.site_config(config)
     stamp_address.write_address("https://github.com/me/book")
     for script in ("stage_site", "build_site"):
         done = book.run("-m", f"workflow.{script}")

@@ -139,9 +139,8 @@ def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     assert list(table["status"]) == ["done", "done", "done", "failed"]
     for column in ("steps", "seed", "seconds", "peak_memory_mib", "revision", "device"):
         assert table[column].notna().all(), column
-    claims = pd.read_csv(
-        folder / "claims.csv"
-    )  # not that of the failed cell, which got as far as its claim
+    # not that of the failed cell, which got as far as its claim
+    claims = pd.read_csv(folder / "claims.csv")
     assert list(claims["run"]) == ["steps 10, seed 1", "steps 10, seed 2", "steps 11, seed 1"]
     assert list(claims["value"]) == [10, 10, 11]
     page = (folder / "claims.html").read_text(encoding="utf-8")
@@ -173,11 +172,8 @@ def test_the_map_of_verdicts_shows_every_value_in_its_verdict_s_colour():
     assert [list(row) for row in cells.text] == [["✓ 0.04", "✗ 0.06"], ["", "? −2"]]
     assert list(cells.y) == ["01.a  ≤ 0.05", "01.b  in [−3, 1]"]
     assert [trace.name for trace in fig.data[1:]] == ["✓ holds", "✗ fails", "? inconclusive"]
-    for share, verdict in (
-        (0.17, "holds"),
-        (0.5, "fails"),
-        (0.83, "inconclusive"),
-    ):  # the middle of each step
+    middles = {"holds": 0.17, "fails": 0.5, "inconclusive": 0.83}  # of the scale's steps
+    for verdict, share in middles.items():
         below = [colour for at, colour in cells.colorscale if at <= share]
         assert below[-1] == VERDICT_COLOURS[verdict]
     assert all(contrast("#ffffff", colour) >= 4 for colour in VERDICT_COLOURS.values())

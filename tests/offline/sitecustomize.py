@@ -1,6 +1,4 @@
-"""With this folder on PYTHONPATH a Python process, and every one it starts, has no network but this
-machine's own.
-"""
+"""With this folder on PYTHONPATH, Python and what it starts have no network but this machine's."""
 
 from __future__ import annotations
 

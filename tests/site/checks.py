@@ -1,6 +1,4 @@
-"""What must be true of a page of the built site. Each check returns the faults that it found, in
-words.
-"""
+"""What must be true of a page of the built site; each check returns its faults, in words."""
 
 from __future__ import annotations
 
@@ -117,9 +115,7 @@ def browser_faults(
 def lasting_faults(
     page: Page, theme: str, patience: float = PATIENCE_MS, tries: int = 12
 ) -> list[str]:
-    """What is wrong on an open page once it has come to rest: on a busy machine scripts may
-    recolour and fit late.
-    """
+    """What is wrong on an open page at rest: on a busy machine scripts may recolour and fit late."""
     wait_until_drawn(page, patience)
     for _ in range(tries):
         if not (faults := page.evaluate(FAULTS, [theme])):
@@ -129,9 +125,7 @@ def lasting_faults(
 
 
 def wait_until_drawn(page: Page, timeout: float = PATIENCE_MS) -> None:
-    """Wait for figures and formulas; a page that never gets there is left to the checks, which then
-    name what lacks.
-    """
+    """Wait for figures and formulas; of a page that never gets there the checks name what lacks."""
     every = "[...document.querySelectorAll({})].every((node) => node.querySelector({}))".format
     plots = every(
         '".addlib-figure [id^=plot-]:not(button)"', '".cartesianlayer :is(.trace, .hm image)"'

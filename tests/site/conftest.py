@@ -1,6 +1,4 @@
-"""Runs of all chapters with smoke parameters, and the site built from them, once for all workers of
-a test run.
-"""
+"""Smoke runs of all chapters, and the site built from them, once for all workers of a test run."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ def once(name: str, make: Callable[[], T]) -> T:
 
 @pytest.fixture(scope="session")
 def smoke_runs() -> SmokeRuns:
-    """Every chapter executed once with its smoke parameters, with a weights folder of its own,
-    without a network.
-    """
+    """Every chapter executed with smoke parameters, without a network or trained weights."""
 
     def make() -> SmokeRuns:
         shutil.rmtree(SMOKE, ignore_errors=True)

@@ -1,6 +1,4 @@
-"""The live page in a real browser, with the book's main model: it must say what the Python library
-says.
-"""
+"""The live page in a real browser, with the book's main model: it says what the library says."""
 
 from __future__ import annotations
 
@@ -94,9 +92,7 @@ def opened_once(browser, address):
 
 @pytest.fixture
 def page(opened_once):
-    """The page as a link without switches leaves it; every test but those that open it themselves
-    shares one.
-    """
+    """The page as a link without switches leaves it, shared by the tests that don't open one."""
     page, faults = opened_once
     page.evaluate("location.hash = 'x=1&y=2'")
     result(page, 1, 2)

@@ -1,6 +1,4 @@
-"""The chapters with smoke parameters, and the site built from them in a real browser with no
-network.
-"""
+"""The site of smoke runs in a real browser without a network, and checks that see what is broken."""
 
 from __future__ import annotations
 
@@ -115,9 +113,7 @@ def test_the_search_finds_a_word(browser, address):
 
 
 def test_the_claims_page_filters(browser, address):
-    """One square and one row for each claim; words, chapter and verdict choose rows; the address
-    keeps the choice.
-    """
+    """One square and row for each claim; words, chapter and verdict choose rows, and stay chosen."""
     page = browser.new_page()
     page.goto(address + "book/claims.html")
     rows = page.locator("#claims tbody tr")

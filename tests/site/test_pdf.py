@@ -1,6 +1,4 @@
-"""The printed book: every page in order, every figure on paper, links that stay inside the
-document.
-"""
+"""The printed book: pages in order, figures on paper, links that stay inside the document."""
 
 from __future__ import annotations
 
