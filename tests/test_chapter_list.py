@@ -21,9 +21,9 @@ def test_the_books_own_lists_are_in_step() -> None:
 
 
 def test_readme_and_notebooks_have_what_make_stamp_writes() -> None:
-    found = TABLE.search((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert found
-    assert table() in found[0]
+    match = TABLE.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert match
+    assert table() in match[0]
     for chapter in CHAPTERS.values():
         notebook = nbformat.read(chapter.notebook, as_version=4)
         before = notebook.cells[0].source

@@ -140,14 +140,16 @@ def test_a_notebook_is_read_with_its_magics(tmp_path: Path) -> None:
 
 
 def test_a_chapter_depends_on_its_own_claims(package: Path) -> None:
-    one, two = CHAPTERS["01_setup"], CHAPTERS["02_training"]
-    assert claims_digest(one) == ""
+    setup = CHAPTERS["01_setup"]
+    training = CHAPTERS["02_training"]
+    assert claims_digest(setup) == ""
     file = package / "claims.yml"
-    file.write_text("01.a: {threshold: 1}\n02.a: {threshold: 1}\n")
-    before = claims_digest(one), claims_digest(two)
-    file.write_text("01.a: {threshold: 2}\n02.a: {threshold: 1}\n")
-    assert claims_digest(one) not in ("", before[0])
-    assert claims_digest(two) == before[1]
+    file.write_text("01_setup: {01.a: 1}\n02_training: {02.a: 1}\n")
+    before = claims_digest(setup)
+    untouched = claims_digest(training)
+    file.write_text("01_setup: {01.a: 2}\n02_training: {02.a: 1}\n")
+    assert claims_digest(setup) not in ("", before)
+    assert claims_digest(training) == untouched
 
 
 def test_a_changed_module_runs_the_chapter_that_uses_it(tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_a_changed_module_runs_the_chapter_that_uses_it(tmp_path: Path) -> None:
         return {Path(line.split("\t")[0]).stem for line in pending}
 
     assert would_run() == set()
-    book.write("book/claims.yml", "02.a: {threshold: 1}\n")
+    book.write("book/claims.yml", "02_second: {02.a: 1}\n")
     assert would_run() == {"02_second"}
     (book.root / "book" / "claims.yml").unlink()
     book.append("addlib/figures/charts.py", "# a change\n")

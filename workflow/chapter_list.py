@@ -71,24 +71,24 @@ def _contents_faults() -> Iterator[str]:
     """Lines of _toc.yml that are missing, not a chapter's, in another part or in another order."""
     listed = {f"notebooks/{chapter.name}": chapter.part for chapter in chapters().values()}
     toc = yaml.safe_load(TOC.read_text(encoding="utf-8"))
-    found = {
+    placed = {
         entry["file"]: part["caption"]
         for part in toc.get("parts", [])
         for entry in part["chapters"]
         if entry["file"].startswith("notebooks/")
     }
-    for file in found:
+    for file in placed:
         if file not in listed:
             yield f"{_toc_place(file)} is no chapter of {shown(CHAPTERS)}: delete this line"
     for file, part in listed.items():
-        if file not in found:
+        if file not in placed:
             place = f"{shown(TOC)}:{_line(TOC, f'- caption: {part}')}"
             yield f"{place}: {file} is missing: add '- file: {file}' to the part '{part}'"
-        elif found[file] != part:
+        elif placed[file] != part:
             yield f"{_toc_place(file)} belongs to the part '{part}': move it there"
-    before = [file for file in found if file in listed]
-    wanted = [file for file in listed if file in found]
-    for file, right in zip(before, wanted, strict=True):
+    order = [file for file in placed if file in listed]
+    wanted = [file for file in listed if file in placed]
+    for file, right in zip(order, wanted, strict=True):
         if file != right:
             yield f"{_toc_place(file)} stands where {right} belongs: bring them into order"
             return
@@ -101,8 +101,8 @@ def _toc_place(file: str) -> str:
 def _line(path: Path, text: str) -> int:
     """Number of the first line that begins with the text; of the last line where none does."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    found = (number for number, line in enumerate(lines, 1) if line.strip().startswith(text))
-    return next(found, len(lines))
+    numbers = (number for number, line in enumerate(lines, 1) if line.strip().startswith(text))
+    return next(numbers, len(lines))
 
 
 def _title(chapter: Chapter) -> str:

@@ -55,13 +55,12 @@ def chapter_files(chapter: Chapter) -> list[str]:
 
 
 def claims_digest(chapter: Chapter) -> str:
-    """A hash of the chapter's own claims in book/claims.yml; empty where it has none."""
+    """A hash of the claims that book/claims.yml declares for the chapter; empty without any."""
     if not CLAIMS.is_file():
         return ""
     declared = yaml.safe_load(CLAIMS.read_text(encoding="utf-8")) or {}
-    names = (chapter.name, f"{chapter.number}.")
-    own = [(name, claim) for name, claim in declared.items() if name.startswith(names)]
-    return hashlib.sha256(json.dumps(own, default=str).encode()).hexdigest() if own else ""
+    claims = declared.get(chapter.name)
+    return hashlib.sha256(json.dumps(claims, default=str).encode()).hexdigest() if claims else ""
 
 
 def notebook_code(notebook: Path) -> Code:

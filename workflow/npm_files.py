@@ -73,10 +73,10 @@ def fetch(package: NpmPackage, folder: Path | None = None, address: str | None =
     if folder.is_dir():
         return folder
     packed = _read(address) if address else _download(package)
-    found = "sha512-" + base64.b64encode(hashlib.sha512(packed).digest()).decode()
-    if found != package.integrity:
+    integrity = "sha512-" + base64.b64encode(hashlib.sha512(packed).digest()).decode()
+    if integrity != package.integrity:
         raise ValueError(
-            f"{package.name} is not the pinned package: its hash is {found}, not "
+            f"{package.name} is not the pinned package: its hash is {integrity}, not "
             f"{package.integrity}"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)

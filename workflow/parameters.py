@@ -44,7 +44,8 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
             raise WorkflowError(
                 f"{chapter.name} has no parameter {name!r}.{hint} Declared parameters: {names}."
             )
-        default, comment = value_of(declared[name]["default"]), declared[name]["help"]
+        default = value_of(declared[name]["default"])
+        comment = declared[name]["help"]
         if default is not None and not _fits(value, default):
             wanted = type(default).__name__
             raise WorkflowError(
@@ -58,8 +59,8 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
 def declared_range(comment: str) -> tuple[float, float]:
     """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``above 0``."""
     for pattern in RANGES:
-        if found := re.search(pattern, comment):
-            low, high = found.groups()
+        if ends := re.search(pattern, comment):
+            low, high = ends.groups()
             low = float(low.replace(",", "")) if low else -math.inf
             high = float(high.replace(",", "")) if high else math.inf
             return math.nextafter(low, math.inf) if pattern.startswith("above") else low, high

@@ -174,7 +174,9 @@ def _bind(printed: Sequence[Printed]) -> PdfWriter:
     """One document with an outline; a link to a page leads to the sheet where that page begins."""
     from pypdf import PdfReader, PdfWriter
 
-    document, first, parts = PdfWriter(), {}, {}
+    document = PdfWriter()
+    first: dict[str, int] = {}  # sheet of each page
+    parts: dict[str, Any] = {}
     for page in printed:
         first[page.name] = len(document.pages)
         document.append(PdfReader(io.BytesIO(page.pdf)), import_outline=False)
@@ -197,7 +199,7 @@ def _relink(document: PdfWriter, sheet: PageObject, first: dict[str, int]) -> No
     """Turn links to pages of the local site into links inside the document, or drop them."""
     from pypdf.generic import ArrayObject, NameObject
 
-    kept = ArrayObject()
+    annotations = ArrayObject()
     for reference in sheet.get("/Annots", ArrayObject()):
         annotation = reference.get_object()
         address = str(annotation.get("/A", {}).get("/URI", ""))
@@ -209,9 +211,9 @@ def _relink(document: PdfWriter, sheet: PageObject, first: dict[str, int]) -> No
             annotation[NameObject("/Dest")] = ArrayObject(
                 [document.pages[first[name]].indirect_reference, NameObject("/Fit")]
             )
-        kept.append(reference)
+        annotations.append(reference)
     if "/Annots" in sheet:
-        sheet[NameObject("/Annots")] = kept
+        sheet[NameObject("/Annots")] = annotations
 
 
 def main() -> int:

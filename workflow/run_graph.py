@@ -133,7 +133,8 @@ def _build_incomplete_site(environment: dict[str, str]) -> None:
 
 def problems() -> list[str]:
     """One line for each chapter or training that is not there, or failed."""
-    results, lines = Results.default(), []
+    results = Results.default()
+    lines = []
     for chapter in chapters().values():
         record = results.record(chapter.name)
         if record.get("failure"):

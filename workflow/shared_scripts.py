@@ -56,7 +56,8 @@ def write(
     # The package's folder has a name that can't be imported; it only carries files.
     mathjax = Path(sysconfig.get_path("purelib")) / "sphinx-mathjax-offline/static/mathjax"
     for name in MATHJAX:
-        source, copy = mathjax / name, folder / "mathjax" / name
+        source = mathjax / name
+        copy = folder / "mathjax" / name
         if not source.exists():
             raise FileNotFoundError(f"{source} is not there: pip install sphinx-mathjax-offline")
         copy.parent.mkdir(parents=True, exist_ok=True)

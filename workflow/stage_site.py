@@ -57,7 +57,9 @@ def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = 
     # an older run may have left claims of chapters that are no more
     records = [record for record in results.claims(smoke) if record["chapter"] in known]
     (target / "notebooks").mkdir()
-    incomplete, kinds, astray = [], set(), []
+    astray = []
+    incomplete = []
+    kinds: set[str] = set()
     for chapter in known.values():
         notebook, complete = chapter_page(chapter, results)
         own = [record for record in records if record["chapter"] == chapter.name]
@@ -82,7 +84,8 @@ def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = 
 
 def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool]:
     """The page of a chapter, and whether its last run went through."""
-    partial, executed = results.partial(chapter.name), results.executed(chapter.name)
+    partial = results.partial(chapter.name)
+    executed = results.executed(chapter.name)
     if partial.is_file():
         notebook = clean(nbformat.read(partial, as_version=4), chapter)
         _insert_below_title(notebook, _stopped(chapter, results))

@@ -69,10 +69,10 @@ def write_address(url: str) -> None:
     if url and not ADDRESS.fullmatch(url):
         raise WorkflowError(f"REPOSITORY={url}: must read like https://github.com/owner/name")
     path = ROOT / "_config.yml"
-    text, found = CONFIG.subn(
+    text, places = CONFIG.subn(
         lambda match: f'{match[1]}"{url.removesuffix("/")}"', path.read_text(encoding="utf-8")
     )
-    if found != 1:
+    if places != 1:
         raise WorkflowError(f'{path.name} must have one line `  url: "..."` below `repository:`')
     write_whole(path, text.encode())
 

@@ -59,7 +59,8 @@ def smoke_site(smoke_runs: SmokeRuns) -> Path:
     """Folder of the site built from the smoke runs, as strictly as the real one."""
 
     def make() -> Path:
-        results, model = smoke_runs.results, chapters()["06_head_ablation"].smoke
+        results = smoke_runs.results
+        model = chapters()["06_head_ablation"].smoke
         size = [f"--{name}={model[name]}" for name in ("steps", "width")]
         exported = run_script(
             "-m",
@@ -69,7 +70,8 @@ def smoke_site(smoke_runs: SmokeRuns) -> Path:
             ADDLIB_CACHE=str(SMOKE / "weights"),
         )
         assert exported.returncode == 0, exported.stdout
-        stage, site = SMOKE / "stage", SMOKE / "html"
+        stage = SMOKE / "stage"
+        site = SMOKE / "html"
         staged = run_script(
             "-m", "workflow.stage_site", "--smoke", "--results", results.folder, "--stage", stage
         )

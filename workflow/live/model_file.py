@@ -108,7 +108,9 @@ def compare(
     data: bytes, bits: int, questions: Questions, expected: Float[Tensor, "batch n_answer d_vocab"]
 ) -> Exported:
     """Run a file with everything switched on and compare it with the logits that it should give."""
-    runner, agreeing, distance = Runner(data), 0, 0.0
+    runner = Runner(data)
+    agreeing = 0
+    distance = 0.0
     for index in torch.arange(len(questions)).split(256):
         logits = runner(questions[index])[0]
         agreeing += int((logits.argmax(-1) == expected[index].argmax(-1)).all(1).sum())
@@ -133,7 +135,7 @@ class Runner:
         self.session = onnxruntime.InferenceSession(
             data, options, providers=["CPUExecutionProvider"]
         )
-        self.shapes = {one.name: one.shape for one in self.session.get_inputs()}
+        self.shapes = {node.name: node.shape for node in self.session.get_inputs()}
 
     def __call__(
         self,
@@ -209,8 +211,8 @@ class SwitchedModel(nn.Module):
         return F.linear(x, self.value(f"{name}.weight"), self.value(f"{name}.bias"))
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        gain, shift = self.value(f"{name}.weight"), self.value(f"{name}.bias")
-        return F.layer_norm(x, [self.config.d_model], gain, shift, EPS)
+        width = [self.config.d_model]
+        return F.layer_norm(x, width, self.value(f"{name}.weight"), self.value(f"{name}.bias"), EPS)
 
     def by_head(self, name: str, x: Float[Tensor, "batch pos d_model"]) -> Tensor:
         """A projection, (batch, head, pos, d_head)."""
@@ -298,7 +300,8 @@ def halved(data: bytes) -> bytes:
     for stored in whole.graph.initializer:
         value = numpy_helper.to_array(stored)
         if value.dtype == np.float32 and value.ndim > 1:
-            name, half = stored.name, f"{stored.name}/half"
+            name = stored.name
+            half = f"{name}/half"
             stored.CopyFrom(numpy_helper.from_array(value.astype(np.float16), half))
             widened.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT))
     nodes = [*widened, *whole.graph.node]

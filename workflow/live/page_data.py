@@ -57,7 +57,8 @@ def write(
             stays.
         OSError: the files can't be written; each is there whole or not at all.
     """
-    model, task = load_or_train(config).model, config.task
+    model = load_or_train(config).model
+    task = config.task
     exported, whole = export(model, config.model, task, comparison(task, compared, seed))
     data = page_data(model, config.model, task, exported, seed)
     (folder / PAGE).unlink(missing_ok=True)  # it vouches for the file that is now replaced
@@ -68,7 +69,8 @@ def write(
 
 def comparison(task: AdditionTask, count: int, seed: int) -> Questions:
     """Questions to compare on: four in five uniform, the others cascades of all lengths in turn."""
-    generator, longest = torch.Generator().manual_seed(seed), task.n_digits - 1 if task.carry else 0
+    generator = torch.Generator().manual_seed(seed)
+    longest = task.n_digits - 1 if task.carry else 0
     parts = [
         cascade_questions(task, length, count // (5 * longest), generator)
         for length in range(1, longest + 1)
@@ -80,15 +82,12 @@ def page_data(
     model: TransformerBridge, config: ModelConfig, task: AdditionTask, exported: Exported, seed: int
 ) -> dict[str, Any]:
     """Everything else the page shows or needs, as JSON; all questions are drawn from ``seed``."""
-    run, suite = Runner(exported.data), generated_suite(task, PER_KIND, seed)
-    kinds = [
-        class_name(*of)
-        for of in zip(suite.question_class.tolist(), suite.cascade_length.tolist(), strict=True)
-    ]
-    layers = range(config.n_layers)
-    roles = [
-        role for layer in layers for role in find_roles(model, references(task, 300)[1], layer)
-    ]
+    run = Runner(exported.data)
+    suite = generated_suite(task, PER_KIND, seed)
+    classes = zip(suite.question_class.tolist(), suite.cascade_length.tolist(), strict=True)
+    kinds = [class_name(code, length) for code, length in classes]
+    asked = references(task, 300)[1]
+    roles = [role for layer in range(config.n_layers) for role in find_roles(model, asked, layer)]
     hard = comparison(task, 2000, seed + 1)
     wrong = hard[(run(hard)[0].argmax(-1) != hard.answer).any(1)][:PER_KIND]
     return {
@@ -110,7 +109,7 @@ def page_data(
         "colours": COLOURS,
         "heads": heads(roles, config.n_layers),
         "samples": {
-            kind: pairs(suite[torch.tensor([other == kind for other in kinds])])
+            kind: pairs(suite[torch.tensor([name == kind for name in kinds])])
             for kind in dict.fromkeys(kinds)
         },
         "wrong": pairs(wrong),
@@ -120,7 +119,8 @@ def page_data(
 
 def heads(roles: list[Role], n_layers: int) -> list[dict[str, Any]]:
     """The heads as the page names them, far carry first: layer, head, label and colour."""
-    seen, labels = Counter(), []
+    seen: Counter[str] = Counter()
+    labels = []
     for role in roles:
         name = "no role" if role.offset is None else role.name
         seen[name] += 1
@@ -146,9 +146,8 @@ def first_try(
     asked = uniform_questions(task, 500, torch.Generator().manual_seed(seed + 2))
     on = torch.ones(config.n_layers, config.n_heads, dtype=torch.bool)
     on[carry.layer, carry.head] = False
-    before, after = (
-        mistakes(asked, logits.argmax(-1)) for logits in (run(asked)[0], run(asked, heads=on)[0])
-    )
+    before = mistakes(asked, run(asked)[0].argmax(-1))
+    after = mistakes(asked, run(asked, heads=on)[0].argmax(-1))
     ignored = (after == MISTAKES.index("carry ignored")).sum(1)
     fits = (before == 0).all(1) & (ignored > 0) & ((after != 0).sum(1) == ignored)
     if not fits.any():
@@ -160,12 +159,8 @@ def first_try(
 
 def pairs(questions: Questions) -> list[list[int]]:
     """Questions as pairs of whole numbers."""
-    return [
-        [x, y]
-        for x, y in zip(
-            *(questions.task.value(d).tolist() for d in (questions.x, questions.y)), strict=True
-        )
-    ]
+    value = questions.task.value
+    return torch.stack([value(questions.x), value(questions.y)], 1).tolist()
 
 
 def main() -> None:
@@ -181,12 +176,11 @@ def main() -> None:
     options = parser.parse_args()
     config = TrainConfig(model=ModelConfig(width=options.width), steps=options.steps)
     used, whole = write(config, options.folder)
-    for found in (used, whole):
+    for file in (used, whole):
         print(
-            f"{found.bits} bits, {len(found.data) / 1e6:.1f} MB: the answers to {found.agreeing:,} "
-            f"of "
-            f"{found.questions:,} questions are the model's, logits are within "
-            f"{found.distance:.2g} of its own"
+            f"{file.bits} bits, {len(file.data) / 1e6:.1f} MB: the answers to {file.agreeing:,} of "
+            f"{file.questions:,} questions are the model's, logits are within {file.distance:.2g} "
+            "of its own"
         )
     print(f"Exported for the live page: {used.bits} bits.")
 

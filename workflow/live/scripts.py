@@ -45,12 +45,12 @@ def write(exported: Path, target: Path, runtime: Path = ONNX_RUNTIME.folder) -> 
     """
     part = target / "book" / "_generated" / "live.md"
     part.parent.mkdir(exist_ok=True)
-    found = read(exported)
-    if found is None or not runtime.is_dir():
-        note = WITHOUT_MODEL if found is None else WITHOUT_RUNTIME
+    export = read(exported)
+    if export is None or not runtime.is_dir():
+        note = WITHOUT_MODEL if export is None else WITHOUT_RUNTIME
         part.write_text(f"```{{warning}}\n{note}\n```\n", encoding="utf-8")
         return False
-    data, page = found
+    data, page = export
     library, loader, wasm = (runtime / Path(name).name for name in ONNX_RUNTIME.files)
     scripts = target / SCRIPTS
     scripts.mkdir(parents=True)

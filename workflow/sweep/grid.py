@@ -54,7 +54,8 @@ def read_grid(path: Path) -> tuple[dict[str, dict[str, Any]], str | None]:
         raise WorkflowError(f"{path}: cannot be read: {error}") from error
     if not isinstance(grid, dict) or set(grid) - KEYS or not isinstance(grid.get("cells"), list):
         raise WorkflowError(f"{path}: a grid has a list 'cells' and perhaps a name 'record'")
-    known, cells = chapters(), {}
+    known = chapters()
+    cells: dict[str, dict[str, Any]] = {}
     for entry in grid["cells"]:
         if not isinstance(entry, dict) or set(entry) != {"chapter", "parameters"}:
             raise WorkflowError(f"{path}: {entry}: must have 'chapter' and 'parameters'")
