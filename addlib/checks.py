@@ -1,36 +1,35 @@
-"""Refusing configurations: whole numbers that are too small, numbers outside their range."""
+"""Refusing configurations: every message names the field, its value and what is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 
-def check_whole(config: Any, least: Mapping[str, int]) -> None:
-    """Refuse a configuration whose named fields are not whole numbers of at least the given ones.
-
-    Raises:
-        ValueError: naming the field, its value and the allowed range.
-    """
-    for name, low in least.items():
+def check_whole(config: Any, least: int, *names: str, most: int | None = None) -> None:
+    """Raise ValueError for a field that is no whole number from ``least`` to ``most``."""
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    for name in names:
         value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name} = {value!r}: must be a whole number of at least {low}")
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or value < least or (most is not None and value > most):
+            raise ValueError(f"{name} = {value!r}: must be a whole number {limits}")
 
 
-def check_within(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a configuration with a named field outside its range; ``lr`` excludes the lower end, a
-    beta the upper one.
-
-    Raises:
-        ValueError: naming the field, its value and the allowed range.
-    """
-    for name, (low, high) in ranges.items():
+def check_within(config: Any, interval: str, *names: str) -> None:
+    """Raise ValueError for a field outside the interval, e.g. ``"(0, 1]"`` from above 0 to 1."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    for name in names:
         value = getattr(config, name)
-        open_low, open_high = name == "lr", name.startswith("beta")
-        inside = (low < value if open_low else low <= value) and (
-            value < high if open_high else value <= high
-        )
-        if not inside:
-            interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+        above = value > low if interval[0] == "(" else value >= low
+        below = value < high if interval[-1] == ")" else value <= high
+        if not (above and below):
             raise ValueError(f"{name} = {value!r}: must be in {interval}")
+
+
+def check_choice(config: Any, choices: Collection[Any], *names: str) -> None:
+    """Raise ValueError for a field that is none of the choices; 1 is not True."""
+    for name in names:
+        value = getattr(config, name)
+        if not any(value == choice and type(value) is type(choice) for choice in choices):
+            raise ValueError(f"{name} = {value!r}: must be {' or '.join(map(repr, choices))}")

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from addlib.device import choose_device
-from addlib.models.addition import ModelConfig, answer_logits, answer_nll, build_model
+from addlib.models.addition import ModelConfig, answer_logits, build_model
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, Rows, aligned_weights
+from addlib.stats import answer_nll
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import training_questions
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from addlib.analysis import naive_sums
-from addlib.tasks.addition import AdditionTask, Questions
+from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import uniform_questions
-from addlib.tasks.subtasks import carry_ignored, cascade_ignored
 
 TASKS = [
     AdditionTask(3),
@@ -92,36 +91,3 @@ def test_leakage_candidates_and_confusion_equal_loops(task):
                 else torch.full((base,), float("nan"), dtype=p.dtype)
             )
             assert torch.allclose(table[true], expected, atol=1e-12, equal_nan=True)
-
-
-def test_looking_back_far_enough_gives_the_sum():
-    task = AdditionTask(3, 4)
-    questions = Questions.of(task, list(itertools.product(range(64), repeat=2)))
-    assert torch.equal(naive_sums.look_back(questions, 0), carry_ignored(questions))
-    assert torch.equal(naive_sums.look_back(questions, 1), cascade_ignored(questions))
-    assert torch.equal(naive_sums.look_back(questions, 3), questions.answer)
-    wrong = [
-        (naive_sums.look_back(questions, depth) != questions.answer).any(1).double().mean()
-        for depth in range(4)
-    ]
-    assert wrong[0] > wrong[1] > wrong[2] > wrong[3] == 0
-    one = Questions.of(AdditionTask(3), [(47, 58)])
-    assert naive_sums.look_back(one, 0).tolist() == [[5, 9, 0, 0]]
-    assert naive_sums.look_back(one, 1).tolist() == [[5, 0, 0, 0]]
-    assert naive_sums.look_back(one, 2).tolist() == [[5, 0, 1, 0]]
-
-
-def test_bad_input_is_refused():
-    questions, logits = some(AdditionTask(3))
-    p = logits.softmax(-1)
-    with pytest.raises(ValueError, match="0 or more"):
-        naive_sums.look_back(questions, -1)
-    for function in (naive_sums.leakage, naive_sums.candidates):
-        with pytest.raises(ValueError, match=r"need \(60, 4, 12\)"):
-            function(p[:59], questions)
-    for function in (naive_sums.decompose, naive_sums.confusion):
-        with pytest.raises(ValueError, match=r"need \(60, 4, 12\)"):
-            function(p[:, :, :10], questions, 1)
-        for k in (-1, 4):
-            with pytest.raises(ValueError, match="A0 to A3"):
-                function(p, questions, k)

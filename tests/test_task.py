@@ -53,36 +53,41 @@ def test_sums_carries_and_labels_agree_with_python_integers(data):
         assert torch.equal(questions.mc1 | questions.us9, questions.carry[:, 1:])
 
 
+def written(value, base, count):
+    """A number in a base, top digit first."""
+    return "".join("0123456789abcdef"[digit] for digit in python_digits(value, base, count)[::-1])
+
+
 @settings(max_examples=60)
 @given(st.data())
-def test_tokens_decode_to_what_was_encoded(data):
+def test_tokens_spell_the_question_and_its_answer(data):
     task = data.draw(tasks)
     most = task.base**task.n_digits - 1
-    pairs = data.draw(
-        st.lists(st.tuples(st.integers(0, most), st.integers(0, most)), min_size=1, max_size=5)
-    )
-    questions = Questions.of(task, pairs)
-    x, y, answer = task.decode(questions.tokens)
-    assert list(zip(task.value(x).tolist(), task.value(y).tolist(), strict=True)) == pairs
-    assert torch.equal(answer, questions.answer)
+    x, y = data.draw(st.integers(0, most)), data.draw(st.integers(0, most))
+    questions = Questions.of(task, [(x, y)])
+    assert [int(task.value(side)) for side in (questions.x, questions.y)] == [x, y]
     assert questions.tokens.shape[1] == task.n_ctx == len(task.token_names)
+    asked, _, told = task.text(questions.tokens[0]).partition("=")
+    n = task.n_digits
+    assert asked == f"{written(x, task.base, n)}+{written(y, task.base, n)}"
+    top_first = told if task.answer_order == "msd" else told[::-1]
+    answer = int(task.value(questions.answer))
+    assert top_first == written(answer, task.base, n + 1)
+    assert answer == x + y or not task.carry
 
 
 def test_a_known_question():
     task = AdditionTask()
-    tokens = task.question(47, 85)
-    assert task.text(tokens[0]) == "00047+00085=000132"
-    assert tokens[0].tolist() == [0, 0, 0, 4, 7, 10, 0, 0, 0, 8, 5, 11, 0, 0, 0, 1, 3, 2]
     questions = Questions.of(task, [(47, 85)])
+    tokens = questions.tokens[0]
+    assert task.text(tokens) == "00047+00085=000132"
+    assert tokens.tolist() == [0, 0, 0, 4, 7, 10, 0, 0, 0, 8, 5, 11, 0, 0, 0, 1, 3, 2]
     assert questions.carry[0].int().tolist() == [0, 1, 1, 0, 0, 0]
     assert list(task.answer_positions) == [11, 12, 13, 14, 15, 16]
-    assert [task.token_names[p + 1] for p in task.answer_positions] == [
-        f"A{i}" for i in task.answer_columns
-    ]
-    assert (
-        AdditionTask(answer_order="lsd").text(AdditionTask(answer_order="lsd").question(47, 85)[0])
-        == "00047+00085=231000"
-    )
+    assert [task.token_names[p + 1] for p in task.answer_positions] == task.answer_names
+    assert task.answer_names == ["A5", "A4", "A3", "A2", "A1", "A0"]
+    units_first = AdditionTask(answer_order="lsd")
+    assert units_first.text(Questions.of(units_first, [(47, 85)]).tokens[0]) == "00047+00085=231000"
 
 
 @pytest.mark.parametrize(
@@ -107,8 +112,9 @@ def test_classes_of_known_questions(pair, length, name):
     [
         ({"n_digits": 0}, "n_digits = 0: must be"),
         ({"n_digits": 2.0}, "n_digits = 2.0: must be"),
-        ({"n_digits": 19}, "up to n_digits = 18"),
-        ({"n_digits": 16, "base": 16}, "up to n_digits = 15"),
+        ({"n_digits": 19}, "n_digits = 19: must be a whole number from 1 to 18"),
+        ({"n_digits": 63, "base": 2}, "from 1 to 62"),
+        ({"n_digits": 16, "base": 16}, "from 1 to 15"),
         ({"base": 1}, "base = 1: must be a whole number from 2 to 16"),
         ({"base": 17}, "base = 17"),
         ({"carry": "no"}, "carry = 'no'"),
@@ -125,5 +131,10 @@ def test_operands_that_do_not_fit_are_refused():
         Questions.of(AdditionTask(), [(1, 2), (100000, 5)])
     with pytest.raises(ValueError, match="operand -1"):
         Questions.of(AdditionTask(), [(-1, 2)])
-    with pytest.raises(ValueError, match="not questions"):
-        AdditionTask().decode(torch.zeros(1, 18, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("n_digits", "base"), [(18, 10), (15, 16), (62, 2)])
+def test_the_largest_sum_of_the_longest_numbers_is_exact(n_digits, base):
+    most = base**n_digits - 1
+    questions = Questions.of(AdditionTask(n_digits, base), [(most, most)])
+    assert int(questions.task.value(questions.answer)) == 2 * most

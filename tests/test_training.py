@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from addlib.models.addition import ModelConfig, answer_logits, answer_nll
+from addlib.models.addition import ModelConfig, answer_logits
+from addlib.stats import answer_nll
 from addlib.store import CheckpointError
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import training_questions, uniform_questions

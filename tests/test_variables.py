@@ -10,11 +10,9 @@ from addlib.tasks.sampling import uniform_questions
 from addlib.tasks.subtasks import (
     MISTAKES,
     base_sum,
-    carry_below,
-    carry_ignored,
-    cascade_ignored,
     digit_of_key,
     key,
+    look_back,
     mistakes,
     tri_state,
     with_pair_of,
@@ -41,9 +39,9 @@ def test_variables_of_one_sum_by_hand():
     )  # 7 + 5 carries, 4 + 5 = 9 hands it on, 2 + 6 + 1 = 9
     assert base_sum(questions).tolist() == [[2, 9, 8, 0]]
     assert tri_state(questions).tolist() == [[0, 1, 2, 0]]
-    assert carry_below(questions).tolist() == [[0, 0, 1, 1]]
-    assert carry_ignored(questions).tolist() == [[2, 9, 8, 0]]
-    assert cascade_ignored(questions).tolist() == [[2, 0, 8, 0]]
+    assert key(questions).tolist() == [[2, 9 + 10, 8 + 20 + 30, 0 + 0 + 30]]
+    assert look_back(questions, 0).tolist() == [[2, 9, 8, 0]]
+    assert look_back(questions, 1).tolist() == [[2, 0, 8, 0]]
     assert questions.answer.tolist() == [[2, 0, 9, 0]]
 
 
@@ -59,9 +57,9 @@ def test_mistakes_of_one_sum_by_hand():
 def test_without_undetermined_pairs_looking_one_pair_down_is_exact():
     questions = uniform_questions(AdditionTask(5), 3000, torch.Generator().manual_seed(0))
     plain = ~questions.ms9.any(1)
-    assert torch.equal(cascade_ignored(questions)[plain], questions.answer[plain])
+    assert torch.equal(look_back(questions, 1)[plain], questions.answer[plain])
     assert torch.equal(
-        carry_ignored(questions)[questions.question_class == 0],
+        look_back(questions, 0)[questions.question_class == 0],
         questions.answer[questions.question_class == 0],
     )
 
@@ -88,7 +86,19 @@ def test_with_pair_of_adds_the_mixed_numbers():
         mixed,
         torch.stack([single[0][:, 0], base.answer[:, 1], single[-2][:, 2], single[-1][:, 3]], 1),
     )
-    with pytest.raises(ValueError, match=r"offsets = 1: must be 4 numbers from -3 to 0"):
-        with_pair_of(base, source, 1)
-    with pytest.raises(ValueError, match="50 base and 3 source"):
-        with_pair_of(base, uniform_questions(task, 3, torch.Generator()), 0)
+
+
+def test_looking_back_far_enough_gives_the_sum():
+    task = AdditionTask(3, 4)
+    questions = Questions.of(task, list(itertools.product(range(64), repeat=2)))
+    assert torch.equal(look_back(questions, 0), base_sum(questions))
+    assert torch.equal(look_back(questions, 3), questions.answer)
+    wrong = [
+        (look_back(questions, depth) != questions.answer).any(1).double().mean()
+        for depth in range(4)
+    ]
+    assert wrong[0] > wrong[1] > wrong[2] > wrong[3] == 0
+    one = Questions.of(AdditionTask(3), [(47, 58)])
+    assert look_back(one, 0).tolist() == [[5, 9, 0, 0]]
+    assert look_back(one, 1).tolist() == [[5, 0, 0, 0]]
+    assert look_back(one, 2).tolist() == [[5, 0, 1, 0]]

@@ -13,10 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from addlib.device import in_batches
-from addlib.models.addition import answer_logits, answer_nll
+from addlib.models.addition import answer_logits
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, covers
 from addlib.models.fast_answers import FastReadout
+from addlib.stats import answer_nll
 from addlib.tasks.addition import Questions
 
 if TYPE_CHECKING:

@@ -1,20 +1,14 @@
-"""The model: a configuration of the addition transformer, and TransformerLens's native bridge built
-from it.
-
-What is recorded at each training step: losses by digit and by sub-task, gradient norm, learning
-rate.
-"""
+"""The addition model: its configuration, and TransformerLens's native bridge built from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from addlib.checks import check_whole
+from addlib.checks import check_choice, check_whole
 from addlib.models.bridge import boot_bridge
 from addlib.tasks.addition import AdditionTask
 
@@ -24,8 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the transformer. The default is the model of Quirke & Barez (ICLR 2024): one layer,
-    three heads.
+    """Shape of the transformer; by default that of Quirke & Barez (ICLR 2024), one layer, 3 heads.
 
     Args:
         n_layers: 1 or more.
@@ -44,17 +37,14 @@ class ModelConfig:
     attn_only: bool = False
 
     def __post_init__(self) -> None:
-        check_whole(self, {"n_layers": 1, "n_heads": 1, "width": 1})
+        check_whole(self, 1, "n_layers", "n_heads", "width")
+        check_choice(self, (True, False), "attn_only")
         if self.n_heads > self.width:
             raise ValueError(f"n_heads = {self.n_heads}: must be at most width = {self.width}")
-        if not isinstance(self.attn_only, bool):
-            raise ValueError(f"attn_only = {self.attn_only!r}: must be True or False")
 
     @property
     def d_model(self) -> int:
-        """Residual width: the largest multiple of ``n_heads`` that is at most ``width`` (3 heads,
-        512 → 510).
-        """
+        """Residual width: the largest multiple of ``n_heads`` up to ``width`` (3, 512 → 510)."""
         return self.width - self.width % self.n_heads
 
     @property
@@ -71,12 +61,11 @@ class ModelConfig:
 def build_model(
     config: ModelConfig, task: AdditionTask, seed: int, device: str = "cpu"
 ) -> TransformerBridge:
-    """A freshly initialised TransformerLens bridge: ReLU, LayerNorm, learned positions, vocabulary
-    B + 2 in and out.
+    """A freshly initialised TransformerLens bridge with ReLU, LayerNorm and learned positions.
 
-    Weights are drawn on the CPU from ``seed`` alone, so they don't depend on the device.
-    TransformerLens 4 scales output projections by 1/√(2 · layers) at initialisation; its version 2,
-    which older write-ups used, did not.
+    Its vocabulary, in and out, is the task's B + 2 tokens. Weights are drawn on the CPU from
+    ``seed`` alone, so they don't depend on the device. TransformerLens 4 scales output projections
+    by 1/√(2 · layers) at initialisation; its version 2, which older write-ups used, did not.
     """
     return boot_bridge(
         config,
@@ -93,16 +82,6 @@ def build_model(
 def answer_logits(
     model: TransformerBridge, task: AdditionTask, tokens: Int[Tensor, "batch n_ctx"]
 ) -> Float[Tensor, "batch n_answer d_vocab"]:
-    """Logits that predict the answer digits, by column (``[:, 0]`` is for A0), from the library's
-    own forward.
-    """
-    logits = model(tokens)[:, task.answer_positions.start : task.answer_positions.stop]
-    return task.by_column(logits)
-
-
-def answer_nll(
-    logits: Float[Tensor, "batch n_answer d_vocab"], answer: Int[Tensor, "batch n_answer"]
-) -> Float[Tensor, "batch n_answer"]:
-    """-log p of each true answer digit, in nats; the softmax is taken in float64."""
-    flat = F.cross_entropy(logits.double().flatten(0, 1), answer.flatten(), reduction="none")
-    return flat.view(answer.shape)
+    """Logits that predict the answer digits, by column, from the library's own forward."""
+    positions = task.answer_positions
+    return task.by_column(model(tokens)[:, positions.start : positions.stop])

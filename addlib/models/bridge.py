@@ -1,6 +1,4 @@
-"""The model: a configuration of the addition transformer, and TransformerLens's native bridge built
-from it.
-"""
+"""TransformerLens's native bridge as the models of both tasks use it, and its weights by name."""
 
 from __future__ import annotations
 
@@ -17,8 +15,7 @@ if TYPE_CHECKING:
 def boot_bridge(
     config: Any, task: Any, seed: int, device: str, **settings: Any
 ) -> TransformerBridge:
-    """The native bridge with ReLU and learned positions, of the widths in ``config``, for the
-    tokens of ``task``.
+    """The native bridge with ReLU and learned positions, freshly initialised.
 
     Args:
         config: has ``d_model``, ``d_head``, ``d_mlp`` and ``n_heads``.
@@ -31,27 +28,23 @@ def boot_bridge(
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
-    where = choose_device(device)
-    return TransformerBridge.boot_native(
-        TransformerBridgeConfig(
-            d_model=config.d_model,
-            d_head=config.d_head,
-            d_mlp=config.d_mlp,
-            n_heads=config.n_heads,
-            n_ctx=task.n_ctx,
-            d_vocab=task.d_vocab,
-            act_fn="relu",
-            seed=seed,
-            device=str(where),
-            **settings,
-        ),
-        device=where,
+    chosen = choose_device(device)
+    cfg = TransformerBridgeConfig(
+        d_model=config.d_model,
+        d_head=config.d_head,
+        d_mlp=config.d_mlp,
+        n_heads=config.n_heads,
+        n_ctx=task.n_ctx,
+        d_vocab=task.d_vocab,
+        act_fn="relu",
+        seed=seed,
+        device=str(chosen),
+        **settings,
     )
+    return TransformerBridge.boot_native(cfg, device=chosen)
 
 
 def weights(model: TransformerBridge) -> dict[str, Tensor]:
-    """The live parameters under TransformerLens's names (``"blocks.0.attn.q.weight"``); no copies
-    are made.
-    """
+    """The live parameters by TransformerLens's names, e.g. ``"blocks.0.attn.q.weight"``."""
     parameters = {id(p) for p in model.parameters()}
     return {name: p for name, p in model.state_dict(keep_vars=True).items() if id(p) in parameters}

@@ -1,12 +1,11 @@
 """Answers of one-layer models to very many questions, in 30 % of the short forward's arithmetic.
 
 Before the final LayerNorm the residual stream is linear in the MLP's activations, so the
-unembedding can be folded into
-W_out: 2,040 × 12 numbers in place of 2,040 × 510. What cannot be folded is LayerNorm's divisor σ,
-one number per answer digit. Its square is the mean square of the centred residual stream, and most
-of that lies in few directions: its principal components over a sample, folded into W_out like the
-unembedding. What lies outside them is estimated from what lies inside, by a least-squares fit of σ²
-on the sample.
+unembedding can be folded into W_out: 2,040 × 12 numbers in place of 2,040 × 510. What cannot be
+folded is LayerNorm's divisor σ, one number per answer digit. Its square is the mean square of the
+centred residual stream, and most of that lies in few directions: its principal components over a
+sample, folded into W_out like the unembedding. What lies outside them is estimated from what lies
+inside, by a least-squares fit of σ² on the sample.
 
 So σ is estimated, to about a percent. The most likely digit hardly depends on it: σ divides all of
 a logit but its constant part, the image of LayerNorm's bias. An error of 1 % can only overturn a
@@ -21,16 +20,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from addlib.models.fast_addition import EPS, FastForward, with_ones
+from addlib.models.fast_addition import EPS, FastForward, centred, with_ones
 
-COMPONENTS = 52  # with 12 unembedding directions 64 columns; σ is then known to about a percent
+COMPONENTS = 52
+"""Principal components: with 12 unembedding directions 64 columns, σ to about a percent."""
 
-
-SAFE_LEAD = 5.0  # nats
+SAFE_LEAD = 5.0
+"""Digits with a smaller lead, in nats, are read out exactly."""
 
 
 class FastReadout:
-    """Answer logits, exact where they are close; call it like :class:`addlib.models.fast_addition.FastForward`.
+    """Answer logits, exact where they are close; call it like :class:`FastForward`.
 
     Args:
         forward: the short forward of a model with an MLP. Its weights must not change afterwards.
@@ -40,55 +40,44 @@ class FastReadout:
     @torch.no_grad()
     def __init__(self, forward: FastForward, sample: Int[Tensor, "batch n_ctx"]) -> None:
         w, d_model = forward.weights, forward.config.d_model
-        self.forward, self.d_vocab, self.d_model = forward, forward.task.d_vocab, d_model
+        self.forward = forward
+        self.d_vocab = forward.task.d_vocab
+        self.d_model = d_model
         self.unembed = w["ln_final.weight"][:, None] * w["unembed.weight"].T
         self.shift = w["ln_final.bias"] @ w["unembed.weight"].T
         self.table, self.scaled, basis = forward.tables()
         self.images = forward.images("blocks.0.ln2", "blocks.0.mlp.in", basis)
         # |resid_mid|² is a quadratic form of the coefficients; its square root is as small as there
         # are coefficients.
-        self.norm_mid = torch.linalg.qr(_centred(basis).T, mode="r").R.T / d_model**0.5
-        self.mid = _centred(
-            torch.cat([basis[:-1], basis[-1:] + w["blocks.0.mlp.out.bias"][:d_model]])
-        )
-        self.out = _centred(w["blocks.0.mlp.out.weight"][:d_model].T)
+        self.norm_mid = torch.linalg.qr(centred(basis).T, mode="r").R.T / d_model**0.5
+        bias = w["blocks.0.mlp.out.bias"][:d_model]
+        self.mid = centred(torch.cat([basis[:-1], basis[-1:] + bias]))
+        self.out = centred(w["blocks.0.mlp.out.weight"][:d_model].T)
 
         coefficients, hidden = self._hidden(sample)
         resid = torch.addmm(coefficients @ self.mid, hidden, self.out)
-        kept = torch.linalg.svd(resid, full_matrices=False).Vh[:COMPONENTS].T
-        directions = torch.cat([self.unembed, kept], 1)
-        self.folded_mid, self.folded_out = self.mid @ directions, self.out @ directions
-        self._fit(resid @ directions, resid.square().sum(-1))
-        error = (
-            (self._square(resid @ directions) / resid.square().sum(-1))
-            .sqrt()
-            .sub(1)
-            .abs()
-            .max()
-            .item()
-        )
-        self.safe_lead = max(SAFE_LEAD, 4 * error * (self.shift.max() - self.shift.min()).item())
+        components = torch.linalg.svd(resid, full_matrices=False).Vh[:COMPONENTS].T
+        directions = torch.cat([self.unembed, components], 1)
+        self.folded_mid = self.mid @ directions
+        self.folded_out = self.out @ directions
+        projected, square = resid @ directions, resid.square().sum(-1)
+        self._fit(projected, square)
+        error = ((self._square(projected) / square).sqrt() - 1).abs().max().item()
+        spread = (self.shift.max() - self.shift.min()).item()
+        self.safe_lead = max(SAFE_LEAD, 4 * error * spread)
 
     @torch.no_grad()
     def __call__(
         self, tokens: Int[Tensor, "batch n_ctx"]
     ) -> Float[Tensor, "batch n_answer d_vocab"]:
-        """Logits that predict the answer digits, by column: exact for digits with a small lead,
-        else estimated.
-        """
+        """Logits of the answer digits by column: exact where the lead is small, else estimated."""
         coefficients, hidden = self._hidden(tokens)
-        logits = self._estimate(coefficients, hidden)
+        projected = torch.addmm(coefficients @ self.folded_mid, hidden, self.folded_out)
+        logits = self._logits(projected[:, : self.d_vocab], self._square(projected)[:, None])
         close = self.unsafe(logits)
         resid = torch.addmm(coefficients[close] @ self.mid, hidden[close], self.out)
         logits[close] = self._logits(resid @ self.unembed, resid.square().sum(-1, keepdim=True))
         return self.forward.by_column(logits)
-
-    @torch.no_grad()
-    def estimate(
-        self, tokens: Int[Tensor, "batch n_ctx"]
-    ) -> Float[Tensor, "batch n_answer d_vocab"]:
-        """The same with an estimated divisor for all digits."""
-        return self.forward.by_column(self._estimate(*self._hidden(tokens)))
 
     def unsafe(self, logits: Float[Tensor, "*digits d_vocab"]) -> Bool[Tensor, "*digits"]:
         """Digits whose lead is small enough for a second look."""
@@ -96,16 +85,10 @@ class FastReadout:
         return first - second < self.safe_lead
 
     def _hidden(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The coefficients of resid_mid and the MLP's activations at all answer positions, in
-        reading order.
-        """
+        """Coefficients of resid_mid and MLP activations at all answer positions, in order."""
         coefficients = self.forward.coefficients(tokens, self.table, self.scaled)
         scale = ((coefficients @ self.norm_mid).square().sum(-1, keepdim=True) + EPS).rsqrt()
         return coefficients, (with_ones(coefficients * scale) @ self.images).relu_()
-
-    def _estimate(self, coefficients: Tensor, hidden: Tensor) -> Float[Tensor, "queries d_vocab"]:
-        projected = torch.addmm(coefficients @ self.folded_mid, hidden, self.folded_out)
-        return self._logits(projected[:, : self.d_vocab], self._square(projected)[:, None])
 
     def _logits(self, unscaled: Tensor, square: Tensor) -> Float[Tensor, "queries d_vocab"]:
         return unscaled * (square / self.d_model + EPS).rsqrt() + self.shift
@@ -115,23 +98,18 @@ class FastReadout:
     ) -> None:
         """Per answer position, |resid|² as a sum of quadratics, one for each projection."""
         n_answer = self.forward.task.n_answer
+        size = projected.shape[1]
         fits = []
         for position in range(n_answer):
             x = projected[position::n_answer].double().cpu()
             features = torch.cat([x.square(), x, torch.ones_like(x[:, :1])], 1)
             wanted = square[position::n_answer, None].double().cpu()
             fits.append(torch.linalg.lstsq(features, wanted, driver="gelsd").solution[:, 0])
-        self.second, self.first, constant = (
-            torch.stack(fits).to(projected).split([projected.shape[1], projected.shape[1], 1], 1)
-        )
-        self.constant = constant[:, 0]
+        fitted = torch.stack(fits).to(projected).split([size, size, 1], 1)
+        self.second, self.first, self.constant = fitted
 
     def _square(self, projected: Float[Tensor, "queries directions"]) -> Float[Tensor, " queries"]:
         """Estimate of |resid|²; it is never below the part that lies in the principal components."""
         x = projected.unflatten(0, (-1, self.forward.task.n_answer))
-        fitted = ((x * self.second + self.first) * x).sum(-1) + self.constant
+        fitted = ((x * self.second + self.first) * x).sum(-1) + self.constant[:, 0]
         return torch.maximum(fitted.flatten(), projected[:, self.d_vocab :].square().sum(-1))
-
-
-def _centred(x: Tensor) -> Tensor:
-    return x - x.mean(-1, keepdim=True)

@@ -1,11 +1,8 @@
-"""The toy task: one number plus another, ``a b =``, with every pair listed; its split, its model,
-its questions.
+"""The pair model, its exact short forward for training, and its forward with the paths kept apart.
 
-A number is one token here, so there are no digits and no carries: p numbers make p² pairs, few
-enough to be written down whole. Token p is ``=``, and the answer is read there.
-
-Training on pairs: the whole training set at every step, AdamW, and the exact short forward that
-makes it quick.
+In one layer without normalisation nothing but attention's softmax and the ReLU stands between an
+embedding and the logits, so both forwards can be written out in a few lines. Each is equal to the
+library's.
 """
 
 from __future__ import annotations
@@ -29,8 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairModelConfig:
-    """Shape of the one-layer transformer: 4 heads of 32 and 512 neurons by default, as in Nanda et
-    al. (ICLR 2023).
+    """Shape of the one-layer transformer; by default 4 heads, as in Nanda et al. (ICLR 2023).
 
     Args:
         n_heads: attention heads; must divide ``width``.
@@ -44,7 +40,7 @@ class PairModelConfig:
     width: int = 128
 
     def __post_init__(self) -> None:
-        check_whole(self, {"n_heads": 1, "width": 1})
+        check_whole(self, 1, "n_heads", "width")
         if self.width % self.n_heads:
             raise ValueError(f"n_heads = {self.n_heads}: must divide width = {self.width}")
 
@@ -92,86 +88,7 @@ def pair_logits(
     return model(task.tokens(pairs).to(device))[:, -1]
 
 
-@dataclass(frozen=True)
-class PairPaths:
-    """What a one-layer pair model computes at ``=``, in float64: pair number a · p + b in row a · p
-    + b.
-    """
-
-    pattern: Float[Tensor, "pairs 3 heads"]  # attention from = to a, to b and to = itself
-    mid: Float[Tensor, "pairs d_model"]  # the residual stream that the MLP reads
-    pre: Float[Tensor, "pairs neuron"]  # the neurons before their ReLU
-    logits: Float[Tensor, "pairs n_outputs"]
-
-
-@torch.no_grad()
-def pair_paths(
-    weights: Mapping[str, Tensor],
-    config: PairModelConfig,
-    task: PairTask,
-    keys: Float[Tensor, "p d_model"] | None = None,
-    values: Float[Tensor, "p d_model"] | None = None,
-    direct: Float[Tensor, "p d_model"] | None = None,
-    pattern: Float[Tensor, "#pairs 3 heads"] | None = None,
-) -> PairPaths:
-    """The forward of all p² pairs with its paths kept apart, so that each can be told another
-    embedding.
-
-    In one layer a number reaches the logits in three ways: through the keys (how much attention it
-    gets), through the values into the MLP, and through the values straight to the unembedding.
-    Without replacements this is the model.
-
-    Args:
-        weights: the bridge's parameters by name, from :func:`addlib.models.bridge.weights`.
-        keys, values, direct: W_E's rows of the numbers as each way sees them; default the model's
-            own.
-        pattern: attention in place of the model's own, for each pair or, with one row, for all.
-    """
-    w = {name: p.detach().double() for name, p in weights.items()}
-    own, position = w["embed.weight"], w["pos_embed.weight"]
-    a, b = task.pairs().T.to(own.device)
-    equals = own[task.p] + position[2]
-
-    def linear(name: str, x: Tensor) -> Tensor:
-        return x @ w[f"blocks.0.attn.{name}.weight"].T + w[f"blocks.0.attn.{name}.bias"]
-
-    def per_head(name: str, table: Tensor | None) -> Float[Tensor, "pairs 3 heads d_head"]:
-        table = own[: task.p] if table is None else table.to(own)
-        rows = torch.stack(
-            [table[a] + position[0], table[b] + position[1], equals.expand(len(a), -1)], 1
-        )
-        return linear(name, rows).unflatten(-1, (config.n_heads, config.d_head))
-
-    query = linear("q", equals).view(config.n_heads, config.d_head)
-    if pattern is None:
-        pattern = ((per_head("k", keys) * query).sum(-1) / config.d_head**0.5).softmax(1)
-
-    def resid_mid(table: Tensor | None) -> Float[Tensor, "pairs d_model"]:
-        z = (pattern[..., None] * per_head("v", table)).sum(1)
-        return equals + linear("o", z.flatten(1))
-
-    mid = resid_mid(values)
-    past = mid if direct is values else resid_mid(direct)
-    return PairPaths(pattern.expand(len(a), -1, -1), mid, *_read(w, mid, past))
-
-
-@torch.no_grad()
-def logits_from(
-    weights: Mapping[str, Tensor], mid: Float[Tensor, "rows d_model"]
-) -> Float[Tensor, "rows n_outputs"]:
-    """Logits of what the residual stream holds at ``=`` before the MLP, in float64."""
-    return _read(
-        {name: p.detach().double() for name, p in weights.items()}, mid.double(), mid.double()
-    )[1]
-
-
-def _read(w: Mapping[str, Tensor], mid: Tensor, direct: Tensor) -> tuple[Tensor, Tensor]:
-    """Neurons before the ReLU, and logits, where the MLP reads ``mid`` and adds to ``direct``."""
-    pre = mid @ w["blocks.0.mlp.in.weight"].T + w["blocks.0.mlp.in.bias"]
-    out = pre.relu() @ w["blocks.0.mlp.out.weight"].T + w["blocks.0.mlp.out.bias"]
-    return pre, (direct + out) @ w["unembed.weight"].T
-
-
+# --------------------------------------------------------------------- short forward
 NEGLIGIBLE = 1e-30
 """Gradients below it count as 0. A model that has memorised its pairs gives wrong answers
 probabilities of 1e-40 and less; in float32 such numbers are subnormal, and a processor multiplies
@@ -201,58 +118,51 @@ class PairForward:
     def __init__(
         self, weights: Mapping[str, Tensor], config: PairModelConfig, task: PairTask
     ) -> None:
-        self.weights, self.config, self.task = weights, config, task
+        self.weights = weights
+        self.config = config
+        self.task = task
 
     def __call__(self, pairs: Int[Tensor, "pairs 2"]) -> Float[Tensor, "pairs n_outputs"]:
         """Logits of the answers; numbers must be below p and on the weights' device."""
-        w, block = self.weights, "blocks.0."
+        w = self.weights
         z, always = self._attention(pairs)
-        write, read = w[block + "attn.o.weight"], w[block + "mlp.in.weight"]
-        out, unembed = w[block + "mlp.out.weight"], w["unembed.weight"]
-        hidden = _two_maps(always @ read.T + w[block + "mlp.in.bias"], z, write, read).relu_()
-        direct = _two_maps((always + w[block + "mlp.out.bias"]) @ unembed.T, z, write, unembed)
+        write = w["blocks.0.attn.o.weight"]
+        read, bias_in = w["blocks.0.mlp.in.weight"], w["blocks.0.mlp.in.bias"]
+        out, bias_out = w["blocks.0.mlp.out.weight"], w["blocks.0.mlp.out.bias"]
+        unembed = w["unembed.weight"]
+        hidden = _two_maps(always @ read.T + bias_in, z, write, read).relu_()
+        direct = _two_maps((always + bias_out) @ unembed.T, z, write, unembed)
         return _two_maps(direct, hidden, out, unembed)
 
     def _attention(
         self, pairs: Tensor
     ) -> tuple[Float[Tensor, "pairs d_model"], Float[Tensor, "1 d_model"]]:
-        """All heads' z at ``=`` less their values of ``=``, and the part of resid_mid that all
-        pairs share.
-        """
+        """All heads' z less their values of ``=``, and what all pairs share of resid_mid."""
         heads, d_head, p = self.config.n_heads, self.config.d_head, self.task.p
         embed, position = self.weights["embed.weight"], self.weights["pos_embed.weight"]
         equals = embed[p:] + position[2:]
-        source = torch.cat(
-            [embed[:p] + position[0], embed[:p] + position[1], equals]
-        )  # (2p + 1, d_model)
+        source = torch.cat([embed[:p] + position[0], embed[:p] + position[1], equals])
         q = self._linear("q", equals).view(heads, d_head, 1)
-        k, v = self._linear("k", source), self._linear("v", source)
-        scores = (k.view(-1, heads, d_head).transpose(0, 1) @ q)[
-            ..., 0
-        ].T / d_head**0.5  # (2p + 1, heads)
+        k, v = self._linear("k", source), self._linear("v", source)  # (2p + 1, d_model)
+        scores = (k.view(-1, heads, d_head).transpose(0, 1) @ q)[..., 0].T / d_head**0.5
         rows = pairs + pairs.new_tensor([0, p])  # (pairs, 2)
         # F.embedding, not indexing: the gradient of indexing adds up in any order when there are
         # several threads.
         on_numbers = F.embedding(rows, scores)  # (pairs, 2, heads)
         on_equals = scores[-1:].expand(len(pairs), 1, heads)
-        pattern = torch.cat([on_numbers, on_equals], 1).softmax(1)[
-            ..., None
-        ]  # (pairs, 3, heads, 1)
+        pattern = torch.cat([on_numbers, on_equals], 1).softmax(1)[..., None]
         values = v[:-1] - v[-1]
         from_a, from_b = (F.embedding(rows[:, i], values).view(-1, heads, d_head) for i in (0, 1))
         z = torch.addcmul(pattern[:, 0] * from_a, pattern[:, 1], from_b).flatten(1)
         return z, equals + self._linear("o", v[-1:])
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(
-            x,
-            self.weights[f"blocks.0.attn.{name}.weight"],
-            self.weights[f"blocks.0.attn.{name}.bias"],
-        )
+        weight = self.weights[f"blocks.0.attn.{name}.weight"]
+        return F.linear(x, weight, self.weights[f"blocks.0.attn.{name}.bias"])
 
 
 def _two_maps(start: Tensor, x: Tensor, first: Tensor, second: Tensor) -> Float[Tensor, "rows out"]:
-    """``start + x @ first.T @ second.T``, multiplied in the order that takes fewer multiplications."""
+    """``start + x @ first.T @ second.T``, in the order that takes fewer multiplications."""
     rows, (middle, inner), outer = len(x), first.shape, len(second)
     if rows * middle * (inner + outer) < inner * outer * (middle + rows):
         return torch.addmm(start, x @ first.T, second.T)
@@ -263,8 +173,7 @@ def _two_maps(start: Tensor, x: Tensor, first: Tensor, second: Tensor) -> Float[
 def loss_and_gradient(
     logits: Float[Tensor, "pairs n_outputs"], answers: Int[Tensor, " pairs"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "pairs n_outputs"]]:
-    """Mean of -log p(right answer) in nats, and its gradient in the logits, both through one
-    softmax in float64.
+    """Mean of -log p(right answer) in nats, and its gradient in the logits, by one float64 softmax.
 
     In float32 a loss below about 1e-7 would be rounded to 0, and training would stop there.
     """
@@ -284,3 +193,82 @@ def accuracy(
 ) -> Float[Tensor, ""]:
     """Share of pairs whose largest logit is the right one."""
     return (logits.argmax(-1) == answers).double().mean()
+
+
+# ------------------------------------------------------------------- paths kept apart
+@dataclass(frozen=True)
+class PairPaths:
+    """What a one-layer pair model computes at ``=``, in float64; row a · p + b is of (a, b)."""
+
+    pattern: Float[Tensor, "pairs 3 heads"]  # attention from = to a, to b and to = itself
+    mid: Float[Tensor, "pairs d_model"]  # the residual stream that the MLP reads
+    pre: Float[Tensor, "pairs neuron"]  # the neurons before their ReLU
+    logits: Float[Tensor, "pairs n_outputs"]
+
+
+@torch.no_grad()
+def pair_paths(
+    weights: Mapping[str, Tensor],
+    config: PairModelConfig,
+    task: PairTask,
+    keys: Float[Tensor, "p d_model"] | None = None,
+    values: Float[Tensor, "p d_model"] | None = None,
+    direct: Float[Tensor, "p d_model"] | None = None,
+    pattern: Float[Tensor, "#pairs 3 heads"] | None = None,
+) -> PairPaths:
+    """The forward of all p² pairs, in which each path can be told another embedding.
+
+    In one layer a number reaches the logits in three ways: through the keys (how much attention it
+    gets), through the values into the MLP, and through the values straight to the unembedding.
+    Without replacements this is the model.
+
+    Args:
+        weights: the bridge's parameters by name, from :func:`addlib.models.bridge.weights`.
+        keys, values, direct: W_E's rows of the numbers as each way sees them; default the model's
+            own.
+        pattern: attention in place of the model's own, for each pair or, with one row, for all.
+    """
+    w = _in_float64(weights)
+    embed, position = w["embed.weight"], w["pos_embed.weight"]
+    a, b = task.pairs().T.to(embed.device)
+    equals = embed[task.p] + position[2]
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ w[f"blocks.0.attn.{name}.weight"].T + w[f"blocks.0.attn.{name}.bias"]
+
+    def per_head(name: str, table: Tensor | None) -> Float[Tensor, "pairs 3 heads d_head"]:
+        table = embed[: task.p] if table is None else table.to(embed)
+        at_equals = equals.expand(len(a), -1)
+        rows = torch.stack([table[a] + position[0], table[b] + position[1], at_equals], 1)
+        return linear(name, rows).unflatten(-1, (config.n_heads, config.d_head))
+
+    def resid_mid(table: Tensor | None) -> Float[Tensor, "pairs d_model"]:
+        z = (pattern[..., None] * per_head("v", table)).sum(1)
+        return equals + linear("o", z.flatten(1))
+
+    if pattern is None:
+        query = linear("q", equals).view(config.n_heads, config.d_head)
+        pattern = ((per_head("k", keys) * query).sum(-1) / config.d_head**0.5).softmax(1)
+    mid = resid_mid(values)
+    past = mid if direct is values else resid_mid(direct)
+    return PairPaths(pattern.expand(len(a), -1, -1), mid, *_read(w, mid, past))
+
+
+@torch.no_grad()
+def logits_from(
+    weights: Mapping[str, Tensor], mid: Float[Tensor, "rows d_model"]
+) -> Float[Tensor, "rows n_outputs"]:
+    """Logits of what the residual stream holds at ``=`` before the MLP, in float64."""
+    _, logits = _read(_in_float64(weights), mid.double(), mid.double())
+    return logits
+
+
+def _in_float64(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: p.detach().double() for name, p in weights.items()}
+
+
+def _read(w: Mapping[str, Tensor], mid: Tensor, direct: Tensor) -> tuple[Tensor, Tensor]:
+    """Neurons before the ReLU, and logits, where the MLP reads ``mid`` and adds to ``direct``."""
+    pre = mid @ w["blocks.0.mlp.in.weight"].T + w["blocks.0.mlp.in.bias"]
+    out = pre.relu() @ w["blocks.0.mlp.out.weight"].T + w["blocks.0.mlp.out.bias"]
+    return pre, (direct + out) @ w["unembed.weight"].T

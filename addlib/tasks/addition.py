@@ -1,5 +1,4 @@
-"""The task: n-digit addition as tokens, its sub-tasks per column, and questions to train and test
-on.
+"""The task: n-digit addition as tokens, and the sub-task labels of every column.
 
 Digit arrays are indexed by *column*: ``x[:, 0]`` is the units digit D0, ``x[:, n-1]`` the top digit
 D(n-1). Token arrays are in reading order. Everything is integer arithmetic on tensors; nothing here
@@ -8,20 +7,19 @@ is random or learned.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from addlib.checks import check_choice, check_whole
+
 BUCKETS = ("BA", "UC1", "US9")
-"""Names of the buckets of cells and of the classes of questions, in the order of their codes 0, 1,
-2.
-"""
-
-
-LARGEST_INT64 = 2**63 - 1
+"""Names of the buckets of cells and of the classes of questions, by their codes 0, 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +43,11 @@ class AdditionTask:
     answer_order: str = "msd"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.base, int) or not 2 <= self.base <= 16:
-            raise ValueError(f"base = {self.base!r}: must be a whole number from 2 to 16")
-        if not isinstance(self.n_digits, int) or self.n_digits < 1:
-            raise ValueError(f"n_digits = {self.n_digits!r}: must be a whole number of at least 1")
-        if 2 * self.base**self.n_digits - 1 > LARGEST_INT64:
-            most = max(n for n in range(1, 64) if 2 * self.base**n - 1 <= LARGEST_INT64)
-            raise ValueError(
-                f"n_digits = {self.n_digits}: sums in base {self.base} fit a 64-bit integer up to "
-                f"n_digits = {most}"
-            )
-        if not isinstance(self.carry, bool):
-            raise ValueError(f"carry = {self.carry!r}: must be True or False")
-        if self.answer_order not in ("msd", "lsd"):
-            raise ValueError(f"answer_order = {self.answer_order!r}: must be 'msd' or 'lsd'")
+        check_whole(self, 2, "base", most=16)
+        # Every sum, at most 2 · base^n - 1, fits a 64-bit integer.
+        check_whole(self, 1, "n_digits", most=int(62 / math.log2(self.base)))
+        check_choice(self, (True, False), "carry")
+        check_choice(self, ("msd", "lsd"), "answer_order")
 
     @property
     def plus(self) -> int:
@@ -87,41 +76,39 @@ class AdditionTask:
 
     @property
     def answer_positions(self) -> range:
-        """Positions whose logits predict the answer digits: ``=`` and all answer tokens but the
-        last.
-        """
+        """Positions whose logits predict the answer digits: from ``=`` to the last but one."""
         return range(2 * self.n_digits + 1, 3 * self.n_digits + 2)
 
     @property
     def answer_columns(self) -> list[int]:
-        """Column of the answer digit that each answer position predicts; n = 5, msd: [5, 4, 3, 2,
-        1, 0].
-        """
+        """Column of the digit that each answer position predicts; n = 2, msd: [2, 1, 0]."""
         columns = list(range(self.n_answer))
         return columns[::-1] if self.answer_order == "msd" else columns
 
-    @cached_property
+    @property
+    def answer_names(self) -> list[str]:
+        """Names of the answer digits in reading order: A5 … A0."""
+        return [f"A{k}" for k in self.answer_columns]
+
+    @property
     def token_names(self) -> list[str]:
         """Names of the token positions, as papers write them: D4 … D0, +, D'4 … D'0, =, A5 … A0."""
         top_down = range(self.n_digits - 1, -1, -1)
-        return (
-            [f"D{i}" for i in top_down]
-            + ["+"]
-            + [f"D'{i}" for i in top_down]
-            + ["="]
-            + [f"A{i}" for i in self.answer_columns]
-        )
+        first = [f"D{i}" for i in top_down]
+        second = [f"D'{i}" for i in top_down]
+        return [*first, "+", *second, "=", *self.answer_names]
 
     def digits(self, values: Int[Tensor, " batch"]) -> Int[Tensor, "batch n_digits"]:
-        """Digits of whole numbers, units first (463 → [3, 6, 4, 0, 0]). Raises ValueError outside
-        0…base^n - 1.
+        """Digits of whole numbers, units first: 463 → [3, 6, 4, 0, 0].
+
+        Raises:
+            ValueError: a number outside 0…base^n - 1.
         """
-        values = torch.as_tensor(values, dtype=torch.int64)
-        if values.numel() and (values.min() < 0 or values.max() >= self.base**self.n_digits):
-            bad = values[(values < 0) | (values >= self.base**self.n_digits)][0].item()
+        most = self.base**self.n_digits - 1
+        outside = values[(values < 0) | (values > most)]
+        if len(outside):
             raise ValueError(
-                f"operand {bad}: must be from 0 to {self.base**self.n_digits - 1} ({self.n_digits} "
-                f"digits)"
+                f"operand {outside[0]}: must be from 0 to {most} ({self.n_digits} digits)"
             )
         powers = torch.tensor([self.base**i for i in range(self.n_digits)], device=values.device)
         return values[:, None] // powers % self.base
@@ -131,86 +118,12 @@ class AdditionTask:
         powers = torch.tensor([self.base**i for i in range(digits.shape[1])], device=digits.device)
         return (digits * powers).sum(1)
 
-    def carries(
-        self, x: Int[Tensor, "batch n_digits"], y: Int[Tensor, "batch n_digits"]
-    ) -> Bool[Tensor, "batch n_answer"]:
-        """Carry c_i into each column i = 0…n (47 + 85 → c_0, c_1, c_2 = 0, 1, 1); all False without
-        carrying.
-        """
-        carry = torch.zeros(len(x), self.n_answer, dtype=torch.bool, device=x.device)
-        if self.carry:
-            pair_sum = x + y
-            for i in range(self.n_digits):
-                carry[:, i + 1] = pair_sum[:, i] + carry[:, i] >= self.base
-        return carry
-
-    def answer(
-        self, x: Int[Tensor, "batch n_digits"], y: Int[Tensor, "batch n_digits"]
-    ) -> Int[Tensor, "batch n_answer"]:
-        """Digits of the sum, units first; without carrying the top digit is 0."""
-        return self._answer(x, y, self.carries(x, y))
-
-    def _answer(self, x: Tensor, y: Tensor, carry: Tensor) -> Tensor:
-        pair_sum = torch.nn.functional.pad(
-            x + y, (0, 1)
-        )  # (batch, n + 1): the top column has no pair
-        return (pair_sum + carry) % self.base
-
-    def encode(
-        self, x: Int[Tensor, "batch n_digits"], y: Int[Tensor, "batch n_digits"]
-    ) -> Int[Tensor, "batch n_ctx"]:
-        """Tokens of the questions with their true answers, in reading order."""
-        return self._encode(x, y, self.answer(x, y))
-
-    def _encode(self, x: Tensor, y: Tensor, answer: Tensor) -> Tensor:
-        column = x.new_empty(len(x), 1)
-        if self.answer_order == "msd":
-            answer = answer.flip(1)
-        return torch.cat(
-            [
-                x.flip(1),
-                torch.full_like(column, self.plus),
-                y.flip(1),
-                torch.full_like(column, self.equals),
-                answer,
-            ],
-            1,
-        )
-
-    def decode(
-        self, tokens: Int[Tensor, "batch n_ctx"]
-    ) -> tuple[
-        Int[Tensor, "batch n_digits"], Int[Tensor, "batch n_digits"], Int[Tensor, "batch n_answer"]
-    ]:
-        """Digits x, y and the written answer, units first; the inverse of :meth:`encode`. Checks
-        the signs' places.
-        """
-        n = self.n_digits
-        signs = tokens.new_tensor([self.plus, self.equals])
-        if tokens.shape[1] != self.n_ctx or (tokens[:, [n, 2 * n + 1]] != signs).any():
-            raise ValueError(
-                f"tokens of shape {tuple(tokens.shape)}: not questions of the form "
-                f"{self.token_names}"
-            )
-        answer = tokens[:, 2 * n + 2 :]
-        return (
-            tokens[:, :n].flip(1),
-            tokens[:, n + 1 : 2 * n + 1].flip(1),
-            answer.flip(1) if self.answer_order == "msd" else answer,
-        )
-
     def by_column(self, values: Tensor, dim: int = 1) -> Tensor:
-        """Values along the answer positions in reading order, ``dim`` being their axis, sorted by
-        answer column.
-        """
+        """Values along the answer positions (axis ``dim``) sorted by answer column, or back."""
         return values.flip(dim) if self.answer_order == "msd" else values
 
-    def question(self, x: int, y: int) -> Int[Tensor, "1 n_ctx"]:
-        """Tokens of one question given as whole numbers, e.g. ``task.question(47, 85)``."""
-        return self.encode(self.digits(torch.tensor([x])), self.digits(torch.tensor([y])))
-
     def text(self, tokens: Int[Tensor, " n_ctx"]) -> str:
-        """A question as people write it, e.g. ``00047+00085=000132``; digits above 9 are a, b, c, …"""
+        """A question as people write it: ``00047+00085=000132``; above 9 come a, b, c, …"""
         symbols = "0123456789abcdef"[: self.base] + "+="
         return "".join(symbols[t] for t in tokens.tolist())
 
@@ -243,9 +156,7 @@ class Questions:
 
     @classmethod
     def of(cls, task: AdditionTask, pairs: list[tuple[int, int]]) -> Questions:
-        """Questions from pairs of whole numbers; ValueError names an operand that has too many
-        digits.
-        """
+        """Questions from pairs of whole numbers; ValueError names one that has too many digits."""
         x, y = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
         return cls(task, task.digits(x), task.digits(y))
 
@@ -255,18 +166,27 @@ class Questions:
 
     @cached_property
     def carry(self) -> Bool[Tensor, "batch n_answer"]:
-        """c_i, the carry into column i."""
-        return self.task.carries(self.x, self.y)
+        """c_i, the carry into column i: 47 + 85 → 0, 1, 1; all False without carrying."""
+        carry = self.x.new_zeros(len(self), self.task.n_answer, dtype=torch.bool)
+        if self.task.carry:
+            pair_sum = self.x + self.y
+            for i in range(self.task.n_digits):
+                carry[:, i + 1] = pair_sum[:, i] + carry[:, i] >= self.task.base
+        return carry
 
     @cached_property
     def answer(self) -> Int[Tensor, "batch n_answer"]:
-        """Digits of the true sum, units first."""
-        return self.task._answer(self.x, self.y, self.carry)
+        """Digits of the true sum, units first; without carrying the top digit is 0."""
+        pair_sum = F.pad(self.x + self.y, (0, 1))  # the top column has no pair
+        return (pair_sum + self.carry) % self.task.base
 
     @cached_property
     def tokens(self) -> Int[Tensor, "batch n_ctx"]:
         """The questions with their answers in reading order."""
-        return self.task._encode(self.x, self.y, self.answer)
+        sign = self.x.new_ones(len(self), 1)
+        answer = self.task.by_column(self.answer)
+        parts = [self.x.flip(1), self.task.plus * sign, self.y.flip(1), self.task.equals * sign]
+        return torch.cat([*parts, answer], 1)
 
     @cached_property
     def mc1(self) -> Bool[Tensor, "batch n_digits"]:
@@ -286,16 +206,12 @@ class Questions:
 
     @cached_property
     def bucket(self) -> Int[Tensor, "batch n_digits"]:
-        """The one bucket of each (question, column) cell: 0 BA (no carry in), 1 UC1 (carry in, not
-        MS9), 2 US9.
-        """
+        """Bucket of each (question, column) cell: 0 BA (no carry in), 1 UC1, 2 US9."""
         return self.uc1.long() + self.us9.long()
 
     @cached_property
     def us9_run(self) -> Int[Tensor, "batch n_digits"]:
-        """Number of adjacent US9 columns that end at each column, itself included; 0 where the
-        column is not US9.
-        """
+        """Number of adjacent US9 columns that end at each column; 0 where it is not US9."""
         run = self.us9.long()
         for i in range(1, self.task.n_digits):
             run[:, i] *= run[:, i - 1] + 1

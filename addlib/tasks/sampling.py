@@ -1,13 +1,14 @@
-"""Which questions are drawn, and how often each kind occurs: exact probabilities and seeded
-samplers.
+"""Which questions are drawn, and how often each kind occurs.
 
-Questions chosen for their class: the pairs of well-known write-ups, and suites generated for any
-size and base.
+Exact probabilities of the classes, seeded samplers, suites of questions that are chosen for their
+class, and the twin of a question whose cascade's carry is never made.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Callable
 from fractions import Fraction
 from importlib import resources
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
 
 
+# --------------------------------------------------------------- exact probabilities
 def class_probabilities(task: AdditionTask) -> tuple[dict[str, Fraction], list[Fraction]]:
     """Exact probability of each question class and of each cascade length, for uniform operands.
 
@@ -28,31 +30,24 @@ def class_probabilities(task: AdditionTask) -> tuple[dict[str, Fraction], list[F
     Returns:
         ``{"BA": p, "UC1": p, "US9": p}`` and ``[P(length 0), …, P(length n)]``, both summing to 1.
     """
-    cells = task.base**2
-    p_nine = Fraction(task.base, cells)  # B of the B² digit pairs sum to B - 1
-    p_make = Fraction(
-        task.base * (task.base - 1) // 2, cells
-    )  # as many sum to B or more as to B - 2 or less
+    p_nine, p_make = _pair_probabilities(task)
     p_low = 1 - p_nine - p_make
     states = {(False, False, 0, 0): Fraction(1)}
     for _ in range(task.n_digits):
-        following: dict[tuple[bool, bool, int, int], Fraction] = {}
+        following: dict[tuple[bool, bool, int, int], Fraction] = defaultdict(Fraction)
         for (carry, any_carry, run, longest), p in states.items():
             us9_run = run + 1 if carry else 0
-            for out, next_run, weight in (
-                (False, 0, p_low),
-                (carry, us9_run, p_nine),
-                (True, 0, p_make),
-            ):
-                out = out and task.carry
-                key = (out, any_carry or out, next_run, max(longest, next_run))
-                following[key] = following.get(key, Fraction(0)) + p * weight
+            sums = ((False, 0, p_low), (carry, us9_run, p_nine), (task.carry, 0, p_make))
+            for out, next_run, weight in sums:
+                state = (out, any_carry or out, next_run, max(longest, next_run))
+                following[state] += p * weight
         states = following
-    lengths = [
-        sum((p for s, p in states.items() if s[3] == length), Fraction(0))
-        for length in range(task.n_digits + 1)
-    ]
-    no_carry = sum((p for s, p in states.items() if not s[1]), Fraction(0))
+    lengths = [Fraction(0)] * (task.n_digits + 1)
+    no_carry = Fraction(0)
+    for (_, any_carry, _, longest), p in states.items():
+        lengths[longest] += p
+        if not any_carry:
+            no_carry += p
     return {"BA": no_carry, "UC1": lengths[0] - no_carry, "US9": 1 - lengths[0]}, lengths
 
 
@@ -61,8 +56,9 @@ def bucket_probabilities(task: AdditionTask) -> list[list[Fraction]]:
 
     P(c_{i+1} = 1) = P(s ≥ B) + P(s = B - 1) · P(c_i = 1), and s_i is independent of c_i.
     """
-    p_nine, p_make = Fraction(1, task.base), Fraction(task.base - 1, 2 * task.base)
-    shares, p_carry = [], Fraction(0)
+    p_nine, p_make = _pair_probabilities(task)
+    shares = []
+    p_carry = Fraction(0)
     for _ in range(task.n_digits):
         shares.append([1 - p_carry, p_carry * (1 - p_nine), p_carry * p_nine])
         if task.carry:
@@ -70,6 +66,12 @@ def bucket_probabilities(task: AdditionTask) -> list[list[Fraction]]:
     return shares
 
 
+def _pair_probabilities(task: AdditionTask) -> tuple[Fraction, Fraction]:
+    """P(s = B - 1) and P(s ≥ B) of one column; the latter is also P(s < B - 1)."""
+    return Fraction(1, task.base), Fraction(task.base - 1, 2 * task.base)
+
+
+# -------------------------------------------------------------------------- samplers
 def uniform_questions(task: AdditionTask, count: int, generator: torch.Generator) -> Questions:
     """``count`` questions with uniform operands, drawn from ``generator`` on its device."""
     shape = (2, count, task.n_digits)
@@ -96,15 +98,14 @@ def training_questions(
     questions = uniform_questions(task, count, generator)
     if enrich_every == 0 or step % enrich_every != enrich_every - 1:
         return questions
-    device, cells = generator.device, count * task.n_digits
+    device = generator.device
+    cells = count * task.n_digits
+    order = torch.randperm(cells, generator=generator, device=device)
     chosen = torch.zeros(cells, dtype=torch.bool, device=device)
-    chosen[
-        torch.randperm(cells, generator=generator, device=device)[: round(enrich_share * cells)]
-    ] = True
+    chosen[order[: round(enrich_share * cells)]] = True
     chosen = chosen.view(count, task.n_digits)
-    change_x = torch.randint(
-        2, (1,), generator=generator, device=device
-    ).bool()  # stays on the device: no host sync
+    # The coin stays on the device, so that nothing waits for it.
+    change_x = torch.randint(2, (1,), generator=generator, device=device).bool()
     x, y, top = questions.x, questions.y, task.base - 1
     return Questions(
         task,
@@ -131,20 +132,19 @@ def class_questions(
             f"name = {name!r}: {task} has no such questions; the classes are {', '.join(BUCKETS)}"
         )
     if name == "BA":
-        most = task.base if task.carry else 2 * task.base
-        digits = range(task.base)
-        pairs = torch.tensor(
-            [(a, b) for a in digits for b in digits if a + b < most], device=generator.device
-        )
-        rows = torch.randint(
-            len(pairs), (count, task.n_digits), generator=generator, device=generator.device
-        )
+        numbers = torch.arange(task.base, device=generator.device)
+        pairs = torch.cartesian_prod(numbers, numbers)
+        if task.carry:
+            pairs = pairs[pairs.sum(1) < task.base]
+        shape = (count, task.n_digits)
+        rows = torch.randint(len(pairs), shape, generator=generator, device=generator.device)
         return Questions(task, *pairs[rows].unbind(-1))
-    kept: list[Tensor] = []
-    while sum(part.shape[1] for part in kept) < count:
-        draw = uniform_questions(task, max(4 * count, 1024), generator)
-        kept.append(torch.stack([draw.x, draw.y])[:, draw.question_class == BUCKETS.index(name)])
-    return Questions(task, *torch.cat(kept, 1)[:, :count])
+
+    def draw() -> Questions:
+        questions = uniform_questions(task, max(4 * count, 1024), generator)
+        return questions[questions.question_class == BUCKETS.index(name)]
+
+    return _collected(draw, count)
 
 
 def cascade_questions(
@@ -164,42 +164,46 @@ def cascade_questions(
     longest = task.n_digits - 1 if task.carry else 0
     if not 0 <= length <= longest:
         raise ValueError(f"length = {length!r}: cascades of this task have lengths 0 to {longest}")
-    kept: list[Tensor] = []
-    while sum(part.shape[1] for part in kept) < count:
-        draw = uniform_questions(task, max(2 * count, 256), generator)
+
+    def draw() -> Questions:
+        questions = uniform_questions(task, max(2 * count, 256), generator)
         if length:
-            draw = _plant_cascade(draw, length, generator)
-        ways = (
-            (draw.us9_run == length).sum(1)
-            if length
-            else torch.ones(len(draw), device=generator.device)
-        )
-        coin = torch.rand(len(draw), generator=generator, device=generator.device)
-        keep = (draw.cascade_length == length) & (coin * ways < 1)
-        kept.append(torch.stack([draw.x, draw.y])[:, keep])
-    x, y = torch.cat(kept, 1)[:, :count]
-    return Questions(task, x, y)
+            questions = _plant_cascade(questions, length, generator)
+        coin = torch.rand(len(questions), generator=generator, device=generator.device)
+        keep = questions.cascade_length == length
+        if length:
+            keep &= coin * (questions.us9_run == length).sum(1) < 1
+        return questions[keep]
+
+    return _collected(draw, count)
 
 
-def _plant_cascade(draw: Questions, length: int, generator: torch.Generator) -> Questions:
-    """The questions with a make-carry column and ``length`` sums of B - 1 above it, at a uniform
-    place.
-    """
-    base, device, shape = draw.task.base, generator.device, (len(draw), 1)
-    start = torch.randint(
-        1, draw.task.n_digits - length + 1, shape, generator=generator, device=device
-    )
-    column = torch.arange(draw.task.n_digits, device=device)
-    nines = (column >= start) & (column < start + length)
+def _collected(draw: Callable[[], Questions], count: int) -> Questions:
+    """The first ``count`` questions of as many draws as it takes."""
+    parts = [draw()]
+    while sum(len(part) for part in parts) < count:
+        parts.append(draw())
+    return joined(parts)[:count]
+
+
+def _plant_cascade(questions: Questions, length: int, generator: torch.Generator) -> Questions:
+    """The questions with a run of ``length`` sums of B - 1 at a uniform place, above a carry."""
+    task = questions.task
+    each = {"size": (len(questions), 1), "generator": generator, "device": generator.device}
+    start = torch.randint(1, task.n_digits - length + 1, **each)
     # Pairs (b, B - 1 - a) with a < b are exactly the pairs that sum to B or more, each once.
-    a = torch.randint(base, shape, generator=generator, device=device)
-    b = (a + torch.randint(1, base, shape, generator=generator, device=device)) % base
-    make = column == start - 1
-    x = torch.where(make, torch.maximum(a, b), draw.x)
-    y = torch.where(make, base - 1 - torch.minimum(a, b), torch.where(nines, base - 1 - x, draw.y))
-    return Questions(draw.task, x, y)
+    a = torch.randint(task.base, **each)
+    b = (a + torch.randint(1, task.base, **each)) % task.base
+    top = task.base - 1
+    column = torch.arange(task.n_digits, device=generator.device)
+    makes = column == start - 1
+    nines = (column >= start) & (column < start + length)
+    x = torch.where(makes, torch.maximum(a, b), questions.x)
+    y = torch.where(nines, top - x, questions.y)
+    return Questions(task, x, torch.where(makes, top - torch.minimum(a, b), y))
 
 
+# ---------------------------------------------------------------------------- suites
 def published_suite(task: AdditionTask) -> Questions:
     """The pairs that write-ups on five-digit addition quote, from easy to hard.
 
@@ -210,28 +214,21 @@ def published_suite(task: AdditionTask) -> Questions:
     Raises:
         ValueError: the task is not decimal addition of at least five digits with carrying.
     """
-    stored = json.loads(
-        (resources.files("addlib") / "data" / "question_suites.json").read_text(encoding="utf-8")
-    )
-    if task.base != stored["base"] or not task.carry:
+    file = resources.files("addlib") / "data" / "question_suites.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    base, n_digits = stored["base"], stored["n_digits"]
+    if task.base != base or not task.carry or task.n_digits < n_digits:
         raise ValueError(
-            f"base = {task.base}, carry = {task.carry}: the published pairs are for base "
-            f"{stored['base']} with carrying"
+            f"{task}: the published pairs need base {base}, carrying and {n_digits} digits or more"
         )
-    if task.n_digits < stored["n_digits"]:
-        raise ValueError(
-            f"n_digits = {task.n_digits}: the published pairs need at least {stored['n_digits']}"
-        )
-    return Questions.of(task, [(x, y) for x, y in stored["pairs"]])
+    return Questions.of(task, stored["pairs"])
 
 
 def generated_suite(task: AdditionTask, per_class: int = 3, seed: int = 0) -> Questions:
-    """``per_class`` questions of class BA, as many UC1, and as many of each cascade length from 1
-    to the longest.
+    """``per_class`` questions of each kind: BA, UC1, and every cascade length from 1 up.
 
     Each is uniform over all questions of its kind. A task has no questions of a kind that needs
-    more columns or
-    carrying: one digit has only BA and UC1, and without carrying everything is BA.
+    more columns or carrying: one digit has only BA and UC1, and without carrying everything is BA.
 
     Raises:
         ValueError: ``per_class`` below 1, or a negative seed.
@@ -241,14 +238,11 @@ def generated_suite(task: AdditionTask, per_class: int = 3, seed: int = 0) -> Qu
             f"per_class = {per_class}, seed = {seed}: must be at least 1, and 0 or more"
         )
     generator = torch.Generator().manual_seed(seed)
-    longest = task.n_digits - 1 if task.carry else 0
-    parts = [
-        class_questions(task, name, per_class, generator)
-        for name in ("BA", "UC1")[: 1 + task.carry]
-    ]
-    parts += [
-        cascade_questions(task, length, per_class, generator) for length in range(1, longest + 1)
-    ]
+    parts = [class_questions(task, "BA", per_class, generator)]
+    if task.carry:
+        parts.append(class_questions(task, "UC1", per_class, generator))
+        lengths = range(1, task.n_digits)
+        parts += [cascade_questions(task, length, per_class, generator) for length in lengths]
     return joined(parts)
 
 
@@ -258,53 +252,47 @@ def joined(parts: list[Questions]) -> Questions:
     Raises:
         ValueError: no batch, or batches of several tasks.
     """
-    if len({part.task for part in parts}) != 1:
-        raise ValueError(f"questions of {len({part.task for part in parts})} tasks: must be of one")
-    return Questions(
-        parts[0].task, torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
-    )
+    tasks = {part.task for part in parts}
+    if len(tasks) != 1:
+        raise ValueError(f"questions of {len(tasks)} tasks: must be of one")
+    x = torch.cat([part.x for part in parts])
+    return Questions(tasks.pop(), x, torch.cat([part.y for part in parts]))
 
 
+def class_name(question_class: int, cascade_length: int) -> str:
+    """A question's class as the suites list it, e.g. UC1 or "US9, cascade of 2"."""
+    if cascade_length == 0:
+        return BUCKETS[question_class]
+    return "simple US9" if cascade_length == 1 else f"US9, cascade of {cascade_length}"
+
+
+# ----------------------------------------------------------------------------- twins
 def without_carry(questions: Questions) -> Questions:
-    """Each question's *twin*: the same but for one pair, so that its longest cascade's carry is
-    never made.
+    """Each question's *twin*, the same but for the pair that makes its longest cascade's carry.
 
-    Both digits d of the pair that makes the carry become B - 1 - d, which turns a sum of B or more
-    into one of B - 2 or less (``00555 + 00445`` → ``00554 + 00444``). The columns of the cascade
-    still sum to B - 1, now with nothing to hand on. Of several longest cascades the lowest is
-    taken. Where the pair was uniform among those that make a carry, it is so among those that sum
-    to B - 2 or less.
+    Both digits d of the pair become B - 1 - d, which turns a sum of B or more into one of B - 2 or
+    less (``00555 + 00445`` → ``00554 + 00444``). The columns of the cascade still sum to B - 1, now
+    with nothing to hand on. Of several longest cascades the lowest is taken. Where the pair was
+    uniform among those that make a carry, it is so among those that sum to B - 2 or less.
 
     Raises:
         ValueError: a question without a cascade.
     """
+    task = questions.task
     length = questions.cascade_length
-    if (length == 0).any():
-        bad = int((length == 0).nonzero()[0])
-        raise ValueError(
-            f"{questions.task.text(questions.tokens[bad])}: has no cascade to take the carry from"
-        )
-    above = above_cascade(questions)[:, None]
-    maker = (
-        torch.arange(questions.task.n_digits, device=above.device) == above - length[:, None] - 1
+    plain = questions[length == 0]
+    if len(plain):
+        raise ValueError(f"{task.text(plain.tokens[0])}: has no cascade to take the carry from")
+    maker = above_cascade(questions) - length - 1
+    is_maker = torch.arange(task.n_digits, device=maker.device) == maker[:, None]
+    x, y = (
+        torch.where(is_maker, task.base - 1 - digits, digits)
+        for digits in (questions.x, questions.y)
     )
-    top = questions.task.base - 1
-    x, y = (torch.where(maker, top - digits, digits) for digits in (questions.x, questions.y))
-    return Questions(questions.task, x, y)
+    return Questions(task, x, y)
 
 
 def above_cascade(questions: Questions) -> Int[Tensor, " batch"]:
-    """Column just above each question's longest cascade (the lowest of several); 1 where there is
-    none.
-    """
+    """Column just above each question's longest, lowest cascade; 1 where there is none."""
     length = questions.cascade_length
     return (questions.us9_run == length[:, None]).long().argmax(1) + 1
-
-
-def class_name(question_class: int, cascade_length: int) -> str:
-    """A question's class as the suites list it: BA, UC1, simple US9, or US9 with its cascade
-    length.
-    """
-    if cascade_length == 0:
-        return BUCKETS[question_class]
-    return "simple US9" if cascade_length == 1 else f"US9, cascade of {cascade_length}"

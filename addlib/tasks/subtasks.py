@@ -1,5 +1,4 @@
-"""What an addition algorithm has to know for each answer digit, as exact integers: what to look for
-in a model.
+"""What an addition algorithm has to know for each answer digit, as exact integers.
 
 A_k = (s_k + c_k) mod B needs the base sum s_k mod B and the carry c_k. The pair one column further
 down mostly settles the carry: its *tri-state* is 0 (no carry whatever comes), 1 (a carry whatever
@@ -10,13 +9,6 @@ ICLR 2024, and Quirke et al. 2024 name the parts).
 Everything is indexed by answer column k = 0…n, like answer digits. The top digit has no pair of its
 own: its base sum is 0. The units digit has no pair below: its tri-state is 0. Below the units there
 is no carry.
-
-What a model predicts for each answer digit, relative to what the columns sum to.
-
-The naive sum of column k is s_k = (x_k + y_k) mod B, the digit without its carry; the top digit has
-no pair, so its naive sum is 0. The true digit is always s_k or s_k + 1 mod B. So a prediction
-splits into three questions: is its mass on these two candidates, how is it shared between them, and
-where does the rest leak?
 """
 
 from __future__ import annotations
@@ -33,39 +25,33 @@ from addlib.tasks.addition import Questions
 UNDETERMINED = 2
 """Code of the tri-state of a pair that sums to B - 1; 0 and 1 are the carry itself."""
 
-
 MISTAKES = ("right", "carry ignored", "cascade ignored", "carry invented", "another digit")
 """What can be said of an answer digit, by the codes of :func:`mistakes`."""
 
 
+# ------------------------------------------------------ what determines an answer digit
 def base_sum(questions: Questions) -> Int[Tensor, "batch n_answer"]:
     """s_k mod B of each answer column; 0 for the top digit."""
     return F.pad(questions.x + questions.y, (0, 1)) % questions.task.base
 
 
 def tri_state(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """Tri-state of the pair one column below each answer digit (A1 of 47 + 85: pair 7 + 5 carries,
-    so 1).
-    """
+    """Tri-state of the pair one column below each answer digit (A1 of 47 + 85: 7 + 5, so 1)."""
     own = questions.mc1.long() + UNDETERMINED * questions.ms9.long()
     return F.pad(own, (1, 0))
 
 
-def carry_below(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """The carry into the pair one column below each answer digit, c_(k-1): what an undetermined
-    pair hands on.
-    """
-    return F.pad(questions.carry.long(), (1, 0))[:, :-1]
-
-
 def key(questions: Questions, below: bool = True) -> Int[Tensor, "batch n_answer"]:
-    """One number from 0 to 6B - 1 for base sum, tri-state and carry below; without ``below`` from 0
-    to 3B - 1.
+    """One number, 0 to 6B - 1, for base sum, tri-state and the carry into the pair below.
 
-    In the order base sum + B · (tri-state + 3 · carry below), so base sum = key mod B.
+    In the order base sum + B · (tri-state + 3 · carry), so base sum = key mod B. Without ``below``
+    the carry is left out: 0 to 3B - 1.
     """
     whole = base_sum(questions) + questions.task.base * tri_state(questions)
-    return whole + 3 * questions.task.base * carry_below(questions) if below else whole
+    if below:
+        carry = F.pad(questions.carry.long(), (1, 0))[:, :-1]
+        whole = whole + 3 * questions.task.base * carry
+    return whole
 
 
 def digit_of_key(key: Int[Tensor, "*any"], base: int) -> Int[Tensor, "*any"]:
@@ -75,31 +61,62 @@ def digit_of_key(key: Int[Tensor, "*any"], base: int) -> Int[Tensor, "*any"]:
     return (key % base + carry) % base
 
 
-def carry_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits by an algorithm that ignores every carry: 47 + 85 → 2, 2, 0 from the units up,
-    not 2, 3, 1.
+# ------------------------------------------------------ answers of simpler algorithms
+def look_back(questions: Questions, depth: int) -> Int[Tensor, "batch n_answer"]:
+    """Answer digits by an algorithm that finds each carry from the next ``depth`` pairs down alone.
+
+    Below those pairs it takes no carry for granted. Depth 0 ignores every carry, depth 1 sees a
+    carry made by the next pair, depth 2 also one handed on by that pair; from depth n on the digits
+    are those of the sum. 047 + 058 → 0, 9, 5 from the top at depth 0 and 1, 0, 5 at depths 1 and
+    more.
     """
-    return base_sum(questions)
+    task = questions.task
+    carry = torch.zeros_like(questions.carry)  # into each column, by the pairs seen so far
+    pair_sum = questions.x + questions.y
+    for _ in range(depth if task.carry else 0):
+        carry = F.pad(pair_sum + carry[:, :-1] >= task.base, (1, 0))
+    return (base_sum(questions) + carry) % task.base
 
 
-def cascade_ignored(questions: Questions) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits by an algorithm that looks one pair down and takes an undetermined one for no
-    carry.
+def with_pair_of(
+    base: Questions, source: Questions, offsets: int | Sequence[int | None]
+) -> Int[Tensor, "batch n_answer"]:
+    """Answer digits as if, for each digit A_k, the pair in column k + offset were the source's.
+
+    Only that one pair is exchanged, anew for each digit; all others are the base question's. Digits
+    without such a pair keep their true value. It is what a model must answer if one of its heads
+    brings in just this pair, and brings in that of another question instead.
+
+    Args:
+        base, source: as many questions of the same task.
+        offsets: from -n to 0; 0 is the digit's own pair, -1 the next one down. One for all digits,
+            or one for each answer column, where None exchanges nothing.
     """
-    return (base_sum(questions) + (tri_state(questions) == 1)) % questions.task.base
+    task = base.task
+    if isinstance(offsets, int):
+        offsets = [offsets] * task.n_answer
+    digits = base.answer.clone()
+    for k, offset in enumerate(offsets):
+        if offset is not None and 0 <= k + offset < task.n_digits:
+            exchanged = torch.arange(task.n_digits, device=base.x.device) == k + offset
+            x, y = (
+                torch.where(exchanged, new, old)
+                for new, old in ((source.x, base.x), (source.y, base.y))
+            )
+            digits[:, k] = Questions(task, x, y).answer[:, k]
+    return digits
 
 
 def mistakes(
     questions: Questions, digits: Int[Tensor, "batch n_answer"]
 ) -> Int[Tensor, "batch n_answer"]:
-    """Code of each answer digit, a number of `MISTAKES`: which carry is missing from it, or too
-    much.
+    """Code of each answer digit, a number of `MISTAKES`: which carry it lacks or has too much.
 
     A digit that lacks its carry is *carry ignored* where the pair below makes the carry itself,
     *cascade ignored* where that pair sums to B - 1 and hands on the carry from further down. 47 +
     85 answered as 122 → A1 carry ignored.
     """
-    missing = (digits == carry_ignored(questions)) & questions.carry
+    missing = (digits == base_sum(questions)) & questions.carry
     handed_on = tri_state(questions) == UNDETERMINED
     too_much = (digits == (base_sum(questions) + 1) % questions.task.base) & ~questions.carry
     code = torch.full_like(digits, MISTAKES.index("another digit"))
@@ -108,62 +125,3 @@ def mistakes(
     code[too_much] = MISTAKES.index("carry invented")
     code[digits == questions.answer] = MISTAKES.index("right")
     return code
-
-
-def with_pair_of(
-    base: Questions, source: Questions, offsets: int | Sequence[int | None]
-) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits as if, for each digit A_k, the pair in column k + offset came from the source
-    question.
-
-    Only that one pair is exchanged, anew for each digit; all others are the base question's. Digits
-    without such a pair keep their true value. What a model must answer if one of its heads brings
-    in just this pair, and brings in that of another question instead.
-
-    Args:
-        base, source: as many questions of the same task.
-        offsets: from -n to 0; 0 is the digit's own pair, -1 the next one down. One for all digits,
-            or one for each answer column, where None exchanges nothing.
-
-    Raises:
-        ValueError: for questions that don't match, or other offsets.
-    """
-    task, n = base.task, base.task.n_digits
-    if source.task != task or len(source) != len(base):
-        raise ValueError(
-            f"{len(base)} base and {len(source)} source questions: must be as many, of the same "
-            f"task"
-        )
-    each = [offsets] * task.n_answer if isinstance(offsets, int) else list(offsets)
-    if len(each) != task.n_answer or not all(
-        offset is None or -n <= offset <= 0 for offset in each
-    ):
-        raise ValueError(f"offsets = {offsets}: must be {task.n_answer} numbers from {-n} to 0")
-    digits = base.answer.clone()
-    for k, offset in enumerate(each):
-        if offset is not None and 0 <= (column := k + offset) < n:
-            x, y = base.x.clone(), base.y.clone()
-            x[:, column], y[:, column] = source.x[:, column], source.y[:, column]
-            digits[:, k] = task.answer(x, y)[:, k]
-    return digits
-
-
-def look_back(questions: Questions, depth: int) -> Int[Tensor, "batch n_answer"]:
-    """Answer digits by an algorithm that finds each carry from the next ``depth`` pairs down alone.
-
-    Below those pairs it takes no carry for granted. Depth 0 ignores every carry, depth 1 sees a
-    carry made by the next pair, depth 2 also one handed on by that pair; from depth n on the digits
-    are those of the sum. 047 + 058 → 0, 9, 5 from the top at depth 0 and 1, 0, 5 at depths 1 and
-    more.
-
-    Raises:
-        ValueError: a negative depth.
-    """
-    if depth < 0:
-        raise ValueError(f"depth = {depth}: must be 0 or more pairs")
-    task = questions.task
-    carry = torch.zeros_like(questions.carry)  # into each column, by the pairs seen so far
-    pair_sum = questions.x + questions.y
-    for _ in range(depth if task.carry else 0):
-        carry = F.pad(pair_sum + carry[:, :-1] >= task.base, (1, 0))
-    return (base_sum(questions) + carry) % task.base

@@ -1,5 +1,4 @@
-"""Where the loss of a digit must rest: the exact cross-entropy of an ideal predictor that knows
-part of the question.
+"""Where the loss of a digit must rest: the exact loss of one who knows part of the question.
 
 A predictor that has learned to use some of the information pays, on average, the conditional
 entropy of the digit given that information, in nats (Shannon 1948). For uniform operands it can be
@@ -25,20 +24,22 @@ Euler-Maclaurin formula.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import entr
 
 from addlib.tasks.addition import AdditionTask
 
 TERMS = 1024
 """So many terms of a sum are added one by one."""
 
-
 KINDS = ("none", "one", "pair")
+"""What can be known of a column: none of its operand digits, one, or both."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,8 @@ class CarryBelief:
     @property
     def mean(self) -> Fraction:
         """P(c_k = 1)."""
-        return sum(
-            (w * (q + Fraction(size - 1, 2)) / size for (q, size), w in self.parts.items()),
-            Fraction(0),
-        )
+        means = ((q + Fraction(size - 1, 2)) / size for q, size in self.parts)
+        return sum((w * p for w, p in zip(self.parts.values(), means, strict=True)), Fraction(0))
 
     def values(self) -> Iterator[tuple[Fraction, Fraction]]:
         """Each value of p with its probability.
@@ -93,17 +92,16 @@ class CarryBelief:
         """
         if sum(size for _, size in self.parts) > TERMS:
             raise ValueError(
-                f"below: one operand digit of so many columns leaves over {TERMS} values of "
-                f"P(carry)"
+                f"below: one digit of so many columns leaves over {TERMS} values of P(carry)"
             )
         for (q, size), weight in self.parts.items():
             for j in range(size):
                 yield (q + j) / size, weight / size
 
 
+# ------------------------------------------------------------------ levels of a digit
 def expected_loss(task: AdditionTask, k: int, knowledge: Knowledge) -> float:
-    """Cross-entropy of answer digit A_k, nats, of an ideal predictor with this knowledge, for
-    uniform operands.
+    """Cross-entropy of answer digit A_k, nats, of an ideal predictor, for uniform operands.
 
     With everything known it is 0. For two-digit sums in base ten A1 with its pair known,
     ``Knowledge("pair")``, costs 0.9 · h(0.45) = 0.619, h being :func:`entropy`: at a sum of 9 the
@@ -114,13 +112,7 @@ def expected_loss(task: AdditionTask, k: int, knowledge: Knowledge) -> float:
             too many cases.
     """
     n = task.n_digits
-    if not 0 <= k <= n:
-        raise ValueError(f"k = {k}: this task has answer digits A0 to A{n}")
-    if len(knowledge.below) > k:
-        raise ValueError(
-            f"below = {knowledge.below}: A{k} has {k} columns below it; there is none below the "
-            f"units"
-        )
+    check_digit(task, k, knowledge.below)
     if k == n and knowledge.own != "none":
         raise ValueError(f"own = {knowledge.own!r}: the top digit A{n} has no pair of its own")
     belief = carry_belief(task, k, knowledge)
@@ -134,6 +126,14 @@ def expected_loss(task: AdditionTask, k: int, knowledge: Knowledge) -> float:
     )
 
 
+def check_digit(task: AdditionTask, k: int, below: tuple[str, ...]) -> None:
+    """Raise ValueError unless there is a digit A_k with as many columns below it."""
+    if not 0 <= k <= task.n_digits:
+        raise ValueError(f"k = {k}: this task has answer digits A0 to A{task.n_digits}")
+    if len(below) > k:
+        raise ValueError(f"below = {below}: A{k} has {k} columns below it, none below the units")
+
+
 def carry_belief(task: AdditionTask, k: int, knowledge: Knowledge) -> CarryBelief:
     """What the lower columns tell about c_k, by a pass over them from the units up.
 
@@ -142,27 +142,19 @@ def carry_belief(task: AdditionTask, k: int, knowledge: Knowledge) -> CarryBelie
     """
     belief = CarryBelief({(Fraction(0), 1): Fraction(1)})
     seen = knowledge.visible and task.answer_order == "lsd"
-    for kind in ("none",) * (k - len(knowledge.below)) + knowledge.below[::-1]:
-        if task.carry:
+    if task.carry:
+        for kind in ("none",) * (k - len(knowledge.below)) + knowledge.below[::-1]:
             belief = _next_column(task.base, belief, kind, seen)
     return belief
 
 
 def naive_weights(base: int, d: int, p: Fraction) -> tuple[Fraction, Fraction]:
-    """P(A = s) and P(A = s + 1) of a column whose pair is known, given one digit d of the pair
-    below and no other.
+    """P(A = s) and P(A = s + 1) of a column whose pair is known, given one digit d of the next.
 
     Their odds are B - d - p : d + p, where p is the chance of a carry into that lower column. So B
     - d : d is exact just where p = 0: for the tens digit, whose lower column is the units, and for
     every digit without carrying. With base ten p is 0.45 to 0.5 elsewhere.
-
-    Raises:
-        ValueError: d is no digit, or p no probability.
     """
-    if not 0 <= d < base or not 0 <= p <= 1:
-        raise ValueError(
-            f"d = {d}, p = {p}: must be a digit from 0 to {base - 1}, and a probability"
-        )
     one_more = (d + Fraction(p)) / base
     return 1 - one_more, one_more
 
@@ -177,114 +169,85 @@ def any_digit(task: AdditionTask) -> float:
     return math.log(task.base)
 
 
-def marginal(task: AdditionTask, k: int) -> float:
-    """Entropy of A_k, nats: how often each digit occurs is known, and nothing of the question.
-
-    Raises:
-        ValueError: there is no such digit.
-    """
-    return expected_loss(task, k, Knowledge(visible=False))
-
-
 def entropy(p: float | Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
     """Entropy of a choice between two with probabilities p and 1 - p, nats."""
-    return _plogp(np.asarray(p, dtype=float)) + _plogp(1 - np.asarray(p, dtype=float))
+    return entr(p) + entr(1 - np.asarray(p, dtype=float))
 
 
-# ------------------------------------------------------------- one column
+# ------------------------------------------------------------------------ one column
 def _next_column(base: int, belief: CarryBelief, kind: str, seen: bool) -> CarryBelief:
     """From the carry into a column to the carry out of it; ``seen``: its answer digit is visible."""
-    more, nine = (
-        Fraction(base - 1, 2 * base),
-        Fraction(1, base),
-    )  # P(s ≥ B) = P(s < B - 1), and P(s = B - 1)
-    parts: dict[tuple[Fraction, int], Fraction] = {}
-
-    def add(q: Fraction, size: int, weight: Fraction) -> None:
-        if weight:
-            parts[q, size] = parts.get((q, size), Fraction(0)) + weight
-
+    nine = Fraction(1, base)  # P(s = B - 1)
+    more = Fraction(base - 1, 2 * base)  # P(s ≥ B) = P(s < B - 1)
+    yes, no = (Fraction(1), 1), (Fraction(0), 1)
+    parts: dict[tuple[Fraction, int], Fraction] = defaultdict(Fraction)
     if kind == "pair" and seen:
-        add(Fraction(1), 1, more + nine * belief.mean)
-        add(Fraction(0), 1, more + nine * (1 - belief.mean))
-    elif kind == "pair" or (
-        kind == "one" and seen
-    ):  # seen: as the answer digit is below, above or equal to the one
-        add(Fraction(1), 1, more)
-        add(Fraction(0), 1, more)
+        parts[yes] = more + nine * belief.mean
+        parts[no] = more + nine * (1 - belief.mean)
+    elif kind == "pair" or (kind == "one" and seen):
+        # With a digit seen: the answer digit is below, above or equal to the operand's.
+        parts[yes] = more
+        parts[no] = more
+        for part, weight in belief.parts.items():
+            parts[part] += nine * weight
+    elif kind == "one" or seen:
+        # d + (q + j)/N for all digits d and j < N is q + j' over N, with j' < B · N.
         for (q, size), weight in belief.parts.items():
-            add(q, size, nine * weight)
-    elif (
-        kind == "one" or seen
-    ):  # d + (q + j)/N for all digits d and j < N is q + j' over N, with j' < B · N
-        for (q, size), weight in belief.parts.items():
-            add(q, size * base, weight)
+            parts[q, size * base] += weight
     else:
         for p, weight in belief.values():
-            add(more + nine * p, 1, weight)
+            parts[more + nine * p, 1] += weight
     return CarryBelief(parts)
 
 
 def _given_top(base: int, p: float, own: str, above: int) -> float:
     """Loss of a digit below ``above`` visible columns and the top digit, when P(c_k = 1) = p."""
     a = np.arange(base)
-    if (
-        own == "pair"
-    ):  # only a sum of B - 1 lets the visible digits, which depend on c_(k+1), tell about c_k
+    n = base**above
+    if own == "pair":
+        # Only a sum of B - 1 lets the visible digits, which depend on c_(k+1), tell about c_k.
         nine = np.diag([1 - p, p])  # P(digit B - 1 or 0, carry out 0 or 1)
-        return (1 - 1 / base) * float(entropy(p)) + _entropy_given_top(nine, base**above) / base
+        return (1 - 1 / base) * float(entropy(p)) + _entropy_given_top(nine, n) / base
     if own == "one":
         overs = [((1 - p) * (a < d) + p * (a <= d)) / base for d in range(base)]
-        return (
-            math.fsum(
-                _entropy_given_top(np.stack([1 / base - o, o], 1), base**above) for o in overs
-            )
-            / base
-        )
+        losses = [_entropy_given_top(np.stack([1 / base - o, o], 1), n) for o in overs]
+        return math.fsum(losses) / base
     over = ((1 - p) * (base - 1 - a) + p * (base - a)) / base**2
-    return _entropy_given_top(np.stack([1 / base - over, over], 1), base**above)
+    return _entropy_given_top(np.stack([1 / base - over, over], 1), n)
 
 
-# ------------------------------------------------------------- entropies and sums
-def _plogp(p: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    return -p * np.log(np.where(p > 0, p, 1.0))
-
-
+# --------------------------------------------------------------- entropies and sums
 def _mean_entropy(belief: CarryBelief) -> float:
     """Mean entropy of the carry."""
     total = 0.0
     for (q, size), weight in belief.parts.items():
-        low, high = (
-            float(q),
-            float(1 - q),
-        )  # from either end to the middle, so that the terms become smooth
+        # From either end to the middle, so that the terms become smooth.
         half = (size + 1) // 2
-        ends = _sum(lambda j, q=low, size=size: entropy((j + q) / size), half)
-        ends += _sum(lambda j, q=high, size=size: entropy((j + q) / size), size - half)
-        total += float(weight) * ends / size
+        total_of_part = 0.0
+        for end, count in ((float(q), half), (float(1 - q), size - half)):
+            total_of_part += _sum(lambda j, q=end, size=size: entropy((j + q) / size), count)
+        total += float(weight) * total_of_part / size
     return total
 
 
 def _entropy_given_top(joint: Float[np.ndarray, "digit 2"], n: int) -> float:
-    """Mean entropy of a digit given V, from P(digit, carry out of its column); n = B^m for the m
-    columns above.
-    """
-
-    rows, times = np.unique(joint, axis=0, return_counts=True)  # few digits differ
+    """Mean entropy of a digit given V, from P(digit, carry out); n = B^m for the m columns above."""
+    # Few digits differ. A probability below 0 is one of 0, rounded.
+    rows, times = np.unique(np.maximum(joint, 0.0), axis=0, return_counts=True)
 
     def terms(u: Float[np.ndarray, " v"]) -> Float[np.ndarray, " v"]:
         low, high = u / n / n, (u + 1) / n / n
         total = np.zeros_like(u)
         for g0, g1 in ((high, low), (low, high)):
             digit = rows[:, 0, None] * g0 + rows[:, 1, None] * g1  # (row, v)
-            total += times @ _plogp(digit) - _plogp(times @ digit)
+            total += times @ entr(digit) - entr(times @ digit)
         return total
 
     return _sum(terms, n)
 
 
 def _sum(f: Callable[[Float[np.ndarray, " j"]], Float[np.ndarray, " j"]], stop: int) -> float:
-    """Sum of f over 0 … stop - 1, for an f that is smooth on a logarithmic scale from ``TERMS`` on."""
+    """Sum of f over 0 … stop - 1, for an f that is smooth on a logarithmic scale from TERMS on."""
     edge = min(stop, TERMS)
     total = math.fsum(f(np.arange(edge, dtype=float)))
     if edge == stop:
@@ -294,8 +257,9 @@ def _sum(f: Callable[[Float[np.ndarray, " j"]], Float[np.ndarray, " j"]], stop: 
     ends = np.linspace(math.log(edge), math.log(stop), math.ceil(math.log(stop / edge)) + 1)
     nodes, weights = np.polynomial.legendre.leggauss(24)
     half = (ends[1:] - ends[:-1])[:, None] / 2
-    u = np.exp((ends[1:] + ends[:-1])[:, None] / 2 + half * nodes)  # (pieces, nodes)
+    u = np.exp((ends[1:] + ends[:-1])[:, None] / 2 + half * nodes)  # (piece, node)
     integral = math.fsum((f(u.ravel()).reshape(u.shape) * u * weights * half).ravel())
-    at = np.array([edge, stop], dtype=float)
-    values, slope = f(at), (f(at * (1 + 1e-4)) - f(at * (1 - 1e-4))) / (2e-4 * at)
+    limits = np.array([edge, stop], dtype=float)
+    values = f(limits)
+    slope = (f(limits * (1 + 1e-4)) - f(limits * (1 - 1e-4))) / (2e-4 * limits)
     return total + integral + (values[0] - values[1]) / 2 + (slope[1] - slope[0]) / 12

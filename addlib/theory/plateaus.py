@@ -1,5 +1,4 @@
-"""Where a loss curve rests, where it falls and where it spikes: one explicit rule for each, for all
-digits and runs.
+"""Where a loss curve rests, where it falls and where it spikes: one explicit rule for each.
 
 A loss recorded at each step is the mean of one batch: a smooth curve plus noise. All rules look at
 a running mean, and take the noise from the differences of successive steps. Steps without a value
@@ -11,15 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
-from addlib.figures.thin import as_array
-
 ERRORS = 3.0
-"""Half-width of a plateau's band, at least so many standard errors of the running mean: noise
-seldom leaves it.
-"""
-
+"""Half-width of a plateau's band in standard errors of the running mean, at least."""
 
 BLOCK = 10
 """Steps of a block whose mean counts as one draw in the interval of a plateau's level."""
@@ -27,11 +22,10 @@ BLOCK = 10
 
 @dataclass(frozen=True)
 class Plateau:
-    """A stretch of steps on which a curve rests: its ends (first step is 0), its mean loss and a 95
-    % interval, nats.
+    """A stretch of steps (the first is 0) on which a curve rests, its mean loss and 95 % interval.
 
-    The interval is that of the mean of means over blocks of steps, so a slope within the stretch
-    widens it.
+    The interval, in nats, is that of the mean of means over blocks of steps, so a slope within the
+    stretch widens it.
     """
 
     first: int
@@ -47,33 +41,18 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Fall:
-    """The step at which a curve leaves one level for another; ``first`` to ``last`` is the middle
-    half of the way.
-    """
+    """The step at which a curve leaves one level for another, and the middle half of its way."""
 
     step: int
     first: int
     last: int
 
 
+# ----------------------------------------------------------------------------- rules
 def smooth(values: Float[np.ndarray, " steps"], reach: int = 50) -> Float[np.ndarray, " steps"]:
-    """Mean over the steps within ``reach`` on either side; NaN steps do not count, and NaN is left
-    where all are.
-
-    Raises:
-        ValueError: values that are no line of finite numbers and NaN, or a negative reach.
-    """
-    values = _line(values)
-    if reach < 0:
-        raise ValueError(f"reach = {reach}: must be 0 or more steps")
-    known = ~np.isnan(values)
-    sums, counts = (
-        np.concatenate([[0.0], np.cumsum(v)]) for v in (np.where(known, values, 0.0), known)
-    )
-    first = np.maximum(np.arange(len(values)) - reach, 0)
-    last = np.minimum(np.arange(len(values)) + reach + 1, len(values))
-    cases = counts[last] - counts[first]
-    return np.where(cases > 0, (sums[last] - sums[first]) / np.maximum(cases, 1), np.nan)
+    """Mean over the steps within ``reach`` on either side, without NaN; NaN where all are."""
+    series = pd.Series(np.asarray(values, dtype=float))
+    return series.rolling(2 * reach + 1, center=True, min_periods=1).mean().to_numpy()
 
 
 def plateaus(
@@ -104,14 +83,14 @@ def plateaus(
         band, zero: half-width of the bands, relative and in nats. least: steps. ratio: above 1.
 
     Raises:
-        ValueError: a loss that is no line of numbers ≥ 0 and NaN, or settings out of range.
+        ValueError: a loss below 0, or settings out of range.
     """
-    loss = _line(loss)
     if not (band > 0 and zero > 0 and least >= 2 and ratio > 1):
         raise ValueError(
             f"band = {band}, zero = {zero}, least = {least}, ratio = {ratio}: must be > 0, > 0, ≥ "
             f"2, > 1"
         )
+    loss = np.asarray(loss, dtype=float)
     if (loss < 0).any():
         raise ValueError(f"loss holds {np.nanmin(loss):g}: must be 0 or more nats")
     mean = smooth(loss, reach)
@@ -119,23 +98,26 @@ def plateaus(
     if len(at) < least:
         return []
     mean, error = mean[at], _standard_error(loss, reach)[at]
-    found: list[tuple[int, int]] = []
+    rests: list[tuple[int, int]] = []
     for level in np.linspace(np.sqrt(mean.min()), np.sqrt(mean.max()), 400) ** 2:
         inside = np.abs(mean - level) <= np.maximum(max(band * level, zero), ERRORS * error)
         first, last = _longest_run(inside, reach // 2)
-        if last - first + 1 < least:
+        length = last - first + 1
+        if length < least:
             continue
         width = max(band * level, zero, ERRORS * float(error[first : last + 1].mean()))
-        above, below = mean > level + 3 * width, mean < level - 3 * width
-        way_in = first - 1 - np.flatnonzero(above[:first])[-1] if above[:first].any() else None
-        way_out = np.flatnonzero(below[last + 1 :])[0] if below[last + 1 :].any() else None
-        if all(way is None or last - first + 1 >= ratio * way for way in (way_in, way_out)):
-            found.append((first, last))
-    kept: list[tuple[int, int]] = []
-    for first, last in sorted(found, key=lambda run: run[0] - run[1]):
-        if all(last < other_first or first > other_last for other_first, other_last in kept):
-            kept.append((first, last))
-    return [_measured(loss, int(at[first]), int(at[last])) for first, last in sorted(kept)]
+        # Indices outside the bands just above and just below.
+        before = np.flatnonzero(mean[:first] > level + 3 * width)
+        after = np.flatnonzero(mean[last + 1 :] < level - 3 * width)
+        slow_way_in = len(before) and length < ratio * (first - 1 - before[-1])
+        slow_way_out = len(after) and length < ratio * after[0]
+        if not (slow_way_in or slow_way_out):
+            rests.append((first, last))
+    apart: list[tuple[int, int]] = []
+    for first, last in sorted(rests, key=lambda rest: rest[0] - rest[1]):
+        if all(last < start or first > end for start, end in apart):
+            apart.append((first, last))
+    return [_measured(loss, int(at[first]), int(at[last])) for first, last in sorted(apart)]
 
 
 def fall(
@@ -146,8 +128,7 @@ def fall(
     reach: int = 10,
     log: bool = False,
 ) -> Fall | None:
-    """When a curve leaves the level ``above`` for the level ``below``; None if it never does, or
-    starts below.
+    """When a curve leaves the level ``above`` for the level ``below``; None if it never does.
 
     The rule: the first step from which the running mean stays under halfway between the levels,
     with a step over halfway before it. ``first`` and ``last`` are the same for a quarter and three
@@ -165,11 +146,9 @@ def fall(
             f"above = {above}, below = {below}: must fall{' to a positive level' if log else ''}"
         )
     mean = smooth(loss, reach)
-    ways = [
-        above * (below / above) ** w if log else above + (below - above) * w
-        for w in (0.25, 0.5, 0.75)
-    ]
-    first, step, last = (_stays_under(mean, level) for level in ways)
+    ways = np.array([0.25, 0.5, 0.75])
+    levels = above * (below / above) ** ways if log else above + (below - above) * ways
+    first, step, last = (_stays_under(mean, level) for level in levels)
     if not step:
         return None
     return Fall(step, first or 0, len(mean) - 1 if last is None else last)
@@ -190,7 +169,7 @@ def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.
     """
     from scipy.ndimage import median_filter
 
-    values = _line(values)
+    values = np.asarray(values, dtype=float)
     if not (values > 0).all():
         raise ValueError(f"values reach down to {np.nanmin(values):g}: must all be above 0")
     if window < 3 or window % 2 == 0:
@@ -199,28 +178,16 @@ def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.
     return logs - median_filter(logs, window, mode="nearest")
 
 
-def _line(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
-    values = as_array(values, "values")
-    if values.ndim != 1 or len(values) == 0 or np.isinf(values).any():
-        raise ValueError(
-            f"values of shape {values.shape}: must be a line of finite numbers, or NaN for none"
-        )
-    return values
-
-
+# ----------------------------------------------------------------------------- parts
 def _standard_error(loss: Float[np.ndarray, " steps"], reach: int) -> Float[np.ndarray, " steps"]:
-    """Standard error of the running mean: successive differences hold twice the variance of the
-    noise.
-    """
+    """Standard error of the running mean: successive differences hold twice the noise's variance."""
     variance = smooth(np.append(np.diff(loss), np.nan) ** 2, 5 * reach) / 2
     cases = smooth((~np.isnan(loss)).astype(float), reach) * (2 * reach + 1)
     return np.sqrt(np.nan_to_num(variance) / np.maximum(cases, 1))
 
 
 def _longest_run(inside: Bool[np.ndarray, " steps"], bridged: int) -> tuple[int, int]:
-    """First and last index of the longest run of True, across gaps of up to ``bridged``; (0, -1)
-    without any.
-    """
+    """First and last index of the longest run of True, over gaps up to ``bridged``; (0, -1): none."""
     at = np.flatnonzero(inside)
     if len(at) == 0:
         return 0, -1

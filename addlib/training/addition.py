@@ -1,35 +1,34 @@
-"""Training the addition model, with every metric recorded at every step and no copy to the host in
-between.
+"""Training the addition model, with every metric recorded at every step.
 
-What is recorded at each training step: losses by digit and by sub-task, gradient norm, learning
-rate.
+Nothing is copied to the host in between, so a GPU never waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from addlib.checks import check_whole, check_within
-from addlib.device import choose_device, with_smaller_batches
-from addlib.models.addition import ModelConfig, answer_logits, answer_nll, build_model
+from addlib.checks import check_choice, check_whole, check_within
+from addlib.device import with_smaller_batches
+from addlib.models.addition import ModelConfig, answer_logits, build_model
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, aligned_weights, covers
+from addlib.stats import answer_nll
 from addlib.store import RunFolder, cache_dir
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
 from addlib.tasks.sampling import training_questions, uniform_questions
+from addlib.training.trainer import BaseTrainer
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
 
 TRAINING_VERSION = 3
 """Raised whenever the same configuration would train to other weights; part of every run's key.
@@ -40,8 +39,7 @@ It says nothing of what is recorded: histories are read by name.
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that determines a run. The defaults are those of Quirke & Barez's public notebook
-    at 5,000 steps.
+    """Everything that determines a run; by default as in Quirke & Barez's public notebook.
 
     Args:
         task, model: what is learned, and by which shape of transformer.
@@ -80,46 +78,33 @@ class TrainConfig:
     seed: int = 129000
 
     def __post_init__(self) -> None:
-        whole = {
-            "steps": 1,
-            "batch_size": 1,
-            "warmup_steps": 1,
-            "enrich_every": 0,
-            "dataset_size": 0,
-        }
-        whole |= {"snapshot_every": 1, "seed": 0}
-        check_whole(self, whole)
-        check_within(
-            self, dict.fromkeys(("lr", "beta1", "beta2", "enrich_share", "final_lr_share"), (0, 1))
-        )
-        check_within(self, {"weight_decay": (0, 10)})
+        check_whole(self, 1, "steps", "batch_size", "warmup_steps", "snapshot_every")
+        check_whole(self, 0, "enrich_every", "dataset_size", "seed")
+        check_within(self, "(0, 1]", "lr")
+        check_within(self, "[0, 1)", "beta1", "beta2")
+        check_within(self, "[0, 1]", "enrich_share", "final_lr_share")
+        check_within(self, "[0, 10]", "weight_decay")
+        check_choice(self, ("fp32", "bf16"), "precision")
         if self.dataset_size and (self.enrich_every or self.dataset_size < self.batch_size):
             raise ValueError(
                 f"dataset_size = {self.dataset_size} with enrich_every = {self.enrich_every}, "
-                f"batch_size = "
-                f"{self.batch_size}: must be 0 or at least batch_size, and is not enriched "
-                f"(enrich_every = 0)"
+                f"batch_size = {self.batch_size}: must be 0, or at least batch_size and not "
+                "enriched (enrich_every = 0)"
             )
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision = {self.precision!r}: must be 'fp32' or 'bf16'")
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0: a linear warm-up, then a straight line to the
-        final share.
-        """
+        """Learning rate of a step, counted from 0: warm-up, and a line to the final share."""
+        warm_up = min(1.0, (step + 1) / self.warmup_steps)
         done = step / max(1, self.steps - 1)
-        return (
-            self.lr
-            * min(1.0, (step + 1) / self.warmup_steps)
-            * (1 - (1 - self.final_lr_share) * done)
-        )
+        return self.lr * warm_up * (1 - (1 - self.final_lr_share) * done)
 
     @property
     def folder(self) -> RunFolder:
         """Where the run is kept; its key covers this configuration and the training version."""
         description = {"training_version": TRAINING_VERSION, **asdict(self)}
-        name = f"add-n{self.task.n_digits}-b{self.task.base}-l{self.model.n_layers}-h{self.model.n_heads}-s{self.steps}"
-        return RunFolder(name, description, cache_dir())
+        task, model = self.task, self.model
+        shape = f"n{task.n_digits}-b{task.base}-l{model.n_layers}-h{model.n_heads}"
+        return RunFolder(f"add-{shape}-s{self.steps}", description, cache_dir())
 
     def build(self, device: str = "cpu") -> TransformerBridge:
         """The untrained model."""
@@ -134,57 +119,21 @@ class TrainConfig:
         return History.empty(self.task, steps)
 
 
-def training_state(trainer: Any) -> dict[str, Tensor]:
-    """Step, history, weights and what AdamW remembers of each, under names that
-    :func:`restore_training` reads.
+class Trainer(BaseTrainer):
+    """A training in progress, with its stream of questions."""
 
-    Args:
-        trainer: has ``step``, ``history``, ``weights`` by name, ``optimizer`` and ``device``.
-    """
-    state = {"step": torch.tensor(trainer.step)}
-    state |= {f"history.{name}": value for name, value in trainer.history.tensors().items()}
-    for name, p in trainer.weights.items():
-        state[f"weights.{name}"] = p.detach()
-        state |= {f"adam.{key}.{name}": value for key, value in trainer.optimizer.state[p].items()}
-    return state
-
-
-def restore_training(trainer: Any, state: Mapping[str, Tensor]) -> None:
-    """Put a :func:`training_state` back, in place; a metric that it lacks stays empty."""
-    trainer.step = int(state["step"])
-    for name, value in trainer.history.tensors().items():
-        value.copy_(state.get(f"history.{name}", value))
-    with torch.no_grad():
-        for name, p in trainer.weights.items():
-            p.copy_(state[f"weights.{name}"])
-            trainer.optimizer.state[p] = {
-                key: state[f"adam.{key}.{name}"].to(trainer.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-
-
-class Trainer:
-    """One training in progress: model, optimiser, question stream and history, all on one device."""
+    config: TrainConfig
 
     def __init__(self, config: TrainConfig, device: str = "auto") -> None:
-        self.config, self.device, self.step = config, choose_device(device), 0
-        self.batch_size = (
-            config.batch_size
-        )  # questions at once, fewer than in a step where the GPU has no memory
-        self.model = config.build(str(self.device))
+        super().__init__(config, device)
         if covers(config.model):
-            self.weights = aligned_weights(self.model)
+            self.optimise(aligned_weights(self.model))
             self.forward = FastForward(self.weights, config.model, config.task)
         else:
-            self.weights = weights(self.model)
+            self.optimise(weights(self.model))
             self.forward = partial(answer_logits, self.model, config.task)
-        self.optimizer = torch.optim.AdamW(
-            self.weights.values(),
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        # Questions at once: fewer than in a step where there is no memory for all.
+        self.batch_size = config.batch_size
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.dataset = uniform_questions(config.task, config.dataset_size, self.generator)
         self.history = History.empty(config.task, config.steps, self.device)
@@ -196,10 +145,10 @@ class Trainer:
 
     def train_step(self) -> None:
         """Draw a batch, take one optimiser step, record its metrics. Nothing waits for the device."""
-        config, questions = self.config, self._batch()
+        questions = self._batch()
         nll = self._gradients(questions)
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
-        lr = config.lr_at(self.step)
+        lr = self.config.lr_at(self.step)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
         self.history.record(self.step, nll, questions, grad_norm, lr)
@@ -229,35 +178,24 @@ class Trainer:
 
     def _batch(self) -> Questions:
         config = self.config
-        if config.dataset_size:
-            order = torch.randperm(
-                config.dataset_size, generator=self.generator, device=self.device
-            )
-            return self.dataset[order[: config.batch_size]]
-        return training_questions(
-            config.task,
-            config.batch_size,
-            self.step,
-            self.generator,
-            config.enrich_every,
-            config.enrich_share,
-        )
+        count, generator = config.batch_size, self.generator
+        if config.dataset_size == 0:
+            enriched = (config.enrich_every, config.enrich_share)
+            return training_questions(config.task, count, self.step, generator, *enriched)
+        order = torch.randperm(config.dataset_size, generator=generator, device=self.device)
+        return self.dataset[order[:count]]
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on exactly as if never stopped."""
-        return training_state(self) | {"generator": self.generator.get_state()}
+        return super().state() | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a :meth:`state`."""
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         self.generator.set_state(state["generator"])
-        restore_training(self, state)
+        super().restore(state)
 
 
 @dataclass(frozen=True)
 class History:
-    """What was recorded at each step; losses in nats, as batch means of -log p(true digit).
-    Columns: units first.
-    """
+    """What was recorded at each step; losses in nats are batch means, columns are units first."""
 
     loss: Float[Tensor, " steps"]
     digit_loss: Float[Tensor, "steps n_answer"]
@@ -268,19 +206,22 @@ class History:
 
     @classmethod
     def empty(cls, task: AdditionTask, steps: int, device: torch.device | str = "cpu") -> History:
+        """A history of so many steps, NaN and 0, to be filled."""
         n = task.n_digits
-        nan = {"fill_value": float("nan"), "device": device}
+        step = torch.full((steps,), float("nan"), device=device)
+        count = torch.zeros(steps, n, len(BUCKETS), dtype=torch.int32, device=device)
         return cls(
-            loss=torch.full((steps,), **nan),
-            digit_loss=torch.full((steps, n + 1), **nan),
-            bucket_loss=torch.full((steps, n, len(BUCKETS)), **nan),
-            bucket_count=torch.zeros(steps, n, len(BUCKETS), dtype=torch.int32, device=device),
-            grad_norm=torch.full((steps,), **nan),
-            lr=torch.full((steps,), **nan),
+            loss=step.clone(),
+            digit_loss=step[:, None].repeat(1, n + 1),
+            bucket_loss=step[:, None, None].repeat(1, n, len(BUCKETS)),
+            bucket_count=count,
+            grad_norm=step.clone(),
+            lr=step.clone(),
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The metrics by name."""
+        return dict(vars(self))
 
     def record(
         self, step: int, nll: Tensor, questions: Questions, grad_norm: Tensor, lr: float

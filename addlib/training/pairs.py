@@ -1,18 +1,15 @@
-"""Training on pairs: the whole training set at every step, AdamW, and the exact short forward that
-makes it quick.
-"""
+"""Training on pairs: the whole training set at every step, AdamW, and the exact short forward."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from addlib.checks import check_whole, check_within
-from addlib.device import choose_device
+from addlib.checks import check_choice, check_whole, check_within
 from addlib.models.bridge import weights
 from addlib.models.pairs import (
     PairForward,
@@ -23,11 +20,10 @@ from addlib.models.pairs import (
 )
 from addlib.store import RunFolder, cache_dir
 from addlib.tasks.pairs import PairTask, split
-from addlib.training.addition import restore_training, training_state
+from addlib.training.trainer import BaseTrainer
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
 
 PAIR_TRAINING_VERSION = 1
 """Raised whenever the same configuration would train to other weights; part of every run's key."""
@@ -35,8 +31,7 @@ PAIR_TRAINING_VERSION = 1
 
 @dataclass(frozen=True)
 class PairConfig:
-    """Everything that determines a run on pairs. The defaults are the small task without
-    wrap-around.
+    """Everything that determines a run on pairs; by default the small task, no wrap-around.
 
     Args:
         task, model: what is learned, and by which shape of transformer.
@@ -71,25 +66,15 @@ class PairConfig:
     stop_for: int = 500
 
     def __post_init__(self) -> None:
-        check_whole(
-            self,
-            {
-                "data_seed": 0,
-                "seed": 0,
-                "epochs": 1,
-                "snapshot_every": 1,
-                "test_every": 1,
-                "stop_for": 1,
-            },
-        )
-        check_within(
-            self, {"lr": (0, 1), "weight_decay": (0, 10), "beta1": (0, 1), "beta2": (0, 1)}
-        )
-        if not isinstance(self.biases, bool):
-            raise ValueError(f"biases = {self.biases!r}: must be True or False")
+        check_whole(self, 0, "data_seed", "seed")
+        check_whole(self, 1, "epochs", "snapshot_every", "test_every", "stop_for")
+        check_within(self, "(0, 1]", "lr")
+        check_within(self, "[0, 1)", "beta1", "beta2")
+        check_within(self, "[0, 10]", "weight_decay")
+        check_choice(self, (True, False), "biases")
         if self.stop_below is not None and not self.stop_below > 0:
             raise ValueError(f"stop_below = {self.stop_below!r}: must be None or above 0")
-        split(self.task, self.share, self.data_seed)
+        split(self.task, self.share, self.data_seed)  # refuses a share that leaves one side empty
 
     @property
     def steps(self) -> int:
@@ -118,8 +103,7 @@ class PairConfig:
 
 @dataclass(frozen=True)
 class PairHistory:
-    """What was recorded; entry t is of the weights after t epochs, so there is one more entry than
-    epochs.
+    """What was recorded; entry t is of the weights after t epochs, from 0 to the last.
 
     Losses are means of -log p(right answer) in nats. Tests are NaN at epochs where nothing was
     tested: see :attr:`tested`. An accuracy is the share of pairs whose largest logit is the right
@@ -128,28 +112,23 @@ class PairHistory:
 
     loss: Float[Tensor, " epochs_and_1"]  # of the training pairs
     weight_norm: Float[Tensor, " epochs_and_1"]  # sum of squares of all weights
-    accuracy: Float[
-        Tensor, " epochs_and_1"
-    ]  # of the training pairs, measured together with the tests
+    accuracy: Float[Tensor, " epochs_and_1"]  # of the training pairs, where tested
     test_loss: Float[Tensor, " epochs_and_1"]
     test_accuracy: Float[Tensor, " epochs_and_1"]
 
     @classmethod
     def empty(cls, epochs: int, device: torch.device | str = "cpu") -> PairHistory:
-        size = (epochs + 1,)
-        return cls(
-            **{
-                f.name: torch.full(size, float("nan"), dtype=torch.float64, device=device)
-                for f in fields(cls)
-            }
-        )
+        """A history of so many epochs, NaN, to be filled."""
+        metrics = torch.full((5, epochs + 1), float("nan"), dtype=torch.float64, device=device)
+        return cls(*(values.clone() for values in metrics))
 
     def tensors(self) -> dict[str, Tensor]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The metrics by name."""
+        return dict(vars(self))
 
     def until(self, epochs: int) -> PairHistory:
         """The history of the first so many epochs."""
-        return PairHistory(**{name: value[: epochs + 1] for name, value in self.tensors().items()})
+        return PairHistory(*(values[: epochs + 1] for values in self.tensors().values()))
 
     @property
     def tested(self) -> Int[Tensor, " tests"]:
@@ -157,35 +136,29 @@ class PairHistory:
         return (~self.test_accuracy.isnan()).nonzero()[:, 0]
 
 
-class PairTrainer:
-    """One training on pairs in progress: model, optimiser, both sets and history, all on one
-    device.
-    """
+class PairTrainer(BaseTrainer):
+    """A training on pairs in progress, with both sets."""
+
+    config: PairConfig
 
     def __init__(self, config: PairConfig, device: str = "auto") -> None:
-        self.config, self.device, self.step, self.done = config, choose_device(device), 0, False
-        self.model = config.build(str(self.device))
-        every = weights(self.model)
-        self.forward = PairForward(every, config.model, config.task)
-        self.weights = {name: p for name, p in every.items() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            self.weights.values(),
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        pairs = config.task.pairs()
-        sides = [pairs[side] for side in split(config.task, config.share, config.data_seed)]
-        self.train, self.test = (side.to(self.device) for side in sides)
-        self.train_answers, self.test_answers = (
-            config.task.answers(side) for side in (self.train, self.test)
-        )
+        super().__init__(config, device)
+        values = weights(self.model)
+        self.optimise({name: p for name, p in values.items() if p.requires_grad})
+        task = config.task
+        self.forward = PairForward(values, config.model, task)
+        train, test = split(task, config.share, config.data_seed)
+        self.train = task.pairs()[train].to(self.device)
+        self.test = task.pairs()[test].to(self.device)
+        self.train_answers = task.answers(self.train)
+        self.test_answers = task.answers(self.test)
         self.history = PairHistory.empty(config.epochs, self.device)
+        self.done = False
 
     def train_step(self) -> None:
-        """Measure, then take one optimiser step; after the last one, measure once more. Waits only
-        for tests.
+        """Measure, then take one optimiser step; after the last one, measure once more.
+
+        It waits for the device at tests only.
         """
         logits, gradient = self._measure(tests=self.step % self.config.test_every == 0)
         self.optimizer.zero_grad()
@@ -198,12 +171,12 @@ class PairTrainer:
             self.history = self.history.until(self.step)
 
     def _measure(self, tests: bool) -> tuple[Tensor, Tensor]:
+        """Record the metrics of the weights as they are; the logits and the loss's gradient."""
         history, t = self.history, self.step
         logits = self.forward(self.train)
         history.loss[t], gradient = loss_and_gradient(logits, self.train_answers)
-        history.weight_norm[t] = torch.nn.utils.get_total_norm(
-            [p.detach() for p in self.weights.values()]
-        ).square()
+        trained = [p.detach() for p in self.weights.values()]
+        history.weight_norm[t] = torch.nn.utils.get_total_norm(trained).square()
         if tests:
             history.accuracy[t] = accuracy(logits, self.train_answers)
             with torch.no_grad():
@@ -219,11 +192,3 @@ class PairTrainer:
             return False
         recent = self.history.test_loss[t - config.stop_for : t + 1]
         return bool((recent[~recent.isnan()] < config.stop_below).all())
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on exactly as if never stopped."""
-        return training_state(self)
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a :meth:`state`."""
-        restore_training(self, state)

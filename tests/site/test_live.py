@@ -15,7 +15,7 @@ from addlib.analysis.roles import answer_patterns
 from addlib.models.addition import answer_logits
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
 from addlib.tasks.sampling import generated_suite, joined, uniform_questions
-from addlib.tasks.subtasks import MISTAKES, carry_ignored, mistakes
+from addlib.tasks.subtasks import MISTAKES, base_sum, mistakes
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
 from workflow import npm_files
@@ -211,7 +211,7 @@ def test_without_the_carry_head_the_carry_is_ignored(page, run, data):
     written = page.locator(".live-digit").all_inner_texts()
     assert written == [str(d) for d in digits[0].flip(0).tolist()]
     column = max(said)
-    assert int(written[TASK.n_digits - column]) == carry_ignored(question)[0, column]
+    assert int(written[TASK.n_digits - column]) == base_sum(question)[0, column]
     text = page.locator(f"#live-mistakes [data-column='{column}']").inner_text()
     pair = f"{question.x[0, column - 1]} + {question.y[0, column - 1]}"
     assert f"the 1 that column {column - 1} makes ({pair}) is lost" in text
