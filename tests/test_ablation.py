@@ -131,7 +131,7 @@ def test_v_of_a_head_at_all_positions_is_its_z(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(component="q"), r"component = 'q': must be one of z, v, attn_out, mlp_out"),
+        (dict(component="q"), "component = 'q': must be 'z' or 'v' or 'attn_out' or 'mlp_out'"),
         (dict(component="z"), "head = None: component 'z' needs a head"),
         (dict(component="mlp_out", head=1), "head = 1: component 'mlp_out' has no heads"),
         (dict(head=0, method="noise"), "method = 'noise'"),

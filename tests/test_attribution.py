@@ -46,7 +46,6 @@ def test_the_parts_sum_to_the_logit_difference_of_the_model_itself(n_layers, ord
     found = attribute(folded(model), questions, wrong)
     assert torch.allclose(found.parts.sum(0), before, atol=1e-3)
     assert torch.allclose(found.difference, before, atol=1e-3)
-    assert found.error < 1e-3
     assert before.abs().mean() > 0.1  # there was something to split
     assert torch.equal(
         own_difference(model, questions, wrong), before
@@ -91,11 +90,9 @@ def test_neurons_and_their_bias_make_up_the_mlp():
     assert torch.allclose(attribute_neurons(twin, questions, wrong).sum(0), mlp, atol=1e-3)
 
 
-def test_attribution_refuses_a_model_that_is_not_folded_and_digits_that_do_not_fit():
+def test_attribution_refuses_a_model_that_is_not_folded():
     task = AdditionTask(3)
     model = random_model(task)
     questions, wrong = asked(task)
     with pytest.raises(ValueError, match="compatibility mode"):
         attribute(model, questions, wrong)
-    with pytest.raises(ValueError, match="wrong has shape"):
-        attribute(folded(model), questions, wrong[:, :2])

@@ -5,7 +5,16 @@ patterns.
 import pytest
 import torch
 
-from addlib.analysis.roles import addresses, answer_patterns, find_roles, pair_attention, stairs
+from addlib.analysis.roles import (
+    Role,
+    addresses,
+    answer_patterns,
+    find_roles,
+    pair_attention,
+    role_labels,
+    roles_by_name,
+    stairs,
+)
 from addlib.models.addition import ModelConfig, build_model
 from addlib.models.bridge import weights
 from addlib.tasks.addition import AdditionTask
@@ -84,3 +93,16 @@ def test_roles_are_the_same_under_a_permutation_of_the_heads():
     )
     shares = {place[r.head]: r.share for r in before}
     assert all(shares[r.head] == pytest.approx(r.share, abs=1e-5) for r in after)
+
+
+def test_every_head_has_a_label_of_its_own_and_a_name_is_that_of_the_first():
+    heads = [Role(0, -1, 2, 0.9), Role(0, -1, 0, 0.6), Role(0, None, 1, 0.2)]
+    assert role_labels(heads) == ["carry", "carry (2)", "no role"]
+    assert roles_by_name(heads) == {"carry": heads[0], "none": heads[2]}
+    heads.append(Role(1, -1, 0, 0.8))
+    assert role_labels(heads) == [
+        "layer 0, carry",
+        "layer 0, carry (2)",
+        "layer 0, no role",
+        "layer 1, carry (3)",
+    ]

@@ -1,4 +1,4 @@
-"""Take something out of a model and see what breaks: interventions on heads, positions and the MLP.
+"""Take something out of a model and see what breaks: interventions on heads, positions, the MLP.
 
 An ablation replaces an activation by zeros, by its mean over a reference set of questions (position
 by position), or by that of another question of the set: a random one, or a chosen one for each
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from addlib.analysis.activations import activations
 from addlib.analysis.answers import Hook
+from addlib.checks import check_choice
 from addlib.tasks.addition import Questions
 
 if TYPE_CHECKING:
@@ -34,8 +35,35 @@ COMPONENTS = {
 }
 """Hook points within a layer; the first two have a head axis."""
 
+Replacements = Callable[[int], Tensor]
+"""Activations that take the place of those of a batch of so many questions, or one for all."""
 
-METHODS = ("zero", "mean", "resample", "swap")
+
+def _mean(values: Tensor, seed: int) -> Replacements:
+    mean = values.mean(0, keepdim=True)
+    return lambda count: mean
+
+
+def _resample(values: Tensor, seed: int) -> Replacements:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda count: values[torch.randint(len(values), (count,), generator=generator)]
+
+
+def _swap(values: Tensor, seed: int) -> Replacements:
+    done = 0
+
+    def following(count: int) -> Tensor:
+        nonlocal done
+        done += count
+        if done > len(values):
+            raise ValueError(f"swap: {done} questions, but only {len(values)} reference questions")
+        return values[done - count : done]
+
+    return following
+
+
+METHODS = {"mean": _mean, "resample": _resample, "swap": _swap}
+"""What replaces an activation, from those of the reference questions; ``"zero"`` needs none."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +89,8 @@ class Ablation:
     method: str = "mean"
 
     def __post_init__(self) -> None:
-        if self.component not in COMPONENTS:
-            raise ValueError(
-                f"component = {self.component!r}: must be one of {', '.join(COMPONENTS)}"
-            )
-        if self.method not in METHODS:
-            raise ValueError(f"method = {self.method!r}: must be one of {', '.join(METHODS)}")
+        check_choice(self, tuple(COMPONENTS), "component")
+        check_choice(self, ("zero", *METHODS), "method")
         if (self.component in ("z", "v")) == (self.head is None):
             need = "needs a head" if self.head is None else "has no heads"
             raise ValueError(f"head = {self.head!r}: component {self.component!r} {need}")
@@ -83,11 +107,10 @@ def hooks(
     reference: Questions | None = None,
     seed: int = 0,
 ) -> list[Hook]:
-    """Hooks that carry out the ablations together: ``answer(model, questions,
-    hooks=hooks(...))``.
+    """Hooks that carry out the ablations together, for :func:`addlib.analysis.answers.answer`.
 
-    ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make the
-    hooks anew for each set of questions.
+    ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make new
+    hooks for each set of questions.
 
     Args:
         reference: questions that means and replacements come from; needed unless all ablations are
@@ -98,56 +121,38 @@ def hooks(
         ValueError: a layer, head or position that the model lacks, or a reference set that is empty
             or missing.
     """
-    return [(one.hook_name, _replacement(model, one, reference, seed)) for one in ablations]
+    return [(a.hook_name, _replacement(model, a, reference, seed)) for a in ablations]
 
 
 def _replacement(
-    model: TransformerBridge, one: Ablation, reference: Questions | None, seed: int
+    model: TransformerBridge, ablation: Ablation, reference: Questions | None, seed: int
 ) -> Callable[..., Tensor]:
+    """The hook function of one ablation."""
     cfg: Any = model.cfg
-    _check("layer", one.layer, cfg.n_layers)
-    if one.head is not None:
-        _check("head", one.head, cfg.n_heads)
-    positions = range(cfg.n_ctx) if one.positions is None else one.positions
-    for position in positions:
-        _check("position", position, cfg.n_ctx)
-    if one.method == "zero":
-        values = torch.zeros(())
-    elif reference is None or len(reference) == 0:
-        count = None if reference is None else len(reference)
-        raise ValueError(f"reference = {count}: method {one.method!r} needs reference questions")
+    positions = range(cfg.n_ctx) if ablation.positions is None else ablation.positions
+    places = [("layer", ablation.layer, cfg.n_layers)]
+    places += [("position", position, cfg.n_ctx) for position in positions]
+    at: tuple[Any, ...] = (slice(None), torch.tensor(positions, dtype=torch.int64))
+    if ablation.head is not None:
+        places.append(("head", ablation.head, cfg.n_heads))
+        at += (ablation.head,)
+    for name, value, count in places:
+        if not 0 <= value < count:
+            raise ValueError(f"{name} = {value!r}: this model has {name}s 0 to {count - 1}")
+    if ablation.method == "zero":
+        replacements = None
+    elif reference:
+        values = activations(model, ablation.hook_name, reference)
+        replacements = METHODS[ablation.method](values, seed)
     else:
-        values = activations(model, one.hook_name, reference)
-        if one.method == "mean":
-            values = values.mean(0, keepdim=True)
-    where = (slice(None), torch.tensor(positions, dtype=torch.int64)) + (
-        () if one.head is None else (one.head,)
-    )
-    generator, done = torch.Generator().manual_seed(seed), 0
+        given = None if reference is None else 0
+        raise ValueError(
+            f"reference = {given}: method {ablation.method!r} needs reference questions"
+        )
 
     def hook(value: Tensor, **_: object) -> Tensor:
-        nonlocal done
-        if one.method == "zero":
-            new = value.new_zeros(())
-        elif one.method == "mean":
-            new = values.expand_as(value)[where]
-        elif one.method == "resample":
-            new = values[torch.randint(len(values), (len(value),), generator=generator)][where]
-        else:
-            if done + len(value) > len(values):
-                raise ValueError(
-                    f"swap: {done + len(value)} questions, but only {len(values)} reference "
-                    f"questions"
-                )
-            new = values[done : done + len(value)][where]
-            done += len(value)
         value = value.clone()
-        value[where] = new.to(value)
+        value[at] = 0.0 if replacements is None else replacements(len(value))[at].to(value)
         return value
 
     return hook
-
-
-def _check(name: str, value: int, count: int) -> None:
-    if not 0 <= value < count:
-        raise ValueError(f"{name} = {value!r}: this model has {name}s 0 to {count - 1}")

@@ -45,19 +45,16 @@ def _collect(
     hook_names: Sequence[str],
     questions: Questions,
     batch_size: int,
-    keep: Callable[[str, Tensor], Tensor],
+    part_of: Callable[[str, Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """What ``keep`` leaves of the activations at each hook point, all batches together."""
+    """A part of the activations at each hook point, all batches together."""
     device = next(model.parameters()).device
-    parts: dict[str, list[Tensor]] = {name: [] for name in hook_names}
+    batches: list[dict[str, Tensor]] = []
 
     def collect_batch(rows: slice) -> None:
-        _, cache = model.run_with_cache(
-            questions.tokens[rows].to(device), names_filter=list(hook_names)
-        )
-        kept = {name: keep(name, cache[name]).cpu() for name in hook_names}
-        for name, values in parts.items():
-            values.append(kept[name])
+        tokens = questions.tokens[rows].to(device)
+        _, cache = model.run_with_cache(tokens, names_filter=list(hook_names))
+        batches.append({name: part_of(name, cache[name]).cpu() for name in hook_names})
 
     in_batches(collect_batch, len(questions), batch_size)
-    return {name: torch.cat(values) for name, values in parts.items()}
+    return {name: torch.cat([batch[name] for batch in batches]) for name in hook_names}

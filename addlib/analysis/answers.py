@@ -23,7 +23,6 @@ from addlib.tasks.addition import Questions
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-
 Hook = tuple[str, Callable[..., Tensor]]
 """A TransformerLens forward hook: the hook point's name, and a function of its activation."""
 

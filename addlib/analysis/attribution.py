@@ -1,9 +1,8 @@
-"""Direct logit attribution: what each head, neuron and embedding itself writes towards one digit
-and against another.
+"""Direct logit attribution: what each component itself writes towards one digit, against another.
 
-The residual stream is a sum of what the components write, and the unembedding is linear. So a
-difference of two logits is a sum over components, once the final LayerNorm's divisor is taken as
-given (Elhage et al. 2021). What a component makes *later* components do is not in it.
+The residual stream is a sum of what heads, neurons and embeddings write, and the unembedding is
+linear. So a difference of two logits is a sum over components, once the final LayerNorm's divisor
+is taken as given (Elhage et al. 2021). What a component makes *later* components do is not in it.
 
 The arithmetic is TransformerLens's own, `transformer_lens.tools.analysis.direct_logit_attribution`.
 It wants the gain and bias of LayerNorm folded into the matrices that follow, and refuses a model
@@ -29,20 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Logit differences, right digit minus wrong one, and their parts. Units: logits, which are
-    nats.
-    """
+    """Logit differences, right digit minus wrong one, and their parts, in nats."""
 
-    labels: list[
-        str
-    ]  # "L0H0" …, "embed", "pos_embed", "0_mlp_out" …, "attention bias", "unembedding bias"
+    labels: list[str]  # "L0H0" …, "embed", "pos_embed", "0_mlp_out" …, the two biases
     parts: Float[Tensor, "component batch n_answer"]
     difference: Float[Tensor, "batch n_answer"]  # of the logits that an ordinary forward gives
-
-    @property
-    def error(self) -> float:
-        """Largest distance between a logit difference and the sum of its parts."""
-        return (self.parts.sum(0) - self.difference).abs().max().item()
 
     def part(self, label: str) -> Float[Tensor, "batch n_answer"]:
         """What one component adds. Raises ValueError for a label that is not there."""
@@ -50,8 +40,7 @@ class Attribution:
 
 
 def folded(model: TransformerBridge) -> TransformerBridge:
-    """A copy with the same log-probabilities whose LayerNorms have no gain and no bias of their
-    own.
+    """A copy with the same log-probabilities whose LayerNorms have no gain and bias of their own.
 
     TransformerLens's compatibility mode folds them into the next matrices and centres what is
     written to the residual stream; biases of the values move to the attention's output bias. The
@@ -74,36 +63,35 @@ def attribute(
         wrong: a counterfactual digit for each answer digit, by column.
 
     Raises:
-        ValueError: a ``wrong`` of another shape, or a model that is not folded.
+        ValueError: a model that is not folded.
     """
     from transformer_lens.tools.analysis import direct_logit_attribution
 
-    right, other, where = _in_reading_order(questions, wrong)
-    _, cache = twin.run_with_cache(questions.tokens.to(twin.W_U.device))
-    labels: list[str] = []
-    stacks: list[Tensor] = []
+    task = questions.task
+    tokens = questions.tokens.to(twin.W_U.device)
+    right, other = (digits[:, task.answer_columns] for digits in (questions.answer, wrong))
+    _, cache = twin.run_with_cache(tokens)
+    parts: dict[str, Tensor] = {}
     for unit in ("head", "component"):
         result = direct_logit_attribution(
-            twin, cache=cache, answer_tokens=right, incorrect_tokens=other, unit=unit, pos=where
+            twin,
+            cache=cache,
+            answer_tokens=right,
+            incorrect_tokens=other,
+            unit=unit,
+            pos=(task.answer_positions.start, task.answer_positions.stop),
         )
-        keep = [i for i, name in enumerate(result.labels) if name != "remainder"]
-        labels += [result.labels[i] for i in keep]
-        stacks.append(result.attribution[keep])
-    parts = torch.cat(stacks)
-    attention = torch.tensor([name.endswith("attn_out") for name in labels], device=parts.device)
+        parts |= zip(result.labels, result.attribution, strict=True)
+    parts.pop("remainder", None)
     # Attention's output is what its heads write and a bias; only the bias is kept beside the heads.
-    bias = parts[attention].sum(0) - parts[: twin.cfg.n_layers * twin.cfg.n_heads].sum(0)
-    constant = twin.b_U[right] - twin.b_U[other]
-    parts = torch.cat([parts[~attention], bias[None], constant[None]])
-    labels = [name for name in labels if not name.endswith("attn_out")] + [
-        "attention bias",
-        "unembedding bias",
-    ]
-    logits = answer_logits(twin, questions.task, questions.tokens.to(twin.W_U.device)).cpu()
-    difference = (
-        logits.gather(-1, questions.answer[..., None]) - logits.gather(-1, wrong[..., None])
-    )[..., 0]
-    return Attribution(labels, questions.task.by_column(parts.cpu(), -1), difference)
+    heads = torch.stack([part for label, part in parts.items() if label.startswith("L")])
+    outputs = [parts.pop(label) for label in list(parts) if label.endswith("attn_out")]
+    parts["attention bias"] = torch.stack(outputs).sum(0) - heads.sum(0)
+    parts["unembedding bias"] = twin.b_U[right] - twin.b_U[other]
+    logits = answer_logits(twin, task, tokens).cpu()
+    right, other = (logits.gather(-1, d[..., None])[..., 0] for d in (questions.answer, wrong))
+    stacked = torch.stack(list(parts.values())).cpu()
+    return Attribution(list(parts), task.by_column(stacked, -1), right - other)
 
 
 @torch.no_grad()
@@ -113,31 +101,13 @@ def attribute_neurons(
     wrong: Int[Tensor, "batch n_answer"],
     layer: int = 0,
 ) -> Float[Tensor, "d_mlp batch n_answer"]:
-    """What each MLP neuron of a layer adds to those logit differences; without the MLP's output
-    bias.
-
-    Raises:
-        ValueError: as :func:`attribute`.
-    """
-    right, other, (start, stop) = _in_reading_order(questions, wrong)
-    names = [f"blocks.{layer}.mlp.hook_post", "ln_final.hook_scale"]
-    _, cache = twin.run_with_cache(questions.tokens.to(twin.W_U.device), names_filter=names)
-    active = (
-        cache[names[0]][:, start:stop] / cache[names[1]][:, start:stop]
-    )  # (batch, n_answer, d_mlp)
+    """What each MLP neuron of a layer adds to those differences; without the output bias."""
+    task = questions.task
+    right, other = (digits[:, task.answer_columns] for digits in (questions.answer, wrong))
+    post, scale = f"blocks.{layer}.mlp.hook_post", "ln_final.hook_scale"
+    _, cache = twin.run_with_cache(questions.tokens.to(twin.W_U.device), names_filter=[post, scale])
+    at = slice(task.answer_positions.start, task.answer_positions.stop)
+    active = cache[post][:, at] / cache[scale][:, at]  # (batch, n_answer, d_mlp)
     written = (twin.blocks[layer].mlp.W_out @ twin.W_U).T  # (d_vocab, d_mlp)
     parts = active * (written[right] - written[other])
-    return questions.task.by_column(parts.movedim(-1, 0).cpu(), -1)
-
-
-def _in_reading_order(
-    questions: Questions, wrong: Tensor
-) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Right and wrong digits in the order of the answer positions, and these positions."""
-    if wrong.shape != questions.answer.shape:
-        raise ValueError(
-            f"wrong has shape {tuple(wrong.shape)}: must be {tuple(questions.answer.shape)}"
-        )
-    where = questions.task.answer_positions
-    order = questions.task.answer_columns
-    return questions.answer[:, order], wrong[:, order], (where.start, where.stop)
+    return task.by_column(parts.movedim(-1, 0).cpu(), -1)

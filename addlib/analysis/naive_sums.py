@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from addlib.stats import answer_nll
 from addlib.tasks.addition import Questions
 from addlib.tasks.subtasks import base_sum, look_back
 
@@ -20,19 +21,14 @@ from addlib.tasks.subtasks import base_sum, look_back
 def leakage(
     p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions
 ) -> Float[Tensor, "n_digits base"]:
-    """Mean probability of each digit relative to the naive sum, p(s_k + r mod B) for r = 0…B - 1,
-    by column.
+    """Mean probability of s_k + r mod B, the naive sum and the digits after it, by column.
 
     Columns sum to the mass on digits: 1 less what lies on the two signs.
-
-    Raises:
-        ValueError: p is not of these questions.
     """
-    _check(p, questions)
     task = questions.task
     naive = base_sum(questions)[:, : task.n_digits, None]
-    which = (naive + torch.arange(task.base)) % task.base  # (batch, n_digits, r)
-    return p[:, : task.n_digits].gather(2, which).mean(0)
+    digits = (naive + torch.arange(task.base)) % task.base  # (batch, n_digits, r)
+    return p[:, : task.n_digits].gather(2, digits).mean(0)
 
 
 def candidates(
@@ -43,11 +39,7 @@ def candidates(
     Returns:
         ``"naive"``: s_k; ``"naive + 1"``: s_k + 1 mod B; ``"1 deep"`` and ``"2 deep"``: the digit
         with the carry found from the next one and two pairs down (:func:`look_back`).
-
-    Raises:
-        ValueError: p is not of these questions.
     """
-    _check(p, questions)
     naive = base_sum(questions)
     digits = {
         "naive": naive,
@@ -67,40 +59,17 @@ def decompose(
         ``outside`` = -log(mass on {s, s + 1}), what leaks to other tokens costs; ``within`` =
         -log(p(true) / that mass), the binary cross-entropy of the choice between the two
         candidates.
-
-    Raises:
-        ValueError: the logits are not of these questions, or there is no digit A_k.
     """
-    _check(logits, questions)
-    task = questions.task
-    if not 0 <= k <= task.n_digits:
-        raise ValueError(f"k = {k}: this task has answer digits A0 to A{task.n_digits}")
-    log_p = logits[:, k].double().log_softmax(-1)
     naive = base_sum(questions)[:, k, None]
-    pair = log_p.gather(1, torch.cat([naive, (naive + 1) % task.base], 1)).logsumexp(1)
-    return -pair, pair - log_p.gather(1, questions.answer[:, k, None])[:, 0]
+    pair = torch.cat([naive, (naive + 1) % questions.task.base], 1)
+    outside = -logits[:, k].double().log_softmax(-1).gather(1, pair).logsumexp(1)
+    return outside, answer_nll(logits[:, k], questions.answer[:, k]) - outside
 
 
 def confusion(
     p: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, k: int
 ) -> Float[Tensor, "base base"]:
-    """Mean predicted distribution over the digits of A_k (columns) for each true digit (rows); NaN
-    rows never occur.
-
-    Raises:
-        ValueError: p is not of these questions, or there is no digit A_k.
-    """
-    _check(p, questions)
-    task = questions.task
-    if not 0 <= k <= task.n_digits:
-        raise ValueError(f"k = {k}: this task has answer digits A0 to A{task.n_digits}")
-    member = F.one_hot(questions.answer[:, k], task.base).to(p)  # (batch, true)
-    return member.T @ p[:, k, : task.base] / member.sum(0)[:, None]
-
-
-def _check(values: Tensor, questions: Questions) -> None:
-    expected = (len(questions), questions.task.n_answer, questions.task.d_vocab)
-    if tuple(values.shape) != expected:
-        raise ValueError(
-            f"predictions of shape {tuple(values.shape)}: these questions need {expected}"
-        )
+    """Mean predicted distribution over the digits of A_k (columns) for each true digit (rows)."""
+    base = questions.task.base
+    member = F.one_hot(questions.answer[:, k], base).to(p)  # (batch, true)
+    return member.T @ p[:, k, :base] / member.sum(0)[:, None]

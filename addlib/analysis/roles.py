@@ -1,5 +1,4 @@
-"""Which head does what, by rule: the pair of digits that it looks at while each answer digit is
-made.
+"""Which head does what, by rule: the pair of digits that it looks at for each answer digit.
 
 While the model computes A_k, a head that adds looks at D_k and D'_k, and one that watches for the
 carry at the pair one column further down. From one token to the next the pair moves down a column:
@@ -10,6 +9,8 @@ roles don't.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,11 @@ from addlib.tasks.addition import AdditionTask, Questions
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-
 NAMES = {0: "base add", -1: "carry", -2: "far carry"}
 """Names of the roles by offset; other offsets are called by their number."""
 
-
 LEAST_SHARE = 0.5
-"""A head has a role only if at least this share of its attention goes there, on average over the
-answer digits.
-"""
+"""A head has a role only if at least this share of its attention goes there, on average."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,11 @@ class Role:
         return NAMES.get(self.offset, f"offset {self.offset:+d}")
 
 
+# ---------------------------------------------------------------- attention on pairs
 def answer_patterns(
     model: TransformerBridge, questions: Questions, layer: int = 0, batch_size: int = 512
 ) -> Float[Tensor, "batch heads n_answer n_ctx"]:
-    """Attention patterns at the answer positions, by answer column (``[:, :, 0]`` is where A0 is
-    computed).
-    """
+    """Attention patterns at the answer positions, by answer column: ``[:, :, 0]`` is for A0."""
     name = f"blocks.{layer}.attn.hook_pattern"
     return answer_activations(model, [name], questions, batch_size)[name]
 
@@ -70,8 +66,7 @@ def pair_attention(
 
 
 def stairs(pairs: Float[Tensor, "*batch n_answer n_digits"]) -> Float[Tensor, "*batch n_digits"]:
-    """Mean attention along each staircase, by -offset: ``[..., 0]`` is on the digit's own pair,
-    ``[..., 1]`` one below.
+    """Mean attention along each staircase, by -offset: ``[..., 1]`` is on the pair one below.
 
     The mean is over the answer digits that have such a pair, e.g. for offset -1 over A1 to An.
     """
@@ -81,34 +76,56 @@ def stairs(pairs: Float[Tensor, "*batch n_answer n_digits"]) -> Float[Tensor, "*
 
 
 def addresses(pattern: Float[Tensor, "n_answer n_ctx"], task: AdditionTask) -> list[int | None]:
-    """Offset of the pair that one head looks at for each answer column; None where no pair has half
-    its attention.
+    """Offset of the pair that one head looks at for each answer column.
+
+    None where no pair, at or below the column, has half of the attention.
 
     Args:
         pattern: the head's mean attention at the answer positions, by column.
     """
     share, column = pair_attention(pattern, task).max(-1)
-    found = zip(share.tolist(), column.tolist(), strict=True)
-    offsets = [best - k if most >= LEAST_SHARE else None for k, (most, best) in enumerate(found)]
-    return [None if offset is None or offset > 0 else offset for offset in offsets]
+    offset = column - torch.arange(len(column), device=column.device)
+    is_address = (share >= LEAST_SHARE) & (offset <= 0)
+    return [int(o) if is_one else None for o, is_one in zip(offset, is_address, strict=True)]
 
 
+# ----------------------------------------------------------------------------- roles
 def find_roles(model: TransformerBridge, questions: Questions, layer: int = 0) -> list[Role]:
-    """The role of each head of a layer, ordered from the smallest offset up: far carry, carry, base
-    add.
+    """The role of each head of a layer, from the smallest offset up: far carry, carry, base add.
 
     The rule looks at the mean pattern over ``questions`` alone, so it is the same under a
-    permutation of the heads.
+    permutation of the heads. Heads of one role come with the largest share first.
     """
     pattern = answer_patterns(model, questions, layer).mean(0)  # (heads, n_answer, n_ctx)
-    shares = stairs(pair_attention(pattern, questions.task))
-    return sorted(
-        (_role(layer, head, share) for head, share in enumerate(shares)),
-        key=lambda role: (role.offset is None, role.offset or 0, -role.share),
-    )
+    shares, down = stairs(pair_attention(pattern, questions.task)).max(-1)
+    roles = [
+        Role(layer, -step if share >= LEAST_SHARE else None, head, share)
+        for head, (share, step) in enumerate(zip(shares.tolist(), down.tolist(), strict=True))
+    ]
+    return sorted(roles, key=lambda role: (role.offset is None, role.offset or 0, -role.share))
 
 
-def _role(layer: int, head: int, shares: Float[Tensor, " n_digits"]) -> Role:
-    down = int(shares.argmax())
-    share = float(shares[down])
-    return Role(layer, -down if share >= LEAST_SHARE else None, head, share)
+def role_labels(roles: Iterable[Role]) -> list[str]:
+    """A name for each head, all distinct: "carry", "carry (2)", "no role".
+
+    Where the heads are of several layers, the layer is part of it: "layer 1, carry".
+    """
+    roles = list(roles)
+    has_layers = len({role.layer for role in roles}) > 1
+    seen: Counter[str] = Counter()
+    named = []
+    for role in roles:
+        name = "no role" if role.offset is None else role.name
+        seen[name] += 1
+        layer = f"layer {role.layer}, " if has_layers else ""
+        number = f" ({seen[name]})" if seen[name] > 1 else ""
+        named.append(layer + name + number)
+    return named
+
+
+def roles_by_name(roles: Iterable[Role]) -> dict[str, Role]:
+    """The first head of each name; as :func:`find_roles` gives them, that of the largest share."""
+    named: dict[str, Role] = {}
+    for role in roles:
+        named.setdefault(role.name, role)
+    return named

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from addlib.analysis.roles import Role, find_roles
+from addlib.analysis.roles import Role, find_roles, role_labels
 from addlib.figures.palette import COLOURS, line_colours
 from addlib.files import write_whole
 from addlib.models.addition import ModelConfig
@@ -107,7 +106,7 @@ def page_data(
         "mistakes": MISTAKES,
         "buckets": BUCKETS,
         "colours": COLOURS,
-        "heads": heads(roles, config.n_layers),
+        "heads": heads(roles),
         "samples": {
             kind: pairs(suite[torch.tensor([name == kind for name in kinds])])
             for kind in dict.fromkeys(kinds)
@@ -117,19 +116,13 @@ def page_data(
     }
 
 
-def heads(roles: list[Role], n_layers: int) -> list[dict[str, Any]]:
+def heads(roles: list[Role]) -> list[dict[str, Any]]:
     """The heads as the page names them, far carry first: layer, head, label and colour."""
-    seen: Counter[str] = Counter()
-    labels = []
-    for role in roles:
-        name = "no role" if role.offset is None else role.name
-        seen[name] += 1
-        labels.append((f"layer {role.layer}, " if n_layers > 1 else "") + name)
-        labels[-1] += f" ({seen[name]})" if seen[name] > 1 else ""
-    colours = line_colours(labels)
+    names = role_labels(roles)
+    colours = line_colours(names)
     return [
-        {"layer": role.layer, "head": role.head, "label": label, "colour": colours[label]}
-        for role, label in zip(roles, labels, strict=True)
+        {"layer": role.layer, "head": role.head, "label": name, "colour": colours[name]}
+        for role, name in zip(roles, names, strict=True)
     ]
 
 
