@@ -29,7 +29,8 @@ from train_step import RESULTS
 
 from addlib.device import choose_device, device_name
 from addlib.llm.load import load_llm
-from addlib.patching.sweep import LogitDifference, Patcher
+from addlib.patching.metrics import LogitDifference
+from addlib.patching.sweep import Patcher
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache
@@ -187,7 +188,7 @@ def measure(
         ).values.cpu()
 
     def ours() -> list[torch.Tensor]:
-        patcher = Patcher(model, corrupted, clean, progress=False)
+        patcher = Patcher(model, corrupted, clean)
         return [patcher.sweep(kind, metric, layers=layers).values for kind in ("resid_pre", "z")]
 
     held = {

@@ -3,7 +3,6 @@ cannot matter.
 """
 
 import copy
-import warnings
 from functools import cache
 from types import SimpleNamespace
 
@@ -12,12 +11,13 @@ import pytest
 import torch
 from transformer_lens import patching as library
 
-from addlib.patching import suffix_forward, sweep
+from addlib.patching import suffix_forward
 from addlib.patching.engines import ShortEngine
-from addlib.patching.gradient import attribution_patch, attribution_patch_kinds
+from addlib.patching.gradient import attribution_patch
+from addlib.patching.metrics import LogitDifference, Probability, Rank
 from addlib.patching.sites import HEADS, KINDS, RESIDUAL
 from addlib.patching.suffix_forward import ShortForward
-from addlib.patching.sweep import LogitDifference, Patcher
+from addlib.patching.sweep import Patcher
 
 POSITIONS, VOCAB, SHARED = 6, 50, 3
 
@@ -107,6 +107,18 @@ def difference(count=3):
     return LogitDifference(torch.arange(count) + 10, torch.arange(count) + 20)
 
 
+@pytest.fixture
+def through_hooks(monkeypatch):
+    """No model fits the short forward."""
+
+    def refuse(*_):
+        raise NotImplementedError("not this one")
+
+    monkeypatch.setattr(ShortForward, "check", refuse)
+    with pytest.warns(UserWarning, match="through hooks"):
+        yield
+
+
 @cache
 def library_sweep(name, kind, by_position):
     clean, corrupted = pairs()
@@ -137,9 +149,9 @@ EVERY = (
 def test_every_sweep_equals_the_librarys(name, kind, by_position):
     clean, corrupted = pairs()
     theirs = library_sweep(name, kind, by_position)
-    ours = Patcher(model(name), corrupted, clean, route="short").sweep(
-        kind, difference(), by_position
-    )
+    patcher = Patcher(model(name), corrupted, clean)
+    assert isinstance(patcher.engine, ShortEngine)
+    ours = patcher.sweep(kind, difference(), by_position)
     assert ours.values.shape == theirs.values.shape
     assert ours.axis_names == theirs.axis_names
     assert ours.index_df.equals(theirs.index_df)
@@ -152,25 +164,25 @@ def test_every_sweep_equals_the_librarys(name, kind, by_position):
     ("name", "kind", "by_position"),
     [("qwen2", *one) for one in SWEEPS] + [("gemma2", *one) for one in QUICK],
 )
-def test_the_route_through_hooks_gives_the_same(name, kind, by_position):
+def test_the_way_through_hooks_gives_the_same(name, kind, by_position, through_hooks):
     clean, corrupted = pairs()
     theirs = library_sweep(name, kind, by_position)
-    ours = Patcher(model(name), corrupted, clean, route="hooks").sweep(
-        kind, difference(), by_position
-    )
+    ours = Patcher(model(name), corrupted, clean).sweep(kind, difference(), by_position)
     assert torch.allclose(ours.values, theirs.values, atol=2e-5)
 
 
-@pytest.mark.parametrize("route", ["short", "hooks"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_clean_into_clean_changes_nothing(kind, route):
+def test_clean_into_clean_changes_nothing(kind):
     clean, _ = pairs()
-    effect = Patcher(model(), clean, clean, route=route).sweep(kind, difference()).effect()
+    effect = Patcher(model(), clean, clean).sweep(kind, difference()).effect()
     assert torch.equal(effect, torch.zeros_like(effect))
-    effect = (
-        Patcher(model(), clean, clean, route=route, skip=False).sweep(kind, difference()).effect()
-    )
+    effect = Patcher(model(), clean, clean, skip=False).sweep(kind, difference()).effect()
     assert effect.abs().max() < 1e-5  # and when everything is run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clean_into_clean_changes_nothing_through_hooks(kind, through_hooks):
+    test_clean_into_clean_changes_nothing(kind)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "llama"])
@@ -225,7 +237,7 @@ def test_only_a_planted_head_lights_up():
     patcher = Patcher(planted, corrupted, clean)
     for effect in (
         patcher.sweep("z", difference()).effect(),
-        attribution_patch(planted, "z", corrupted, clean, difference()).effect(),
+        attribution_patch(planted, ["z"], corrupted, clean, difference())["z"].effect(),
     ):
         others = effect.clone()
         others[1, 2] = 0
@@ -277,67 +289,38 @@ def test_what_is_skipped_would_change_nothing(kind, by_position, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["resid_pre", "mlp_out", "z", "k"])
-@pytest.mark.parametrize("rows", [1, 2, 7])
-def test_results_do_not_depend_on_how_many_run_together(kind, rows):
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_results_do_not_depend_on_how_many_run_together(kind, batch_size):
     clean, corrupted = pairs()
     many = Patcher(model(), corrupted, clean).sweep(kind, difference(), by_position=True)
-    few = Patcher(model(), corrupted, clean, rows=rows).sweep(kind, difference(), by_position=True)
+    few = Patcher(model(), corrupted, clean, batch_size=batch_size).sweep(
+        kind, difference(), by_position=True
+    )
     assert torch.allclose(many.values, few.values, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        RuntimeError(
-            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 "
-            "bytes."
-        ),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    ],
-)
-def test_out_of_memory_halves_the_rows_and_says_so(error, monkeypatch):
+def test_where_memory_is_short_the_batches_are_halved_from_then_on(monkeypatch, capsys):
     clean, corrupted = pairs()
     expected = Patcher(model(), corrupted, clean).sweep("z", difference())
     outcome = ShortEngine.outcome
 
     def small(self, kind, layer, patches):
         if len(patches) > 2:
-            raise error
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return outcome(self, kind, layer, patches)
 
     monkeypatch.setattr(ShortEngine, "outcome", small)
-    patcher = Patcher(model(), corrupted, clean, rows=8)
-    with pytest.warns(RuntimeWarning, match="out of memory") as record:
-        found = patcher.sweep("z", difference())
-    assert [str(w.message)[-1] for w in record] == ["4", "2"]
-    assert patcher.rows == 2
+    patcher = Patcher(model(), corrupted, clean, batch_size=8)
+    found = patcher.sweep("z", difference())
+    assert "with 8 prompts at once; going on with 4." in capsys.readouterr().out
+    assert patcher.batch_size == 2
     assert torch.allclose(found.values, expected.values, atol=2e-5)
-
-
-def test_other_errors_and_the_last_row_are_not_retried(monkeypatch):
-    clean, corrupted = pairs()
-    patcher = Patcher(model(), corrupted, clean, rows=2)
-    for error, warned in ((RuntimeError("shapes"), 0), (MemoryError(), 1)):
-
-        def fail(*_, error=error):
-            raise error
-
-        monkeypatch.setattr(ShortEngine, "outcome", fail)
-        with warnings.catch_warnings(record=True) as record:
-            warnings.simplefilter("always")
-            with pytest.raises(type(error)):
-                patcher.sweep("z", difference())
-        assert len(record) == warned
 
 
 def test_several_metrics_share_a_sweep_and_need_not_be_logit_differences():
     clean, corrupted = pairs()
     right = difference().right
-
-    def probability(logits):
-        return logits.softmax(-1).gather(1, right[:, None])[:, 0]
-
+    probability = Probability(right)
     patcher = Patcher(model(), corrupted, clean)
     both = patcher.sweep("z", {"difference": difference(), "probability": probability})
     assert both.metric_names == ["difference", "probability"]
@@ -362,10 +345,9 @@ def test_some_layers_are_a_part_of_all():
 
 
 @pytest.mark.parametrize(("kind", "by_position"), SWEEPS)
-@pytest.mark.parametrize("route", ["short", "hooks"])
-def test_named_cells_are_those_of_the_whole_sweep(kind, by_position, route, monkeypatch):
+def test_named_cells_are_those_of_the_whole_sweep(kind, by_position, monkeypatch):
     clean, corrupted = pairs()
-    patcher = Patcher(model("qwen2"), corrupted, clean, route=route)
+    patcher = Patcher(model("qwen2"), corrupted, clean)
     metrics = {"a": difference(), "b": lambda logits: logits[:, 5]}
     every = patcher.sweep(kind, metrics, by_position)
     generator = torch.Generator().manual_seed(4)
@@ -384,6 +366,11 @@ def test_named_cells_are_those_of_the_whole_sweep(kind, by_position, route, monk
     assert sum(ran) <= len(rows) * len(clean)  # no other cell went through the model
 
 
+@pytest.mark.parametrize(("kind", "by_position"), SWEEPS)
+def test_named_cells_go_through_hooks_as_well(kind, by_position, monkeypatch, through_hooks):
+    test_named_cells_are_those_of_the_whole_sweep(kind, by_position, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("kind", "columns", "cell", "said"),
     [
@@ -393,7 +380,7 @@ def test_named_cells_are_those_of_the_whole_sweep(kind, by_position, route, monk
         ("pattern", ["layer", "head_index", "pos"], (0, 1, 1), "layer, head_index, dest_pos"),
         ("z", ["layer", "head"], (0, 99), "no cell {'layer': 0, 'head': 99}"),
         ("mlp_out", ["layer", "pos"], (9, 0), "layers 0 to 1"),
-        ("mlp_out", ["layer", "pos"], None, "0 rows"),
+        ("mlp_out", ["layer", "pos"], None, "name at least one"),
     ],
 )
 def test_cells_that_are_not_there_are_refused(kind, columns, cell, said):
@@ -416,9 +403,7 @@ def test_intervals_and_p_values_come_with_the_result():
 
 def test_an_architecture_that_does_not_fit_is_noticed():
     clean, corrupted = pairs()
-    with pytest.raises(NotImplementedError, match="Gemma2"):
-        Patcher(model("gemma2"), corrupted, clean, route="short")
-    with pytest.warns(UserWarning, match="through hooks"):
+    with pytest.warns(UserWarning, match="Gemma2.*through hooks"):
         Patcher(model("gemma2"), corrupted, clean)
 
 
@@ -435,7 +420,8 @@ def test_folded_weights_are_used_alike():
     expected = Patcher(model(), corrupted, clean).sweep("z", difference())
     twin = copy.deepcopy(model())
     twin.enable_compatibility_mode()
-    patcher = Patcher(twin, corrupted, clean, route="short")
+    patcher = Patcher(twin, corrupted, clean)
+    assert isinstance(patcher.engine, ShortEngine)
     assert torch.allclose(patcher.sweep("z", difference()).values, expected.values, atol=1e-4)
     assert torch.allclose(
         patcher.sweep("z", lambda logits: difference()(logits)).values, expected.values, atol=1e-4
@@ -449,20 +435,20 @@ def test_the_check_sees_a_wrong_short_forward(monkeypatch):
         suffix_forward, "attend", lambda q, k, v, scale: attend(q, k, v, 1.1 * scale)
     )
     clean, corrupted = pairs()
-    with pytest.raises(NotImplementedError, match="off by"):
-        Patcher(model(), corrupted, clean, route="short")
+    with pytest.warns(UserWarning, match="off by"):
+        Patcher(model(), corrupted, clean)
 
 
-@pytest.mark.parametrize(("name", "by_position"), [("qwen2", True), ("gpt2", False)])
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_attribution_is_exact_for_small_differences(kind, name, by_position):
+def test_attribution_is_exact_for_small_differences(kind, name):
     """Two tokens whose embeddings are nearly the same: to first order is nearly all there is."""
     near = close_model(name)
     clean, corrupted = pairs()
     corrupted = torch.where(corrupted == clean, clean, 5)
     clean = torch.where(corrupted == clean, clean, 6)
-    exact = Patcher(near, corrupted, clean).sweep(kind, difference(), by_position)
-    estimate = attribution_patch(near, kind, corrupted, clean, difference(), by_position)
+    exact = Patcher(near, corrupted, clean).sweep(kind, difference())
+    estimate = attribution_patch(near, [kind], corrupted, clean, difference())[kind]
     assert estimate.values.shape == exact.values.shape
     assert estimate.axis_names == exact.axis_names
     largest = exact.effect().abs().max()
@@ -473,13 +459,11 @@ def test_attribution_is_exact_for_small_differences(kind, name, by_position):
 def test_one_gradient_gives_the_attribution_of_every_kind():
     clean, corrupted = pairs()
     near = close_model("qwen2")
-    together = attribution_patch_kinds(near, list(KINDS), corrupted, clean, difference())
+    together = attribution_patch(near, list(KINDS), corrupted, clean, difference())
     for kind, found in together.items():
-        alone = attribution_patch(near, kind, corrupted, clean, difference())
+        alone = attribution_patch(near, [kind], corrupted, clean, difference())[kind]
         assert found.axis_names == alone.axis_names
         assert torch.allclose(found.values, alone.values, atol=1e-6)
-    with pytest.raises(ValueError, match="at least one"):
-        attribution_patch_kinds(near, [], corrupted, clean, difference())
 
 
 def test_prompts_with_beginnings_of_their_own_are_run_from_their_own():
@@ -505,33 +489,15 @@ def close_model(name):
 @pytest.mark.parametrize(
     ("base", "source", "options", "said"),
     [
-        (
-            torch.ones(2, 5, dtype=torch.int64),
-            torch.ones(2, 6, dtype=torch.int64),
-            {},
-            "same length",
-        ),
-        (torch.ones(2, 5, dtype=torch.int64), torch.ones(3, 5, dtype=torch.int64), {}, "in pairs"),
-        ([[4, 5], [4, 5, 6]], [[4, 5], [4, 5, 6]], {}, "different lengths"),
-        (torch.ones(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64), {}, "batch, position"),
-        (torch.ones(2, 5), torch.ones(2, 5), {}, "token ids"),
-        (
-            torch.ones(2, 5, dtype=torch.int64),
-            torch.ones(2, 5, dtype=torch.int64),
-            {"rows": 0},
-            "at least 1",
-        ),
-        (
-            torch.ones(2, 5, dtype=torch.int64),
-            torch.ones(2, 5, dtype=torch.int64),
-            {"route": "x"},
-            "'hooks'",
-        ),
+        ((2, 5), (2, 6), {}, "same length"),
+        ((2, 5), (3, 5), {}, "in pairs"),
+        ((2, 5), (2, 5), {"batch_size": 0}, "at least 1"),
     ],
 )
 def test_prompts_that_do_not_pair_up_are_refused(base, source, options, said):
+    tokens = [torch.ones(shape, dtype=torch.int64) for shape in (base, source)]
     with pytest.raises(ValueError, match=said):
-        Patcher(model(), base, source, **options)
+        Patcher(model(), *tokens, **options)
 
 
 def test_sweeps_that_the_model_cannot_do_are_refused():
@@ -552,9 +518,8 @@ def test_sweeps_that_the_model_cannot_do_are_refused():
 def test_a_hook_point_that_the_model_lacks_is_named(monkeypatch):
     clean, corrupted = pairs()
     patcher = Patcher(model(), corrupted, clean)
-    monkeypatch.setitem(sweep.__dict__, "check_kind", sweep.check_kind)
     monkeypatch.setitem(KINDS, "resid_mid", "hook_nowhere")
-    with pytest.raises(ValueError, match=r"blocks.0.hook_nowhere; it has resid_pre, attn_out"):
+    with pytest.raises(ValueError, match=r"no hook point blocks.0.hook_nowhere"):
         patcher.sweep("resid_mid", difference())
 
 
@@ -572,3 +537,15 @@ def test_a_model_that_would_not_repeat_itself_is_refused():
 def test_the_kinds_are_the_librarys():
     assert set(SWEEPS) == {(kind, True) for kind in KINDS} | {(kind, False) for kind in HEADS}
     assert set(KINDS) == set(RESIDUAL) | set(HEADS)
+
+
+def test_probability_and_rank_are_those_of_the_token():
+    logits = torch.tensor([[1.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 5.0]])
+    token = torch.tensor([2, 3])
+    expected = [
+        torch.tensor([1.0, 3, 2, 3]).softmax(0)[2].item(),
+        torch.tensor([0.0, 0, 0, 5]).softmax(0)[3].item(),
+    ]
+    assert Probability(token)(logits).tolist() == pytest.approx(expected)
+    assert Rank(token)(logits).tolist() == [2, 0]
+    assert Rank(torch.tensor([1, 0]))(logits).tolist() == [0, 1]  # ties are not preferred

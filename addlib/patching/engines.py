@@ -2,12 +2,13 @@
 
 Both take a batch of *cells × prompts*: one activation of one layer, at one position or at all, of
 one head or of all, each for one prompt of the base run. Both give the same results;
-:mod:`addlib.patching.sweep` chooses, and asks either of them for what follows from the replacement at the
-last position.
+:mod:`addlib.patching.sweep` chooses, and asks either of them for what follows from the replacement
+at the last position.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from addlib.patching.sites import KINDS, RESIDUAL, SPREADS, Patches
-from addlib.patching.suffix_forward import Rows, Run, ShortForward, attend
+from addlib.patching.suffix_forward import ForwardCache, PackedSuffixes, ShortForward, attend
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -30,32 +31,34 @@ class ShortEngine:
         source: tokens of those that the replacements come from.
         first: the first position at which any prompt differs; what comes before is run once for
             both, and only its keys and values are kept.
-        rows: so many prompts are run together.
+        batch_size: so many prompts are run together.
     """
 
     def __init__(
-        self, forward: ShortForward, base: Tensor, source: Tensor, first: int, rows: int
+        self, forward: ShortForward, base: Tensor, source: Tensor, first: int, batch_size: int
     ) -> None:
-        self.forward, self.first, self.n_positions = forward, first, base.shape[1]
-        runs: tuple[list[Run], list[Run]] = ([], [])
-        before, which = None, torch.zeros_like(base[:, 0])
-        if first:  # often one for all: the same examples
-            begins, which = base[:, :first].unique(dim=0, return_inverse=True)
-            before = Run.join([forward.run(some) for some in begins.split(rows)])
-        for some, others, begin in zip(
-            base.split(rows), source.split(rows), which.split(rows), strict=True
-        ):
-            past = before.past_of(begin) if before else None
-            # In batches of the same shape: what is the same in both is then the same to the last
-            # bit.
-            for run, tokens in zip(runs, (some, others), strict=True):
-                run.append(forward.run(tokens, past))
-        self.base, self.source = Run.join(runs[0]), Run.join(runs[1])
+        self.forward = forward
+        self.first = first
+        self.n_positions = base.shape[1]
+        past = None
+        if first:  # often one start for all prompts: the same examples
+            starts, start_of = base[:, :first].unique(dim=0, return_inverse=True)
+            past = ForwardCache.join([forward.run(part) for part in starts.split(batch_size)])
+        base_parts = []
+        source_parts = []
+        for prompts in torch.arange(len(base), device=base.device).split(batch_size):
+            own_past = past.keys_and_values(start_of[prompts]) if past else None
+            # Batches of one shape: what is the same in both runs is then so to the last bit.
+            base_parts.append(forward.run(base[prompts], own_past))
+            source_parts.append(forward.run(source[prompts], own_past))
+        self.base = ForwardCache.join(base_parts)
+        self.source = ForwardCache.join(source_parts)
 
     def exchanged(self) -> ShortEngine:
         """The same with base and source exchanged."""
-        twin = object.__new__(ShortEngine)
-        twin.__dict__ |= self.__dict__ | {"base": self.source, "source": self.base}
+        twin = copy.copy(self)
+        twin.base = self.source
+        twin.source = self.base
         return twin
 
     @property
@@ -64,65 +67,73 @@ class ShortEngine:
         return self.base["resid_pre"][-1][:, -1]
 
     def differs(self, kind: str, layer: int) -> Bool[Tensor, "batch position head"]:
-        """Where an activation of the two runs is not the same; the head axis has length 1 for kinds
-        without heads.
-        """
+        """Where an activation differs between both runs; one "head" for kinds without heads."""
         same = self.base[kind][layer] == self.source[kind][layer]
         if kind in RESIDUAL:
             same = same[:, :, None]
-        here = ~same.all(-1)
-        before = here.new_zeros(len(here), self.n_positions - here.shape[1], here.shape[2])
-        return torch.cat([before, here], 1)
+        differs = ~same.all(-1)
+        n_before = self.n_positions - differs.shape[1]
+        before = differs.new_zeros(len(differs), n_before, differs.shape[2])
+        return torch.cat([before, differs], 1)
 
     def outcome(self, kind: str, layer: int, patches: Patches) -> Float[Tensor, "patch d_model"]:
         """The last residual stream at the last position after each replacement."""
-        last_layer = layer == self.forward.n_layers - 1
         start = patches.start
-        if last_layer and kind != "resid_pre":  # what follows at other positions is never read
+        if layer == self.forward.n_layers - 1 and kind != "resid_pre":
+            # What follows at other positions is never read.
             start = torch.full_like(start, self.n_positions - 1)
-        rows = Rows.of(patches.example, start, self.n_positions)
-        replaced = patches.at(self.n_positions)[rows.run, rows.position]
-        where = rows.example[rows.run], rows.position - self.first
+        suffixes = PackedSuffixes.of(patches.prompt, start, self.n_positions)
+        replaced = patches.at(self.n_positions)[suffixes.suffix, suffixes.position]
+        at = (patches.prompt[suffixes.suffix], suffixes.position - self.first)
         if kind == "resid_pre":
-            resid = torch.where(
-                replaced[:, None], self.source[kind][layer][where], self.base[kind][layer][where]
-            )
-            return self.forward.rest(resid, rows, self.base, layer)
-        resid = self.base["resid_pre"][layer + 1][where]
-        hit = slice(None) if kind in SPREADS else replaced
-        resid[hit] = self._after(kind, layer, patches, rows.run[hit], rows.position[hit])
-        return self.forward.rest(resid, rows, self.base, layer + 1)
-
-    def _after(
-        self, kind: str, layer: int, patches: Patches, run: Tensor, position: Tensor
-    ) -> Tensor:
-        """The residual stream after the layer at rows whose share of the layer changed."""
-        where = patches.example[run], position - self.first
-        base, source = (
-            {name: of[name][layer] for name in of.values} for of in (self.base, self.source)
+            new = self.source["resid_pre"][layer][at]
+            resid = torch.where(replaced[:, None], new, self.base["resid_pre"][layer][at])
+            return self.forward.finish(resid, suffixes, self.base, layer)
+        resid = self.base["resid_pre"][layer + 1][at]  # a copy
+        changed = torch.ones_like(replaced) if kind in SPREADS else replaced
+        resid[changed] = self._after_layer(
+            kind, layer, patches, suffixes.suffix[changed], suffixes.position[changed]
         )
+        return self.forward.finish(resid, suffixes, self.base, layer + 1)
+
+    def _after_layer(
+        self,
+        kind: str,
+        layer: int,
+        patches: Patches,
+        patch: Int[Tensor, " row"],
+        position: Int[Tensor, " row"],
+    ) -> Float[Tensor, "row d_model"]:
+        """The residual stream after the layer at rows (patch, position) that changed in it."""
+        at = (patches.prompt[patch], position - self.first)
+        base = self.base.of_layer(layer)
+        source = self.source.of_layer(layer)
         if kind == "mlp_out":
-            return base["resid_mid"][where] + source["mlp_out"][where]
+            return base["resid_mid"][at] + source["mlp_out"][at]
         if kind == "resid_mid":
-            mid = source["resid_mid"][where]
+            mid = source["resid_mid"][at]
         elif kind == "attn_out":
-            mid = base["resid_pre"][where] + source["attn_out"][where]
+            mid = base["resid_pre"][at] + source["attn_out"][at]
         else:
-            z = base["z"][where]  # a copy
+            z = base["z"][at]  # a copy
             offset = int(position.min()) if len(position) else self.n_positions - 1
             heads = self._heads(kind, patches)
             new = self._new_z(kind, base, source, patches, heads, offset)
-            z[torch.arange(len(run), device=z.device)[:, None], heads[run]] = new[
-                run, position - offset
-            ]
-            mid = base["resid_pre"][where] + self.forward.write(layer, z)
+            row = torch.arange(len(patch), device=z.device)[:, None]
+            z[row, heads[patch]] = new[patch, position - offset]
+            mid = base["resid_pre"][at] + self.forward.write(layer, z)
         return self.forward.feed_forward(layer, mid)
 
+    @property
+    def _heads_per_group(self) -> int:
+        """Query heads that share one key-value head."""
+        return self.base["q"][0].shape[2] // self.base["k"][0].shape[2]
+
     def _heads(self, kind: str, patches: Patches) -> Int[Tensor, "patch head"]:
-        """The heads that a patch acts on: one, or those that share a key-value head."""
+        """The query heads that a patch acts on: one, or those that share a key-value head."""
         if kind not in ("k", "v"):
             return patches.head[:, None]
-        shared = self.base["q"][0].shape[2] // self.base["k"][0].shape[2]
+        shared = self._heads_per_group
         return patches.head[:, None] * shared + torch.arange(shared, device=patches.head.device)
 
     def _new_z(
@@ -134,31 +145,25 @@ class ShortEngine:
         heads: Int[Tensor, "patch head"],
         offset: int,
     ) -> Float[Tensor, "patch position head d_head"]:
-        """Outputs of those heads from position ``offset`` on, computed anew with q, k, v, pattern
-        or z replaced.
-        """
-        kept = torch.arange(offset - self.first, self.n_positions - self.first, device=heads.device)
-        where = (
-            patches.example[:, None, None],
-            kept[None, :, None],
-            heads[:, None],
-        )  # (patch, position, head)
+        """Outputs of those heads from position ``offset`` on, with the kind's activation replaced."""
+        position = torch.arange(
+            offset - self.first, self.n_positions - self.first, device=heads.device
+        )
+        # (patch, position, head)
+        at = (patches.prompt[:, None, None], position[None, :, None], heads[:, None])
         if kind == "z":
-            return source["z"][where]
-        shared = base["q"].shape[2] // base["k"].shape[2]
-        own = heads[:, 0] // shared
-        k, v = (
-            base["k"][patches.example, :, own],
-            base["v"][patches.example, :, own],
-        )  # (patch, position, d_head)
+            return source["z"][at]
+        keys_at = (patches.prompt, slice(None), heads[:, 0] // self._heads_per_group)
+        k = base["k"][keys_at]  # (patch, position, d_head)
+        v = base["v"][keys_at]
         if kind == "pattern":
-            return source["pattern"][where] @ v[:, None]
-        q = (source if kind == "q" else base)["q"][where]
-        at = patches.at(self.n_positions)[..., None]
+            return source["pattern"][at] @ v[:, None]
+        q = source["q"][at] if kind == "q" else base["q"][at]
+        replaced = patches.at(self.n_positions)[..., None]
         if kind == "k":
-            k = torch.where(at, source["k"][patches.example, :, own], k)
+            k = torch.where(replaced, source["k"][keys_at], k)
         if kind == "v":
-            v = torch.where(at, source["v"][patches.example, :, own], v)
+            v = torch.where(replaced, source["v"][keys_at], v)
         return attend(q, k[:, :, None], v[:, :, None], self.forward.scale)[0]
 
     def logits(self, outcome: Tensor, tokens: Tensor | None = None) -> Float[Tensor, "... choice"]:
@@ -167,80 +172,70 @@ class ShortEngine:
 
 
 class HookEngine:
-    """Patches through TransformerLens's hooks: whole forwards of many cells at once, for bridges of
-    any form.
+    """Patches through TransformerLens's hooks: whole forwards of many cells, for any bridge.
 
     Args:
         model: any bridge.
         base: tokens of the prompts that are patched.
         source: tokens of those that the replacements come from.
-        rows: so many prompts are run together for what the base run gives unpatched.
+        batch_size: so many prompts are run together for what the base run gives unpatched.
     """
 
-    def __init__(self, model: TransformerBridge, base: Tensor, source: Tensor, rows: int) -> None:
-        self.model, self.base, self.source, self.n_positions = model, base, source, base.shape[1]
-        self.rows = rows
-        self.unpatched: Float[Tensor, "batch d_vocab"] = torch.cat(
-            [model(some)[:, -1] for some in base.split(rows)]
-        )
+    def __init__(
+        self, model: TransformerBridge, base: Tensor, source: Tensor, batch_size: int
+    ) -> None:
+        self.model = model
+        self.base = base
+        self.source = source
+        self.batch_size = batch_size
+        parts = [model(part)[:, -1] for part in base.split(batch_size)]
+        self.unpatched: Float[Tensor, "batch d_vocab"] = torch.cat(parts)
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     def exchanged(self) -> HookEngine:
         """The same with base and source exchanged."""
-        return HookEngine(self.model, self.source, self.base, self.rows)
+        return HookEngine(self.model, self.source, self.base, self.batch_size)
 
     def _both(self, kind: str, layer: int) -> tuple[Tensor, Tensor]:
-        """The activation in the base run and in the other, (batch, position, …) or, for patterns,
-        (batch, head, …).
+        """The activation of the base run and of the source run, laid out as the library has it.
+
+        Those of all layers are kept until another kind is asked for.
         """
-        name = f"blocks.{layer}.{KINDS[kind]}"
-        if name not in self._kept:
-            self._kept.clear()
-            names = [
-                f"blocks.{layer}.{hook}"
-                for layer in range(self.model.cfg.n_layers)
-                for hook in [KINDS[kind]]
-            ]
-            caches = [
-                self.model.run_with_cache(tokens, names_filter=names)[1]
-                for tokens in (self.base, self.source)
-            ]
-            self._kept = {one: (caches[0][one], caches[1][one]) for one in names}
-        return self._kept[name]
+        if f"blocks.{layer}.{KINDS[kind]}" not in self._kept:
+            names = [f"blocks.{i}.{KINDS[kind]}" for i in range(self.model.cfg.n_layers)]
+            _, base = self.model.run_with_cache(self.base, names_filter=names)
+            _, source = self.model.run_with_cache(self.source, names_filter=names)
+            self._kept = {name: (base[name], source[name]) for name in names}
+        return self._kept[f"blocks.{layer}.{KINDS[kind]}"]
 
     def differs(self, kind: str, layer: int) -> Bool[Tensor, "batch position head"]:
         """As :meth:`ShortEngine.differs`."""
         base, source = self._both(kind, layer)
-        here = (base != source).any(-1)
+        differs = (base != source).any(-1)
         if kind == "pattern":
-            return here.transpose(1, 2)
-        return here[:, :, None] if kind in RESIDUAL else here
+            return differs.transpose(1, 2)
+        return differs[:, :, None] if kind in RESIDUAL else differs
 
     def outcome(self, kind: str, layer: int, patches: Patches) -> Float[Tensor, "patch d_vocab"]:
         """The last logits after each replacement."""
-        new = self._both(kind, layer)[1][patches.example]
-        at = patches.at(self.n_positions)
-        if kind in RESIDUAL:
-            at = at[:, :, None]
-        else:
-            n_heads = new.shape[1] if kind == "pattern" else new.shape[2]
-            head = patches.head[:, None] == torch.arange(n_heads, device=at.device)
-            both = (
-                head[:, :, None] & at[:, None, :]
-                if kind == "pattern"
-                else at[:, :, None] & head[:, None, :]
-            )
-            at = both[..., None]
+        new = self._both(kind, layer)[1][patches.prompt]
+        at = patches.at(self.base.shape[1])[:, :, None]  # (patch, position, head)
+        if kind not in RESIDUAL:
+            n_heads = new.shape[1 if kind == "pattern" else 2]
+            head = torch.arange(n_heads, device=at.device)
+            at = at & (patches.head[:, None] == head)[:, None]
+            if kind == "pattern":
+                at = at.transpose(1, 2)
+            at = at[..., None]
 
         def replace(value: Tensor, **_: object) -> Tensor:
             # In place: at some hook points the tensor is read again by the residual connection that
             # goes around.
             return value.copy_(torch.where(at, new, value))
 
-        name = f"blocks.{layer}.{KINDS[kind]}"
-        return self.model.run_with_hooks(self.base[patches.example], fwd_hooks=[(name, replace)])[
-            :, -1
-        ]
+        hook = (f"blocks.{layer}.{KINDS[kind]}", replace)
+        logits = self.model.run_with_hooks(self.base[patches.prompt], fwd_hooks=[hook])
+        return logits[:, -1]
 
     def logits(self, outcome: Tensor, tokens: Tensor | None = None) -> Float[Tensor, "... choice"]:
         """Logits from outcomes, of all tokens or of a few."""

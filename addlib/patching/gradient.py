@@ -14,21 +14,22 @@ each other, so one backward from the sum over prompts has each prompt's own grad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from addlib.patching.metrics import Metric, measure, named_metrics
 from addlib.patching.sites import (
+    HEADS,
     KINDS,
     RESIDUAL,
-    Metric,
+    all_cells,
     as_result,
     check_kind,
     check_model,
-    paired,
+    check_prompts,
 )
 
 if TYPE_CHECKING:
@@ -47,99 +48,70 @@ everything that resid_mid reaches.
 
 def attribution_patch(
     model: TransformerBridge,
-    kind: str,
-    base: Int[Tensor, "batch position"],
-    source: Int[Tensor, "batch position"],
-    metric: Metric,
-    by_position: bool | None = None,
-    layers: Sequence[int] | None = None,
-) -> PatchingResult:
-    """What :meth:`addlib.patching.sweep.Patcher.sweep` gives, to first order: ``effect()`` is the
-    estimate.
-
-    Args:
-        model: a bridge in evaluation mode whose parameters have gradients.
-        kind, by_position, layers: as there.
-        base, source: as of :class:`addlib.patching.sweep.Patcher`.
-        metric: differentiable; of the logits at the last position, one number for each prompt.
-
-    Raises:
-        ValueError: as there; or gradients are switched off.
-    """
-    return attribution_patch_kinds(model, [kind], base, source, metric, by_position, layers)[kind]
-
-
-def attribution_patch_kinds(
-    model: TransformerBridge,
     kinds: Sequence[str],
     base: Int[Tensor, "batch position"],
     source: Int[Tensor, "batch position"],
     metric: Metric,
-    by_position: bool | None = None,
-    layers: Sequence[int] | None = None,
 ) -> dict[str, PatchingResult]:
-    """:func:`attribution_patch` of several kinds from one gradient; the arguments are those of it.
+    """Estimates of whole sweeps by kind, all from one gradient; ``effect()`` is the estimate.
+
+    Kinds without heads are by layer and position, those by head are patched at all positions.
+
+    Args:
+        model: a bridge in evaluation mode whose parameters have gradients.
+        kinds: what to patch, of :data:`~addlib.patching.sites.KINDS`.
+        base, source: tokens, as of :class:`~addlib.patching.sweep.Patcher`.
+        metric: differentiable; of the logits at the last position, one number for each prompt.
 
     Raises:
-        ValueError: as there; or no kinds.
+        ValueError: prompts, a model, a kind or a metric that a sweep refuses, or parameters
+            without gradients.
     """
     from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
-    base, source = paired(base, source)
     check_model(model)
-    if not kinds:
-        raise ValueError("kinds = []: name at least one")
-    over = {kind: check_kind(model, kind, layers) for kind in kinds}
+    check_prompts(base, source)
+    metrics = named_metrics(metric, len(base))
     device = next(model.parameters()).device
-    hooks = {kind: [f"blocks.{layer}.{KINDS[kind]}" for layer in over[kind]] for kind in kinds}
-    slopes = {
-        kind: [f"blocks.{layer}.{GRADIENT_AT.get(kind, KINDS[kind])}" for layer in over[kind]]
-        for kind in kinds
-    }
-    values = list(chain(*hooks.values()))
+    activation_at = {}
+    gradient_at = {}
+    for kind in kinds:
+        for layer in check_kind(model, kind, None):
+            activation_at[kind, layer] = f"blocks.{layer}.{KINDS[kind]}"
+            gradient_at[kind, layer] = f"blocks.{layer}.{GRADIENT_AT.get(kind, KINDS[kind])}"
     measured: list[Tensor] = []
 
     def total(logits: Tensor) -> Tensor:
-        found = metric(logits[:, -1])
-        if found.shape != (len(base),):
-            raise ValueError(
-                f"metric gives shape {tuple(found.shape)}: must be a number for each of "
-                f"{len(base)} prompts"
-            )
-        measured.append(found.detach())
-        return found.sum()
+        values = measure(metrics, logits[None, :, -1])[0, 0]
+        measured.append(values.detach())
+        return values.sum()
 
     # hook_embed comes before everything: without it the first hook point's own gradient would be
     # missing.
-    here = cache_activation_and_gradient(
-        model,
-        base.to(device),
-        total,
-        list(dict.fromkeys(["hook_embed", *values, *chain(*slopes.values())])),
-    )
+    hooks = dict.fromkeys(["hook_embed", *activation_at.values(), *gradient_at.values()])
+    of_base = cache_activation_and_gradient(model, base.to(device), total, list(hooks))
     with torch.no_grad():
-        there = cache_activation_and_gradient(
-            model, source.to(device), total, values, compute_gradient=False
+        of_source = cache_activation_and_gradient(
+            model, source.to(device), total, list(activation_at.values()), compute_gradient=False
         )
+    baseline = measured[0][None]  # (metric, batch)
     results = {}
     for kind in kinds:
         estimates = []
-        for hook, slope in zip(hooks[kind], slopes[kind], strict=True):
-            gradient = here.gradients[slope]
+        for layer in range(model.cfg.n_layers):
+            gradient = of_base.gradients[gradient_at[kind, layer]]
             if gradient is None:
                 raise ValueError(
-                    f"no gradient at {slope}: the model's parameters must have requires_grad=True"
+                    "no gradients: the model's parameters must have requires_grad=True"
                 )
-            estimate = ((there.activations[hook] - here.activations[hook]) * gradient).sum(-1)
-            if kind == "pattern":
-                estimate = estimate.transpose(1, 2)
-            estimate = estimate.reshape(*estimate.shape[:2], -1)  # (batch, position, head)
-            positions = kind in RESIDUAL if by_position is None else by_position
-            estimates.append(estimate if positions else estimate.sum(1, keepdim=True))
-        table = torch.stack(estimates).permute(0, 2, 3, 1)[
-            None
-        ]  # (metric, layer, position, head, batch)
-        results[kind] = as_result(
-            kind, positions, over[kind], table + measured[0], measured[0][None], metric
-        )
+            hook = activation_at[kind, layer]
+            change = of_source.activations[hook] - of_base.activations[hook]
+            estimate = (change * gradient).sum(-1)
+            if kind in HEADS:
+                estimate = estimate.sum(2 if kind == "pattern" else 1)
+            estimates.append(estimate.T)
+        values = baseline + torch.cat(estimates)  # (cell, batch)
+        n_cells = len(estimates[0])  # positions, or heads
+        index = all_cells(kind, kind in RESIDUAL, range(len(estimates)), n_cells, n_cells)
+        results[kind] = as_result(values[None], baseline, index, list(index), metric)
     return results

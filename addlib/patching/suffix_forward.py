@@ -1,13 +1,12 @@
-"""The short forward of a decoder: only the positions that changed, in only the layers after the
-change.
+"""The short forward of a decoder: only positions that changed, only in the layers after that.
 
 Attention is causal. If a run differs from an earlier one from some position on, then everything
 before that position is as it was, in every layer. So the new run needs the earlier one's keys and
 values there and nothing else, and where only the last position's logits are read, the last block's
 queries, its MLP and the unembedding are needed there alone.
 
-Positions of many such runs, each beginning at its own one, are packed into one list of rows: norms,
-projections and MLPs act on rows, and only attention looks at which run a row belongs to.
+The ends of many such prompts, each beginning at its own position, are packed into one list of rows:
+norms, projections and MLPs act on rows, and only attention looks at which prompt a row belongs to.
 
 The computation is written out here in the bridge's own modules (norms, q, k, v, o, MLP,
 unembedding), for decoders of the common form: norm, attention, add; norm, MLP, add; rotary
@@ -25,6 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from addlib.device import out_of_memory
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -34,73 +35,73 @@ CHECKED = 2
 
 
 TOLERANCE = 1e-4
-"""Largest distance of logits, as a share of the largest logit; for half precision 500 times this.
-"""
+"""Largest distance of logits, as a share of the largest one; 500 times this in half precision."""
 
 
-NAMES = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern")
-"""What a run keeps of each layer."""
+KEPT = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern")
+"""The activations of each layer that a :class:`ForwardCache` holds."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """Activations of one run of ``batch`` prompts by name, one tensor per layer, from position
-    ``first`` on.
+class ForwardCache:
+    """Activations of one forward of a batch of prompts: by name, one tensor for each layer.
 
     ``resid_pre`` (one more than there are layers: the last is what the final norm reads),
     ``resid_mid``, ``attn_out`` and ``mlp_out`` are (batch, position, d_model); ``q`` and ``z``
-    (batch, position, head, d_head); ``pattern`` (batch, position, head, source position). ``k`` and
-    ``v`` (batch, position, key-value head, d_head) hold all positions. Queries and keys are rotated
-    already.
+    (batch, position, head, d_head); ``pattern`` (batch, position, head, source position). After a
+    past they begin where it ends. ``k`` and ``v`` (batch, position, key-value head, d_head) hold
+    all positions. Queries and keys are rotated already.
     """
 
-    first: int
     values: dict[str, list[Tensor]]
 
     def __getitem__(self, name: str) -> list[Tensor]:
         return self.values[name]
 
     @classmethod
-    def join(cls, parts: Sequence[Run]) -> Run:
-        """Runs of several batches of prompts as one."""
+    def join(cls, parts: Sequence[ForwardCache]) -> ForwardCache:
+        """The forwards of several batches of prompts as one."""
         if len(parts) == 1:
             return parts[0]
-        layers = {name: zip(*(part[name] for part in parts), strict=True) for name in NAMES}
-        return cls(
-            parts[0].first, {name: [torch.cat(some) for some in layers[name]] for name in NAMES}
-        )
+        joined = {}
+        for name in parts[0].values:
+            by_layer = zip(*(part[name] for part in parts), strict=True)
+            joined[name] = [torch.cat(tensors) for tensors in by_layer]
+        return cls(joined)
 
-    def past_of(self, prompts: Int[Tensor, " prompt"]) -> Run:
-        """Keys and values of these prompts, in their order: all that a run needs that goes on from
-        here.
-        """
-        return Run(self.first, {name: [of[prompts] for of in self[name]] for name in ("k", "v")})
+    def of_layer(self, layer: int) -> dict[str, Tensor]:
+        """The activations of one layer by name."""
+        return {name: tensors[layer] for name, tensors in self.values.items()}
+
+    def keys_and_values(self, prompts: Int[Tensor, " prompt"]) -> ForwardCache:
+        """Those of these prompts, in their order: all that a forward needs that goes on from here."""
+        return ForwardCache({name: [tensor[prompts] for tensor in self[name]] for name in "kv"})
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The positions of several runs in one list: run by run, each from its own first position to
-    the last.
-    """
+class PackedSuffixes:
+    """The ends of several prompts in one list of rows, each from its own first position on."""
 
-    example: Int[Tensor, " run"]  # the prompt of the base run that each run departs from
-    run: Int[Tensor, " row"]
+    prompt: Int[Tensor, " suffix"]  # the prompt of the base run that each is the end of
+    suffix: Int[Tensor, " row"]
     position: Int[Tensor, " row"]
-    last: Int[Tensor, " run"]  # the row of each run's last position
+    last: Int[Tensor, " suffix"]  # the row of each suffix's last position
 
     @classmethod
-    def of(cls, example: Int[Tensor, " run"], start: Int[Tensor, " run"], n_positions: int) -> Rows:
-        """Rows of runs that begin at position ``start``; prompts have ``n_positions``."""
+    def of(
+        cls, prompt: Int[Tensor, " suffix"], start: Int[Tensor, " suffix"], n_positions: int
+    ) -> PackedSuffixes:
+        """Rows of suffixes that begin at position ``start``; prompts have ``n_positions``."""
         length = n_positions - start
         end = length.cumsum(0)
-        run = torch.arange(len(start), device=start.device).repeat_interleave(length)
-        position = torch.arange(len(run), device=start.device) - (end - length - start)[run]
-        return cls(example, run, position, end - 1)
+        suffix = torch.arange(len(start), device=start.device).repeat_interleave(length)
+        position = torch.arange(len(suffix), device=start.device) - (end - length - start)[suffix]
+        return cls(prompt, suffix, position, end - 1)
 
-    def only_last(self) -> Rows:
-        """The last row of each run alone."""
-        count = torch.arange(len(self.example), device=self.run.device)
-        return Rows(self.example, self.run[self.last], self.position[self.last], count)
+    def only_last(self) -> PackedSuffixes:
+        """The last row of each suffix alone."""
+        row = torch.arange(len(self.prompt), device=self.suffix.device)
+        return PackedSuffixes(self.prompt, self.suffix[self.last], self.position[self.last], row)
 
 
 class ShortForward:
@@ -109,7 +110,8 @@ class ShortForward:
     def __init__(self, model: TransformerBridge) -> None:
         self.model = model
         cfg: Any = model.cfg
-        self.n_layers, self.d_head = int(cfg.n_layers), int(cfg.d_head)
+        self.n_layers = int(cfg.n_layers)
+        self.d_head = int(cfg.d_head)
 
     @property
     def scale(self) -> float:
@@ -135,82 +137,90 @@ class ShortForward:
             raise NotImplementedError(
                 f"{name}: not of the form that the short forward knows ({error})"
             ) from error
-        theirs = self.model(tokens)[:, -1]
-        off = ((own - theirs).abs().max() / theirs.abs().max()).item()
-        if not off <= TOLERANCE * (1 if theirs.dtype.itemsize >= 4 else 500):
+        expected = self.model(tokens)[:, -1]
+        off = ((own - expected).abs().max() / expected.abs().max()).item()
+        half_precision = expected.dtype.itemsize < 4
+        if not off <= TOLERANCE * (500 if half_precision else 1):
             raise NotImplementedError(
                 f"{name}: the short forward's logits are off by {off:.1e} of the largest one"
             )
 
     @torch.no_grad()
-    def run(self, tokens: Int[Tensor, "batch position"], past: Run | None = None) -> Run:
-        """A run with everything that patching needs from it.
+    def run(
+        self, tokens: Int[Tensor, "batch position"], past: ForwardCache | None = None
+    ) -> ForwardCache:
+        """A forward, with everything that patching needs from it.
 
         Args:
             tokens: whole prompts.
-            past: a run of the first tokens of the same prompts, or its keys and values; only the
-                others are computed.
+            past: keys and values of the first tokens of the same prompts; only the others are
+                computed.
         """
-        first = 0 if past is None else past["k"][0].shape[1]
-        resid = self.model(tokens, stop_at_layer=0)[
-            :, first:
-        ]  # embeddings, and positions where they are learned
+        first = past["k"][0].shape[1] if past else 0
+        # Embeddings, and positions where they are learned.
+        resid = self.model(tokens, stop_at_layer=0)[:, first:]
         position = torch.arange(first, tokens.shape[1], device=resid.device)
         rotation = self.rotation(tokens.shape[1], resid)
-        values: dict[str, list[Tensor]] = {name: [] for name in NAMES}
+        values: dict[str, list[Tensor]] = {name: [] for name in KEPT}
         for layer in range(self.n_layers):
             block: Any = self.model.blocks[layer]
             normed = block.ln1(resid)
-            q, k, v = (self.project(name, layer, normed, position, rotation) for name in "qkv")
-            if past is not None:
-                k, v = torch.cat([past["k"][layer], k], 1), torch.cat([past["v"][layer], v], 1)
+            q = self.project("q", layer, normed, position, rotation)
+            k = self.project("k", layer, normed, position, rotation)
+            v = self.project("v", layer, normed, position, rotation)
+            if past:
+                k = torch.cat([past["k"][layer], k], 1)
+                v = torch.cat([past["v"][layer], v], 1)
             z, pattern = attend(q, k, v, self.scale)
             attn_out = self.write(layer, z)
             mid = resid + attn_out
             mlp_out = block.mlp(block.ln2(mid))
-            for name, value in zip(
-                NAMES, (resid, mid, attn_out, mlp_out, q, k, v, z, pattern), strict=True
-            ):
+            kept = (resid, mid, attn_out, mlp_out, q, k, v, z, pattern)
+            for name, value in zip(KEPT, kept, strict=True):
                 values[name].append(value)
             resid = mid + mlp_out
         values["resid_pre"].append(resid)
-        return Run(first, values)
+        return ForwardCache(values)
 
-    def rest(
-        self, resid: Float[Tensor, "row d_model"], rows: Rows, base: Run, layer: int
-    ) -> Float[Tensor, "run d_model"]:
-        """From the residual stream before ``layer`` to that after the last one, at each run's last
-        position.
+    def finish(
+        self,
+        resid: Float[Tensor, "row d_model"],
+        rows: PackedSuffixes,
+        base: ForwardCache,
+        layer: int,
+    ) -> Float[Tensor, "suffix d_model"]:
+        """The last residual stream at each suffix's end, from that before ``layer`` at its rows.
 
-        Keys and values before a run's first position are those of the base run.
+        Keys and values before a suffix are those of the base run.
         """
         n_positions = base["k"][0].shape[1]
         rotation = self.rotation(n_positions, resid)
         for now in range(layer, self.n_layers):
             block: Any = self.model.blocks[now]
             normed = block.ln1(resid)
-            k, v = base["k"][now][rows.example], base["v"][now][rows.example]  # copies
-            k[rows.run, rows.position] = self.project("k", now, normed, rows.position, rotation)
-            v[rows.run, rows.position] = self.project("v", now, normed, rows.position, rotation)
+            k = base["k"][now][rows.prompt]  # a copy
+            v = base["v"][now][rows.prompt]
+            k[rows.suffix, rows.position] = self.project("k", now, normed, rows.position, rotation)
+            v[rows.suffix, rows.position] = self.project("v", now, normed, rows.position, rotation)
             if now == self.n_layers - 1:
-                normed, resid, rows = normed[rows.last], resid[rows.last], rows.only_last()
+                normed = normed[rows.last]
+                resid = resid[rows.last]
+                rows = rows.only_last()
             q = self.project("q", now, normed, rows.position, rotation)
             z = self._attend_rows(q, k, v, rows)
             resid = self.feed_forward(now, resid + self.write(now, z))
         return resid[rows.last]
 
     def _attend_rows(
-        self, q: Float[Tensor, "row head d_head"], k: Tensor, v: Tensor, rows: Rows
-    ) -> Tensor:
-        """Attention of packed rows: queries are padded to the longest run."""
+        self, q: Float[Tensor, "row head d_head"], k: Tensor, v: Tensor, rows: PackedSuffixes
+    ) -> Float[Tensor, "row head d_head"]:
+        """Attention of packed rows: queries are padded to the longest suffix."""
         offset = int(rows.position.min())
-        where = rows.run, rows.position - offset
         length = k.shape[1] - offset
-        if len(q) == len(k) * length:  # all runs begin at the same position
-            return attend(q.unflatten(0, (len(k), length)), k, v, self.scale)[0].flatten(0, 1)
+        at = (rows.suffix, rows.position - offset)
         padded = q.new_zeros(len(k), length, *q.shape[1:])
-        padded[where] = q
-        return attend(padded, k, v, self.scale)[0][where]
+        padded[at] = q
+        return attend(padded, k, v, self.scale)[0][at]
 
     def project(
         self,
@@ -225,20 +235,18 @@ class ShortForward:
         value = getattr(block.attn, name)(normed).unflatten(-1, (-1, self.d_head))
         if name == "v" or rotation is None:
             return value
-        cos, sin = (part[position][:, None] for part in rotation)
+        cos, sin = rotation
         low, high = value.chunk(2, -1)
-        return value * cos + torch.cat([-high, low], -1) * sin
+        turned = torch.cat([-high, low], -1)
+        return value * cos[position][:, None] + turned * sin[position][:, None]
 
     def rotation(self, n_positions: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines of the rotary positions, (position, d_head) each; None where positions
-        are learned.
-        """
+        """Cosines and sines of rotary positions, (position, d_head); None for learned ones."""
         rotary = getattr(self.model, "rotary_emb", None)
         if rotary is None:
             return None
-        cos, sin = rotary.original_component(
-            like, torch.arange(n_positions, device=like.device)[None]
-        )
+        position = torch.arange(n_positions, device=like.device)
+        cos, sin = rotary.original_component(like, position[None])
         return cos[0], sin[0]
 
     def feed_forward(
@@ -258,9 +266,7 @@ class ShortForward:
     def logits(
         self, resid: Float[Tensor, "*run d_model"], tokens: Int[Tensor, "*run choice"] | None = None
     ) -> Float[Tensor, "*run choice"]:
-        """Logits of all tokens, or of a few named for each row; these need no more than their
-        columns of W_U.
-        """
+        """Logits of all tokens, or of a few for each row: these need only their columns of W_U."""
         normed = self.model.ln_final(resid)
         if tokens is None:
             return self.model.unembed(normed)
@@ -269,37 +275,24 @@ class ShortForward:
 
 
 def attend(
-    q: Float[Tensor, "run query head d_head"],
-    k: Float[Tensor, "run key kv_head d_head"],
-    v: Float[Tensor, "run key kv_head d_head"],
+    q: Float[Tensor, "batch query head d_head"],
+    k: Float[Tensor, "batch key kv_head d_head"],
+    v: Float[Tensor, "batch key kv_head d_head"],
     scale: float,
-) -> tuple[Float[Tensor, "run query head d_head"], Float[Tensor, "run query head key"]]:
-    """Causal attention of the last queries to all keys; head h reads key-value head h // (heads per
-    key-value head).
+) -> tuple[Float[Tensor, "batch query head d_head"], Float[Tensor, "batch query head key"]]:
+    """Causal attention of the last queries to all keys: head outputs z, and the pattern.
 
-    Returns:
-        Head outputs z and the pattern.
+    Head h reads key-value head h // (heads per key-value head).
     """
-    n, length, heads, _ = q.shape
+    batch, length, heads, _ = q.shape
     keys, groups = k.shape[1:3]
+    grouped_shape = (batch, groups, heads // groups, length, -1)
     # The heads of a group share keys: they are further queries of one product.
     grouped = q.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-    scores = (grouped @ k.permute(0, 2, 3, 1) * scale).view(
-        n, groups, heads // groups, length, keys
-    )
+    scores = (grouped @ k.permute(0, 2, 3, 1) * scale).view(grouped_shape)
     position = torch.arange(keys, device=q.device)
-    scores = scores.masked_fill(
-        position > position[keys - length :, None], torch.finfo(q.dtype).min
-    )
+    later = position > position[keys - length :, None]
+    scores = scores.masked_fill(later, torch.finfo(q.dtype).min)
     pattern = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
-    z = (pattern.flatten(2, 3) @ v.transpose(1, 2)).view(n, groups, heads // groups, length, -1)
+    z = (pattern.flatten(2, 3) @ v.transpose(1, 2)).view(grouped_shape)
     return z.permute(0, 3, 1, 2, 4).flatten(2, 3), pattern.permute(0, 3, 1, 2, 4).flatten(2, 3)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: Python's, torch's on the CPU, or CUDA's."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in said or "can't allocate memory" in said)
-    )
