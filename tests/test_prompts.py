@@ -1,29 +1,26 @@
 """Prompts in tokens, answers graded against the model run plainly, and pairs checked one by one."""
 
-import itertools
 from functools import cache
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from addlib.llm.grading import Grades, accuracy_by_size, grade, share, top_tokens, written
-from addlib.llm.load import load_llm
-from addlib.llm.pairs import CORRUPTIONS, Probability, Rank, fits, of_problems, prompt_pairs
+from addlib.llm.grading import Grades, SharedStart, grade, share, top_tokens
+from addlib.llm.load import CHARACTERS, RANDOM, load_llm, random_tokenizer
+from addlib.llm.pairs import CORRUPTIONS, make_a_pair, pair_up, prompt_pairs
 from addlib.llm.prompts import (
     ADD,
     COPY,
     MULTIPLY,
-    OPERATIONS,
     Form,
+    Operation,
     digit_tokens,
     encode,
     few_shot,
     problems,
-    wrong_answers,
 )
-from addlib.llm.random_model import CHARACTERS, RANDOM, random_tokenizer
-from addlib.patching.sweep import LogitDifference, Patcher
+from addlib.patching.sweep import Patcher
 from tiny_llm import other_tokenizer
 
 FORM = few_shot()
@@ -86,13 +83,13 @@ def test_a_prompt_is_examples_question_and_the_first_digits():
 
 
 def test_examples_are_those_of_a_seed_for_every_operation():
-    forms = [few_shot(operation, count=6, seed=3) for operation in OPERATIONS.values()]
+    forms = [few_shot(operation, count=6, seed=3) for operation in (MULTIPLY, ADD, COPY)]
     assert len({form.shots for form in forms}) == 1
     shots = forms[0].shots
     assert [(len(str(a)), len(str(b))) for a, b in shots] == [(1, 1), (2, 1)] * 3
     assert len(set(shots)) == 6 and few_shot(count=6, seed=4).shots != shots
     assert few_shot(count=0).prompt((2, 3)) == "2*3="
-    assert len(few_shot(count=80, sizes=((1, 1),)).shots) == 80  # more than there are
+    assert len(set(few_shot(count=100).shots)) == 100
     with pytest.raises(ValueError, match="count = -1"):
         few_shot(count=-1)
 
@@ -114,32 +111,6 @@ def test_problems_that_are_too_many_to_list_need_a_count():
     for size, count in (((5, 5), None), ((0, 1), 3), ((1, 1), 0)):
         with pytest.raises(ValueError):
             problems(size, count)
-
-
-def test_wrong_answers_are_the_named_slips():
-    assert wrong_answers(120) == {
-        "+1": "121",
-        "-1": "119",
-        "+10": "130",
-        "-10": "110",
-        "double": "240",
-        "half": "60",
-        "reversed": "021",
-        "sorted": "012",
-        "rotated left": "201",
-        "rotated right": "012",
-        "every digit +1": "231",
-        "every digit -1": "019",
-    }
-    assert wrong_answers(7) == {
-        "+1": "8",
-        "-1": "6",
-        "+10": "17",
-        "double": "14",
-        "half": "3",
-        "every digit +1": "8",
-        "every digit -1": "6",
-    }
 
 
 # Tokens
@@ -182,7 +153,7 @@ def grade_with(other):
 
 def test_prompts_of_different_lengths_are_refused():
     with pytest.raises(
-        ValueError, match=r"prompts of 4 and 5 tokens in one batch \('2\*3=', '12\*3='\)"
+        ValueError, match=r"different lengths in one batch, by tokens: {5: '12\*3=', 4: '2\*3='}"
     ):
         encode(random_tokenizer(), ["12*3=", "2*3="])
     with pytest.raises(ValueError, match="no prompts"):
@@ -192,53 +163,51 @@ def test_prompts_of_different_lengths_are_refused():
 # Grades
 
 
-def plain_grades(form, problem):
-    """One problem through the whole model at once: each digit right, its probability, and whether
-    no digit follows.
-    """
+def written(form, problem):
+    """What the random model writes on its own, the likeliest token each time, up to a line's end."""
+    tokens = ids(form.prompt(problem))
+    digits = ""
+    while len(digits) < 8:
+        with torch.no_grad():
+            logits = random_llm().bridge.original_model(torch.tensor([tokens])).logits[0, -1]
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] > 9:
+            break
+        digits += str(tokens[-1])
+    return digits
+
+
+def plain_digits(form, problem):
+    """Each digit right, from one problem through the whole model at once."""
     tokens = ids(form.prompt(problem, 99))
     count = len(form.answer(problem))
     with torch.no_grad():
         logits = random_llm().bridge.original_model(torch.tensor([tokens])).logits[0]
-    due = torch.tensor(tokens[-count:])
-    before = logits[len(tokens) - count - 1 : -1]
-    odds = before.softmax(-1)[torch.arange(count), due]
-    return (before.argmax(-1) == due).tolist(), odds, int(logits[-1].argmax()) > 9
+    return (logits[-count - 1 : -1].argmax(-1) == torch.tensor(tokens[-count:])).tolist()
 
 
 @pytest.mark.parametrize(
     "form", [FORM, few_shot(ADD, 0), few_shot(COPY, 2)], ids=["multiply", "zero-shot", "copy"]
 )
-def test_grades_are_those_of_whole_forwards_one_by_one(form):
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_digits_are_graded_as_in_whole_forwards_one_by_one(form, batch_size):
     asked = [(12, 3), (4, 5), (7, 8), (99, 9), (2, 2), (31, 8)]  # of several lengths, in no order
-    for rows in (1, 2, 64):
-        grades = grade(random_llm(), form, asked, rows=rows)
-        for row, problem in enumerate(asked):
-            right, odds, stops = plain_grades(form, problem)
-            count = int(grades.length[row])
-            assert count == len(form.answer(problem))
-            assert grades.right[row].tolist() == right + [False] * (grades.right.shape[1] - count)
-            assert torch.allclose(grades.probability[row, :count], odds, atol=1e-6)
-            assert grades.stops[row] == stops
+    grades = grade(random_llm(), form, asked, batch_size)
+    for row, problem in enumerate(asked):
+        count = int(grades.length[row])
+        beyond = grades.digit_right.shape[1] - count
+        assert count == len(form.answer(problem))
+        assert grades.digit_right[row].tolist() == plain_digits(form, problem) + [False] * beyond
 
 
-def test_what_is_written_is_the_likeliest_token_each_time():
-    asked = [(12, 3), (4, 5), (45, 7)]
-    for text, problem in zip(
-        written(random_llm(), FORM, asked, tokens=5, rows=1), asked, strict=True
-    ):
-        tokens = ids(FORM.prompt(problem))
-        for _ in range(5):
-            with torch.no_grad():
-                tokens.append(
-                    int(
-                        random_llm()
-                        .bridge.original_model(torch.tensor([tokens]))
-                        .logits[0, -1]
-                        .argmax()
-                    )
-                )
-        assert text == random_tokenizer().decode(tokens[-5:]).partition("\n")[0]
+def test_an_answer_is_right_where_the_model_writes_it_on_its_own():
+    """After two copies the random model often writes a 2, which therefore is the answer here."""
+    shots = few_shot(COPY, 2).shots
+    form = Form(Operation("|", lambda a, b: a if (a, b) in shots else 2), shots)
+    asked = problems((2, 1), 60)
+    expected = [written(form, problem) == "2" for problem in asked]
+    assert 10 < sum(expected) < 50
+    assert grade(random_llm(), form, asked).right.tolist() == expected
 
 
 def test_a_calculator_gets_full_marks_and_its_slips_are_found():
@@ -249,17 +218,25 @@ def test_a_calculator_gets_full_marks_and_its_slips_are_found():
         asked[2]: FORM.answer(asked[2])[:-1] + "x",
     }
     llm = calculator(wrong=wrong)
-    grades = grade(llm, FORM, asked, rows=7)
-    assert grades.whole.tolist() == [False, True, False] + [True] * 37
-    assert grades.free.tolist() == [False] * 3 + [True] * 37
+    grades = grade(llm, FORM, asked, batch_size=7)
+    assert grades.right.tolist() == [False] * 3 + [True] * 37
     assert grades.solved == asked[3:]
-    assert grades.right[2].tolist()[: int(grades.length[2]) - 1] == [True] * (
-        int(grades.length[2]) - 1
-    )
+    given = int(grades.length[2]) - 1
+    assert grades.digit_right[2, :given].all() and not grades.digit_right[2, given]
+    assert grades.digit_right[1].sum() == grades.length[1]  # and then a digit too many
     alone = [
         text == FORM.answer(problem) for text, problem in zip(wrote(llm, asked), asked, strict=True)
     ]
-    assert alone == grades.free.tolist()
+    assert alone == grades.right.tolist()
+
+
+def test_examples_that_a_question_turns_into_other_tokens_are_refused():
+    start = SharedStart(random_llm(), FORM)
+    prompts = encode(random_tokenizer(), [FORM.prompt((12, 3))])
+    assert start.length == len(FORM.prefix)
+    prompts[0, 2] += 1
+    with pytest.raises(ValueError, match="end them with a newline"):
+        start(prompts)
 
 
 def wrote(llm, asked):
@@ -273,57 +250,24 @@ def wrote(llm, asked):
     return texts
 
 
-def test_written_alone_right_is_forced_right_and_a_stop():
-    """On a random model that is right by luck on sums of one digit."""
-    form = few_shot(COPY, 0)
-    asked = problems((1, 1))
-    grades = grade(random_llm(), form, asked)
-    texts = written(random_llm(), form, asked, tokens=3)
-    digits = ["".join(itertools.takewhile(str.isdigit, text)) for text in texts]
-    assert grades.free.tolist() == [
-        said == form.answer(problem) for said, problem in zip(digits, asked, strict=True)
-    ]
-
-
-def test_places_are_counted_from_either_end():
-    right = torch.tensor([[True, False, True], [True, True, False], [False, True, False]])
-    grades = Grades(
-        FORM,
-        [(12, 9), (3, 4), (5, 6)],
-        torch.tensor([3, 2, 2]),
-        right,
-        right.float(),
-        torch.tensor([True, False, True]),
-    )
-    assert grades.by_place()[["place", "n", "share"]].to_numpy().tolist() == [
-        [0, 3, 2 / 3],
-        [1, 3, 2 / 3],
-        [2, 1, 1],
-    ]
-    last = grades.by_place(from_last=True)
-    assert last[["place", "n", "share"]].to_numpy().tolist() == [
-        [0, 3, 1],
-        [1, 3, 1 / 3],
-        [2, 1, 1],
-    ]
-    assert grades.whole.tolist() == [False, True, False] and grades.free.tolist() == [False] * 3
+def test_places_are_the_first_the_middle_and_the_last():
+    right = torch.tensor([[True, False, True], [True, True, False], [False, False, False]])
+    length = torch.tensor([3, 2, 1])
+    places = Grades([(12, 9), (3, 4), (2, 2)], length, right, torch.zeros(3)).by_place()
+    counts = {name: (place["n"], place["share"]) for name, place in places.items()}
+    assert counts == {
+        "first digit": (3, 2 / 3),
+        "middle digits": (1, 0),
+        "last digit": (3, 2 / 3),
+    }
     known = share(torch.arange(100) < 92)
     assert known["share"] == 0.92 and (known["low"], known["high"]) == pytest.approx(
         (0.850, 0.959), abs=1e-3
     )
 
 
-def test_accuracy_by_size_counts_problems_of_each_size():
-    form = few_shot(ADD)
-    asked = problems((2, 1), 30, seed=2, without=form.shots)
-    wrong = {asked[0]: form.answer(asked[0]) + "1", asked[1]: "9" * len(form.answer(asked[1]))}
-    table, grades = accuracy_by_size(calculator(form, wrong), form, [(1, 1), (2, 1)], 30, seed=2)
-    rows = table.set_index(["a_digits", "b_digits"])
-    assert rows.loc[(1, 1), ["n", "digits", "whole", "free"]].tolist() == [30, 1, 1, 1]
-    assert rows.loc[(2, 1), "whole"] == 29 / 30 and rows.loc[(2, 1), "free"] == 28 / 30
-    assert rows.loc[(2, 1), "free_low"] < 28 / 30 < rows.loc[(2, 1), "free_high"]
-    assert grades[(2, 1)].problems == asked
-    with pytest.raises(ValueError, match="0 problems with rows = 64"):
+def test_nothing_asked_is_refused():
+    with pytest.raises(ValueError, match="0 problems with batch_size = 64"):
         grade(random_llm(), FORM, [])
 
 
@@ -359,7 +303,7 @@ def test_every_pair_is_what_it_must_be(operation, corruption, k):
     # digits.
     size = (2, 2) if operation is ADD else (1, 2) if corruption == "other" else (2, 1)
     solved = problems(size, 2000, seed=1, without=form.shots)
-    pairs = prompt_pairs(form, random_tokenizer(), solved, k, corruption, seed=1)
+    pairs = prompt_pairs(form, random_tokenizer(), solved, k, corruption, seed=1).first(64)
     assert len(pairs) == 64
     used = list(zip(pairs.problems, pairs.corrupted_problems, strict=True))
     assert len(set(pairs.problems)) == 64
@@ -392,9 +336,9 @@ def test_every_pair_is_what_it_must_be(operation, corruption, k):
 
 
 def test_pairs_share_no_problem_while_there_are_enough():
-    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 1)
+    every = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 1)
+    pairs = every.first(64)
     assert len({*pairs.problems, *pairs.corrupted_problems}) == 128
-    every = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 1, count=None)
     assert len(every) > 300 and len(set(every.problems)) == len(every)
     made = set(zip(every.problems, every.corrupted_problems, strict=True))
     assert not {(other, one) for one, other in made} & made
@@ -402,9 +346,9 @@ def test_pairs_share_no_problem_while_there_are_enough():
 
 def test_controls_ask_other_things_of_the_same_operands():
     others = [few_shot(ADD), few_shot(COPY)]
-    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 0, also=others)
+    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 0, also=others).first(64)
     for form in others:
-        control = of_problems(
+        control = pair_up(
             form, random_tokenizer(), pairs.problems, pairs.corrupted_problems, 0, "digit"
         )
         assert control.clean.shape[0] == 64
@@ -417,7 +361,7 @@ def test_controls_ask_other_things_of_the_same_operands():
                 != int(form.answer(other)[0])
                 == control.wrong[row]
             )
-    with pytest.raises(ValueError, match="only 0 pairs"):
+    with pytest.raises(ValueError, match="no pair with k = 2"):
         prompt_pairs(
             FORM, random_tokenizer(), problems((2, 1)), 2, also=others
         )  # copies have two digits
@@ -437,19 +381,11 @@ def test_pairs_are_those_of_a_seed():
 
 def test_pairs_that_cannot_be_had_are_refused():
     few = problems((2, 1), 30)
-    with pytest.raises(
-        ValueError,
-        match=r"only \d+ pairs with k = 2 .* among 30 problems .* 64 wanted: ask it more",
-    ):
-        prompt_pairs(FORM, random_tokenizer(), few, 2)
-    assert 0 < len(prompt_pairs(FORM, random_tokenizer(), few, 0, count=None)) < 64
     with pytest.raises(ValueError, match="no pair with k = 0"):
-        prompt_pairs(FORM, random_tokenizer(), [(12, 3)], 0, count=None)
+        prompt_pairs(FORM, random_tokenizer(), [(12, 3)], 0)
     with pytest.raises(ValueError, match=r"k = 0, sizes \[\(1, 1\), \(2, 1\)\]"):
         prompt_pairs(FORM, random_tokenizer(), [(12, 3), (2, 3)], 0)
-    with pytest.raises(
-        ValueError, match="corruption = 'swap': must be one of digit, other, resample"
-    ):
+    with pytest.raises(ValueError, match=r"corruption = 'swap': .* one of digit, other, resample"):
         prompt_pairs(FORM, random_tokenizer(), few, 0, "swap")
     for clean, corrupted in [
         ((12, 3), (12, 4)),
@@ -458,18 +394,18 @@ def test_pairs_that_cannot_be_had_are_refused():
         ((12, 3), (112, 3)),
     ]:
         with pytest.raises(ValueError, match="are no pair with k = 0"):
-            of_problems(
+            pair_up(
                 FORM, random_tokenizer(), [clean], [corrupted], 0, "digit"
             )  # other operand, same first digit, …
-    assert fits(FORM, (12, 3), (22, 3), 0, "digit")
-    assert not fits(FORM, (12, 3), (22, 4), 0, "digit")  # both operands
-    assert fits(FORM, (13, 4), (17, 4), 0, "digit") and not fits(
+    assert make_a_pair(FORM, (12, 3), (22, 3), 0, "digit")
+    assert not make_a_pair(FORM, (12, 3), (22, 4), 0, "digit")  # both operands
+    assert make_a_pair(FORM, (13, 4), (17, 4), 0, "digit") and not make_a_pair(
         FORM, (13, 4), (17, 4), 1, "digit"
     )  # 52 and 68
 
 
 def test_a_pair_with_answers_of_other_lengths_is_none():
-    assert not fits(FORM, (12, 8), (13, 8), 0, "digit")  # 96 and 104
+    assert not make_a_pair(FORM, (12, 8), (13, 8), 0, "digit")  # 96 and 104
     with pytest.raises(ValueError, match="prompts of"):
         encode(random_tokenizer(), [FORM.prompt((12, 8), 3), FORM.prompt((13, 8), 3)])
 
@@ -477,25 +413,9 @@ def test_a_pair_with_answers_of_other_lengths_is_none():
 # Metrics
 
 
-def test_metrics_are_probability_and_rank_of_the_right_digit():
-    logits = torch.tensor([[1.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 5.0]])
-    token = torch.tensor([2, 3])
-    expected = [
-        torch.tensor([1.0, 3, 2, 3]).softmax(0)[2].item(),
-        torch.tensor([0.0, 0, 0, 5]).softmax(0)[3].item(),
-    ]
-    assert Probability(token)(logits).tolist() == pytest.approx(expected)
-    assert Rank(token)(logits).tolist() == [2, 0]
-    assert Rank(torch.tensor([1, 0]))(logits).tolist() == [0, 1]  # ties are not preferred
-
-
 def test_a_sweep_takes_all_metrics_at_once():
-    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1), 200), 1, count=5)
+    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1), 200), 1).first(5)
     assert pairs.difference.tokens.tolist() == torch.stack([pairs.right, pairs.wrong], -1).tolist()
-    assert (
-        isinstance(pairs.first(2).metrics["difference"], LogitDifference)
-        and len(pairs.first(2)) == 2
-    )
     result = Patcher(random_llm().bridge, pairs.corrupted, pairs.clean).sweep(
         "resid_pre", pairs.metrics, layers=[0]
     )

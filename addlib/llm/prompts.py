@@ -30,22 +30,18 @@ Problem = tuple[int, int]
 class Operation:
     """What to do with two operands: a sign between them, and the right answer."""
 
-    name: str
     sign: str
     answer: Callable[[int, int], int]
 
 
-MULTIPLY = Operation("multiply", "*", operator.mul)
+MULTIPLY = Operation("*", operator.mul)
 
 
-ADD = Operation("add", "+", operator.add)
+ADD = Operation("+", operator.add)
 
 
-COPY = Operation("copy", "|", lambda a, b: a)
+COPY = Operation("|", lambda a, b: a)
 """Say the first operand again: same digits, same positions, nothing to calculate."""
-
-
-OPERATIONS = {operation.name: operation for operation in (MULTIPLY, ADD, COPY)}
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,7 @@ class Form:
     template: str = "{a}{sign}{b}="
 
     def question(self, problem: Problem) -> str:
+        """A problem in the words of the template."""
         return self.template.format(a=problem[0], b=problem[1], sign=self.operation.sign)
 
     def answer(self, problem: Problem) -> str:
@@ -80,38 +77,35 @@ class Form:
         return f"{self.prefix}{self.question(problem)}{self.answer(problem)[:digits]}"
 
 
+SHOT_SIZES = ((1, 1), (2, 1))
+"""Digits of both operands of a form's examples, in turn."""
+
+
 def few_shot(
     operation: Operation = MULTIPLY,
     count: int = 4,
     seed: int = 0,
-    sizes: Sequence[tuple[int, int]] = ((1, 1), (2, 1)),
     template: str = "{a}{sign}{b}=",
 ) -> Form:
     """A form with ``count`` examples: the same ones for a seed, whatever the operation.
 
-    Args:
-        sizes: digits of both operands, in turn: example 0 has the first size, example 1 the second,
-            and so on.
-
     Raises:
-        ValueError: a count below 0, or sizes that are not at least 1.
+        ValueError: a count below 0 or above 100.
     """
-    if count < 0 or not sizes or any(digits < 1 for size in sizes for digits in size):
-        raise ValueError(
-            f"count = {count}, sizes = {tuple(sizes)}: must be 0 or more, and digits at least 1"
-        )
+    if not 0 <= count <= 100:
+        raise ValueError(f"count = {count}: must be from 0 to 100")
     generator = random.Random(seed)
     shots: list[Problem] = []
     while len(shots) < count:
-        shot = tuple(
-            generator.randint(*_range(digits)) for digits in sizes[len(shots) % len(sizes)]
-        )
-        if shot not in shots or len(shots) > 50:
-            shots.append(shot)
+        a_digits, b_digits = SHOT_SIZES[len(shots) % len(SHOT_SIZES)]
+        a = generator.randint(*_operands(a_digits))
+        b = generator.randint(*_operands(b_digits))
+        if (a, b) not in shots:
+            shots.append((a, b))
     return Form(operation, tuple(shots), template)
 
 
-def _range(digits: int) -> tuple[int, int]:
+def _operands(digits: int) -> tuple[int, int]:
     """Smallest and largest operand. Not 0 and 1: they leave nothing to multiply."""
     return max(2, 10 ** (digits - 1)), 10**digits - 1
 
@@ -119,8 +113,7 @@ def _range(digits: int) -> tuple[int, int]:
 def problems(
     size: tuple[int, int], count: int | None = None, seed: int = 0, without: Iterable[Problem] = ()
 ) -> list[Problem]:
-    """Different problems of one size, uniformly drawn, in no order; fewer where there are not so
-    many.
+    """Different problems of one size, uniformly drawn, in no order; fewer where there are fewer.
 
     Args:
         size: digits of the first and of the second operand; operands 0 and 1 are left out.
@@ -130,19 +123,19 @@ def problems(
     Raises:
         ValueError: digits or count below 1; or all of more than 100,000.
     """
-    ranges = [_range(digits) for digits in size]
     if min(size) < 1 or (count is not None and count < 1):
         raise ValueError(f"size = {size}, count = {count}: must be at least 1")
-    widths = [high - low + 1 for low, high in ranges]
-    total, banned = widths[0] * widths[1], set(without)
+    a_low, a_high = _operands(size[0])
+    b_low, b_high = _operands(size[1])
+    n_b = b_high - b_low + 1
+    total = (a_high - a_low + 1) * n_b
     if count is None and total > 100_000:
         raise ValueError(f"size = {size}: {total} problems are too many to take all; give a count")
-    wanted = min(total, (total if count is None else count) + len(banned))
+    banned = set(without)
+    wanted = total if count is None else min(total, count + len(banned))
     drawn = random.Random(f"{seed} {size}").sample(range(total), wanted)
-    found = [
-        (ranges[0][0] + index // widths[1], ranges[1][0] + index % widths[1]) for index in drawn
-    ]
-    return [problem for problem in found if problem not in banned][:count]
+    candidates = [(a_low + index // n_b, b_low + index % n_b) for index in drawn]
+    return [problem for problem in candidates if problem not in banned][:count]
 
 
 def digit_tokens(tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, " 10"]:
@@ -151,16 +144,14 @@ def digit_tokens(tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, " 10"]:
     Raises:
         ValueError: a digit is not one token of its own.
     """
-    before, after = (
-        tokenizer(text, add_special_tokens=False).input_ids for text in ("=", "=0123456789")
-    )
-    digits = after[len(before) :]
-    if after[: len(before)] != before or len(digits) != 10 or len(set(digits)) != 10:
+    sign = tokenizer("=", add_special_tokens=False).input_ids
+    tokens = tokenizer("=0123456789", add_special_tokens=False).input_ids
+    digits = tokens[len(sign) :]
+    if tokens[: len(sign)] != sign or len(digits) != 10 or len(set(digits)) != 10:
         raise ValueError(
             f"this tokenizer makes {len(digits)} tokens of the ten digits 0123456789: each digit "
-            f"must be one token of "
-            "its own, or answers have no digits to choose; use a model that splits numbers, as "
-            "Qwen2.5 and SmolLM2 do"
+            f"must be one token of its own, or answers have no digits to choose; use a model that "
+            f"splits numbers, as Qwen2.5 and SmolLM2 do"
         )
     return torch.tensor(digits)
 
@@ -186,36 +177,10 @@ def encode(
                 f"{text!r} becomes {shown}: each digit must be one token of its own; use another "
                 f"model"
             )
-    lengths = {len(row): text for row, text in zip(rows, texts, strict=True)}
+    lengths = {len(row): text.rpartition("\n")[2] for row, text in zip(rows, texts, strict=True)}
     if len(lengths) > 1:
-        (short, one), (long, other) = min(lengths.items()), max(lengths.items())
-        one, other = (text.rpartition("\n")[2] for text in (one, other))
         raise ValueError(
-            f"prompts of {short} and {long} tokens in one batch ({one!r}, {other!r}): positions "
-            f"would not mean the "
-            "same; group problems by the digits of their operands and of their answers"
+            f"prompts of different lengths in one batch, by tokens: {lengths}; positions would not "
+            f"mean the same; group problems by the digits of their operands and of their answers"
         )
     return torch.tensor(rows)
-
-
-def wrong_answers(answer: int) -> dict[str, str]:
-    """Answers that look like slips, by name: near misses, twice and half, digits moved or changed.
-
-    Only those that are positive and differ from the answer; e.g. 120 → "reversed" is "021", as a
-    model would write it.
-    """
-    digits = str(answer)
-    shifted = {
-        f"every digit {step:+d}": "".join(str((int(digit) + step) % 10) for digit in digits)
-        for step in (1, -1)
-    }
-    numbers = {f"{step:+d}": answer + step for step in (1, -1, 10, -10)}
-    numbers |= {"double": 2 * answer, "half": answer // 2}
-    moved = {
-        "reversed": digits[::-1],
-        "sorted": "".join(sorted(digits)),
-        "rotated left": digits[1:] + digits[:1],
-        "rotated right": digits[-1:] + digits[:-1],
-    }
-    texts = {name: str(number) for name, number in numbers.items() if number > 0} | moved | shifted
-    return {name: text for name, text in texts.items() if text != digits}
