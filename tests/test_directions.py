@@ -66,17 +66,6 @@ def test_turning_adds_to_the_angle_and_keeps_what_is_outside():
     assert torch.allclose(turned, exact[5:10])  # the arc of a circle turns into itself
 
 
-def test_what_has_no_plane_is_refused():
-    line = torch.arange(5.0)[:, None] * torch.ones(1, 3)
-    for rows in (line, torch.ones(4, 3)):
-        with pytest.raises(ValueError, match="on one line"):
-            fit_plane(rows, torch.arange(len(rows)))
-    with pytest.raises(ValueError, match="as many"):
-        fit_plane(torch.eye(3), torch.arange(2))
-    with pytest.raises(ValueError, match="two or more"):
-        fit_plane(torch.eye(3)[:1], torch.arange(1))
-
-
 def test_unwrapping_by_hand():
     path = torch.tensor([3.0, -3.0, -1.0, 1.0, 3.0, -2.5])
     turn = 2 * math.pi
@@ -94,8 +83,6 @@ def test_no_distance_from_a_line_sees_its_ends_farther_apart():
         ]
         assert max(steps) == pytest.approx(widest_line_step(n), rel=1e-4)
         assert max(steps) <= widest_line_step(n) + 1e-12
-    with pytest.raises(ValueError, match="at least 2"):
-        widest_line_step(1)
 
 
 def test_the_nearest_direction_ignores_length():
@@ -110,5 +97,3 @@ def test_the_nearest_direction_ignores_length():
 def test_means_by_label():
     rows = torch.tensor([[1.0, 2], [3, 4], [5, 0]])
     assert means_by(rows, torch.tensor([1, 0, 1])).tolist() == [[3, 4], [3, 1]]
-    with pytest.raises(ValueError, match=r"labels \[0\]"):
-        means_by(rows, torch.tensor([1, 2, 1]))

@@ -1,11 +1,13 @@
 """Evaluation against questions answered one at a time, and intervals against published values."""
 
+import math
+
 import pytest
 import torch
 
 from addlib.analysis.answers import answer
 from addlib.models.addition import ModelConfig, build_model
-from addlib.stats import bootstrap_interval, wilson_interval
+from addlib.stats import answer_nll, bootstrap_interval, wilson_interval
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import uniform_questions
 
@@ -69,3 +71,10 @@ def test_a_bootstrap_interval_holds_its_value():
     for seed in range(40):
         low, high = bootstrap_interval(values, draws=2, seed=seed)
         assert low <= values.mean().item() <= high
+
+
+def test_losses_far_below_single_precision_are_exact():
+    logits = torch.zeros(1, 5)
+    logits[0, 2] = 20.0
+    loss = float(answer_nll(logits, torch.tensor([2])))
+    assert loss == pytest.approx(4 * math.exp(-20), rel=1e-6, abs=0)

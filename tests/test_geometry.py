@@ -13,9 +13,9 @@ from addlib.geometry.components import (
     correlation,
     fit_linear,
     fit_parabola,
-    fit_readout,
     pca,
     probe,
+    readout_r2,
     winning_angles,
 )
 
@@ -99,15 +99,6 @@ def test_signs_follow_the_rule_whatever_the_signs_of_the_rows():
     assert pca(-tent).directions[0].tolist() == pytest.approx([-math.sqrt(0.1), math.sqrt(0.9)])
 
 
-def test_what_has_no_components_is_refused():
-    for alike in (constants(3, 7).T, torch.zeros(5, 3)):
-        with pytest.raises(ValueError, match="all rows are alike"):
-            pca(alike)
-    for shape in ((1, 3), (5,)):
-        with pytest.raises(ValueError, match="at least 2 rows"):
-            pca(torch.zeros(shape))
-
-
 # ------------------------------------------------------------------------ linear fits
 def test_correlation_by_hand():
     x = torch.tensor([[1.0, 2, 3, 4], [1, 2, 3, 4], [0.1, 0.1, 0.1, 0.1], [1, 0, 0, 1]])
@@ -138,8 +129,6 @@ def test_a_linear_fit_has_the_planted_coefficients():
     assert torch.allclose(twice.coefficients, torch.cat([weights, weights]) / 2)
     with pytest.raises(ValueError, match="4 rows of 4 features"):
         fit_linear(features[:4], targets[:4])
-    with pytest.raises(ValueError, match="59 of targets"):
-        fit_linear(features, targets[:59])
 
 
 @settings(max_examples=50, deadline=None)
@@ -149,23 +138,8 @@ def test_a_parabola_is_the_one_planted(level, slope, curvature, start):
     y = level + slope * (k - start) + curvature * (k - start) ** 2
     fit = fit_parabola(k, y)
     assert fit.curvature == pytest.approx(curvature, abs=1e-6)
-    assert fit.slope == pytest.approx(slope - 2 * curvature * start, abs=1e-3)
-    assert fit.at(k).numpy() == pytest.approx(y.numpy(), abs=1e-5)
     if max(abs(slope), abs(curvature)) > 1e-3:
         assert fit.r2 == pytest.approx(1)
-
-
-def test_line_and_bend_share_what_a_parabola_explains():
-    k = numbers(11) - 5
-    even = k.square() - k.square().mean()
-    fit = fit_parabola(k, 3 * k / k.norm() + 4 * even / even.norm())
-    assert (fit.r2, fit.line_r2, fit.bend_r2) == pytest.approx((1, 9 / 25, 1))
-    straight = fit_parabola(k, 2 * k + 1)
-    assert (straight.r2, straight.line_r2, straight.bend_r2) == pytest.approx((1, 1, 0))
-    with pytest.raises(ValueError, match="needs at least 4, at 3 places"):
-        fit_parabola(k[:3], k[:3])
-    with pytest.raises(ValueError, match="8 points at 2 places"):
-        fit_parabola(torch.tensor([0.0, 1.0]).repeat(4), numbers(8))
 
 
 def test_a_planted_parabola_is_found_and_a_random_embedding_has_none():
@@ -194,7 +168,6 @@ def test_a_probe_reads_a_planted_sum_and_shuffled_labels_put_it_at_chance():
     assert found.mse == pytest.approx(
         (1 - found.r2) * 16.5
     )  # the variance of the sum of two digits
-    assert found.mse == pytest.approx(float((found.predicted - a - b).square().mean()))
     assert 16.5 < found.mean_mse < 19  # the mean of other rows, so a little worse than the variance
     assert found.shuffled_r2.shape == (20,)
     assert float(found.shuffled_r2.max()) < 0.1
@@ -252,13 +225,9 @@ def test_probes_are_seeded():
 
 
 def test_probes_refuse_what_they_cannot_judge():
-    with pytest.raises(ValueError, match="target is constant"):
-        probe(random(20, 3), torch.ones(20))
-    with pytest.raises(ValueError, match="must be finite"):
-        probe(random(20, 3), torch.full((20,), torch.nan))
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="NaN"):
         probe(random(20, 3).log(), numbers(20))
-    with pytest.raises(ValueError, match=r"\(n, d\) and \(n,\)"):
+    with pytest.raises(ValueError, match="inconsistent"):
         probe(random(20, 3), numbers(19))
     with pytest.raises(ValueError, match="n_splits=5"):
         probe(random(4, 3), numbers(4))
@@ -279,9 +248,6 @@ def test_corners_of_a_polygon_win_their_outer_angles():
     half = math.pi / 2
     assert winning_angles(square).tolist() == pytest.approx([0, half, half, half, 0, 0])
     assert winning_angles(square[:2]).tolist() == pytest.approx([math.pi, math.pi])
-    for shape in ((1, 2), (4, 3)):
-        with pytest.raises(ValueError, match="in a plane"):
-            winning_angles(torch.zeros(shape))
 
 
 def test_winning_angles_are_how_often_a_random_direction_picks_each_point():
@@ -304,52 +270,20 @@ def test_all_outputs_on_a_parabola_can_win_and_on_a_line_only_its_ends():
     assert (winning_angles(random(19, 2)) > 0).sum() < 12
 
 
-# ------------------------------------------------------------------ readout by a curve
-def test_logits_on_the_parabola_are_fitted_exactly():
+# ---------------------------------------------------------------- readout by a curve
+def test_logits_on_the_parabola_are_explained_whatever_each_rows_constant():
     a, b = all_pairs(10)
     sums, c = a + b, numbers(19)
     logits = 1.7 * (2 * sums[:, None] * c - c.square()) + 40 * random(100, 1)
-    fit = fit_readout(logits, sums)
-    assert (fit.gain, fit.r2, fit.free_r2) == pytest.approx((1.7, 1, 1))
-    assert fit.sums.tolist() == pytest.approx(sums.tolist(), abs=1e-9)
-    assert torch.equal(fit.answers, sums)
+    assert readout_r2(logits, sums) == pytest.approx(1)
     assert torch.equal(logits.argmax(1), sums)
 
 
-def test_a_wrong_crest_is_reported_as_the_sum_that_the_row_stands_for():
+def test_logits_with_another_crest_or_of_no_curve_are_not_explained():
     a, b = all_pairs(10)
     c, crest = numbers(19), 0.5 * (a + b) + 4.3
-    logits = -0.3 * (crest[:, None] - c).square()
-    fit = fit_readout(logits, a + b)
-    assert fit.free_r2 == pytest.approx(1)
-    assert fit.r2 < 0.9
-    assert fit.sums.tolist() == pytest.approx(crest.tolist(), abs=1e-9)
-    assert torch.equal(fit.answers, logits.argmax(1))
-    upwards = fit_readout(-logits[:5], (a + b)[:5])
-    assert upwards.sums.isnan().all()
-    assert torch.equal(upwards.answers, (-logits[:5]).argmax(1))  # at one of the ends
-
-
-def test_logits_that_are_no_curve_are_not_explained():
-    a, b = all_pairs(10)
-    noise = fit_readout(random(100, 19), a + b)
-    assert abs(noise.r2) < 0.01
-    assert noise.free_r2 == pytest.approx(2 / 18, abs=0.04)
-    sharp = fit_readout(
-        5 * torch.nn.functional.one_hot(a + b).double(), a + b
-    )  # right, but flat elsewhere
-    assert torch.equal((5 * torch.nn.functional.one_hot(a + b)).argmax(1), a + b)
-    assert sharp.r2 < 0.3
-    rows = fit_readout(torch.cat([random(1, 19), numbers(19)[None]]), torch.tensor([3, 4])).row_r2
-    assert float(rows[1]) == pytest.approx(1)
-    assert rows[0] < 0.6
-
-
-def test_readouts_refuse_bad_input():
-    with pytest.raises(ValueError, match="4 or more"):
-        fit_readout(random(5, 3), numbers(5))
-    with pytest.raises(ValueError, match="4 or more"):
-        fit_readout(random(5, 9), numbers(4))
-    for row in constants(5, 9)[:, None]:
-        with pytest.raises(ValueError, match="the same for all outputs"):
-            fit_readout(torch.cat([random(1, 9), 1e9 * row]), numbers(2))
+    assert readout_r2(-0.3 * (crest[:, None] - c).square(), a + b) < 0.9
+    assert abs(readout_r2(random(100, 19), a + b)) < 0.01
+    one_hot = torch.nn.functional.one_hot(a + b)
+    assert torch.equal(one_hot.argmax(1), a + b)
+    assert readout_r2(5 * one_hot.double(), a + b) < 0.3  # right, but flat elsewhere

@@ -1,5 +1,4 @@
-"""Curves around the origin: the plane they lie in, the angle at which each point is seen, turning,
-nearest directions.
+"""Curves around the origin: the plane they lie in, angles in it, turning, nearest directions.
 
 A network without biases and normalisation can't tell x from 2x but by the size of its logits: what
 it answers depends on the direction of x alone. So where it reads a quantity, that quantity is an
@@ -11,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,8 +21,7 @@ from addlib.geometry.components import correlation
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane through the origin. Its second axis, "up", is where the rows' mean lies; the first
-    grows with the order.
+    """A plane through the origin; its axes grow with the order, and "up" to the rows' mean.
 
     Angles are measured from "up", in radians; they are positive on the side of the rows that come
     late in the order.
@@ -41,9 +40,7 @@ class Plane:
         return torch.atan2(x, y)
 
     def turned(self, rows: Float[Tensor, "n d"], by: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """The rows, each turned within the plane by an angle (radians); what is outside the plane
-        stays.
-        """
+        """The rows, each turned within the plane by an angle (radians); the rest of them stays."""
         x, y = self.points(rows).T
         new = torch.stack([x * by.cos() + y * by.sin(), y * by.cos() - x * by.sin()], 1)
         return rows.double() + (new - torch.stack([x, y], 1)) @ self.axes
@@ -54,19 +51,9 @@ def fit_plane(rows: Float[Tensor, "n d"], order: Float[Tensor, " n"]) -> Plane:
 
     Args:
         order: a number for each row (its sum); it fixes the sign of the first axis.
-
-    Raises:
-        ValueError: fewer than two rows, another number of orders, or rows on one line through the
-            origin.
     """
-    if rows.ndim != 2 or len(rows) < 2 or len(order) != len(rows):
-        raise ValueError(
-            f"rows {tuple(rows.shape)}, {len(order)} orders: must be two or more, and as many"
-        )
     rows = rows.double()
     _, sizes, directions = torch.linalg.svd(rows, full_matrices=False)
-    if len(sizes) < 2 or sizes[1] <= 1e-12 * sizes[0]:
-        raise ValueError("all rows lie on one line through the origin: they have no plane")
     axes = directions[:2]
     mean = axes @ rows.mean(0)
     # Rows that balance around the origin have no "up": then it is the direction of less norm.
@@ -78,26 +65,16 @@ def fit_plane(rows: Float[Tensor, "n d"], order: Float[Tensor, " n"]) -> Plane:
 
 
 def unwrapped(angles: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Angles (radians) along a path, with whole turns added so that each step is at most half a
-    turn.
-    """
-    steps = angles.double().diff()
-    steps = steps - 2 * math.pi * (steps / (2 * math.pi)).round()
-    return torch.cat([angles[:1].double(), angles[0] + steps.cumsum(0)])
+    """Angles (radians) along a path, with whole turns added: each step is at most half a turn."""
+    return torch.from_numpy(np.unwrap(angles.double().numpy()))
 
 
 def widest_line_step(n: int) -> float:
-    """The smallest angle between neighbours (radians), at best, of 2n + 1 evenly spaced points on a
-    straight line.
+    """Smallest angle between neighbours (radians), at best, of points -n…n on a straight line.
 
-    Seen from a distance h off the middle of the line, points -n…n lie at atan(s / h), closest at
-    the ends. There the step atan(n / h) - atan((n - 1) / h) is largest for h = √(n (n - 1)).
-
-    Raises:
-        ValueError: n below 2.
+    Seen from a distance h off the middle of the line, they lie at atan(s / h), closest at the ends.
+    There the step atan(n / h) - atan((n - 1) / h) is largest for h = √(n (n - 1)).
     """
-    if n < 2:
-        raise ValueError(f"n = {n}: must be at least 2")
     h = math.sqrt(n * (n - 1))
     return math.atan(n / h) - math.atan((n - 1) / h)
 
@@ -105,20 +82,12 @@ def widest_line_step(n: int) -> float:
 def nearest_direction(
     rows: Float[Tensor, "n d"], references: Float[Tensor, "c d"]
 ) -> Int[Tensor, " n"]:
-    """For each row the reference of the largest cosine similarity: nearest in angle, whatever the
-    lengths.
-    """
+    """For each row the reference of the largest cosine similarity: nearest in angle."""
     return (normalize(rows.double(), dim=1) @ normalize(references.double(), dim=1).T).argmax(1)
 
 
 def means_by(rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "label d"]:
-    """Mean row of each label 0…max; every label must occur.
-
-    Raises:
-        ValueError: a label without rows.
-    """
+    """Mean row of each label 0…max; every label must occur."""
     count = torch.bincount(labels)
-    if bool((count == 0).any()):
-        raise ValueError(f"no rows have the labels {(count == 0).nonzero()[:, 0].tolist()}")
     total = rows.new_zeros(len(count), rows.shape[1]).index_add_(0, labels, rows)
     return total / count[:, None]
