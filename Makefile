@@ -30,6 +30,7 @@ pdf: book ## print the whole site to _build/book.pdf
 test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
 	@$(BIN)/python -m workflow.browser --required
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-full: export ADDLIB_TEST := full
