@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from addlib.theory.plateaus import fall, jumps_of, plateaus, smooth
+from addlib.theory.plateaus import fall, jumps_of, plateaus, smooth, stays_below
 
 STEPS = np.arange(1500)
 
@@ -110,6 +110,13 @@ def test_the_change_point_of_a_fall():
     assert (straight.first, straight.step, straight.last) == pytest.approx((600, 700, 800), abs=1)
     once_more = np.where((STEPS > 900) & (STEPS < 1000), 2.3, TWO)
     assert fall(once_more, 2.3, 0.69).step == pytest.approx(1000, abs=10)
+
+
+def test_the_step_from_which_a_curve_stays_below_by_hand():
+    assert stays_below([3.0, 1.0, 2.0, 1.0, 0.5], 1.0) == 3
+    assert stays_below([1.0, 0.5], 1.0) == 0
+    assert np.isnan(stays_below([0.5, 1.5], 1.0))
+    assert stays_below([0.5, np.nan, 0.5], 1.0) == 2
 
 
 def test_planted_spikes_are_found_and_nothing_else():

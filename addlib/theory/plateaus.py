@@ -55,6 +55,14 @@ def smooth(values: Float[np.ndarray, " steps"], reach: int = 50) -> Float[np.nda
     return series.rolling(2 * reach + 1, center=True, min_periods=1).mean().to_numpy()
 
 
+def stays_below(curve: Float[np.ndarray, " steps"], level: float) -> float:
+    """First step (0 is the first) from which a curve stays at or below a level; NaN if never."""
+    above = np.flatnonzero(~(np.asarray(curve) <= level))
+    if len(above) == 0:
+        return 0.0
+    return np.nan if above[-1] == len(curve) - 1 else float(above[-1] + 1)
+
+
 def plateaus(
     loss: Float[np.ndarray, " steps"],
     *,
@@ -148,10 +156,10 @@ def fall(
     mean = smooth(loss, reach)
     ways = np.array([0.25, 0.5, 0.75])
     levels = above * (below / above) ** ways if log else above + (below - above) * ways
-    first, step, last = (_stays_under(mean, level) for level in levels)
-    if not step:
+    first, step, last = (stays_below(mean, level) for level in levels)
+    if not step > 0:
         return None
-    return Fall(step, first or 0, len(mean) - 1 if last is None else last)
+    return Fall(int(step), int(first), len(mean) - 1 if np.isnan(last) else int(last))
 
 
 def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.ndarray, " steps"]:
@@ -194,14 +202,6 @@ def _longest_run(inside: Bool[np.ndarray, " steps"], bridged: int) -> tuple[int,
     runs = np.split(at, np.flatnonzero(np.diff(at) > bridged + 1) + 1)
     longest = max(runs, key=lambda run: run[-1] - run[0])
     return int(longest[0]), int(longest[-1])
-
-
-def _stays_under(mean: Float[np.ndarray, " steps"], level: float) -> int | None:
-    """First step from which the curve stays under the level; None if it ends above it."""
-    over = np.flatnonzero(mean > level)
-    if len(over) == 0:
-        return 0
-    return None if over[-1] == len(mean) - 1 else int(over[-1]) + 1
 
 
 def _measured(loss: Float[np.ndarray, " steps"], first: int, last: int) -> Plateau:
