@@ -29,13 +29,15 @@ from train_step import RESULTS
 
 from addlib.device import choose_device, device_name
 from addlib.llm.load import load_llm
+from addlib.llm.pairs import prompt_pairs
+from addlib.llm.prompts import MULTIPLY, Form, problems
 from addlib.patching.metrics import LogitDifference
 from addlib.patching.sweep import Patcher
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache
 
-SHOTS = "6*7=42\n13*4=52\n3*9=27\n21*8=168\n"
+FORM = Form(MULTIPLY, ((6, 7), (13, 4), (3, 9), (21, 8)))
 
 
 CHAPTER = "chapter 12's"
@@ -44,83 +46,57 @@ CHAPTER = "chapter 12's"
 
 def load(folder: str | None, device: torch.device) -> tuple:
     """A bridge, its tokenizer (None for a random model) and a description."""
-    if folder == CHAPTER:
-        llm = load_llm(device=device.type)
+    if folder is not None:
+        llm = load_llm(path=None if folder == CHAPTER else folder, device=device.type)
         return llm.bridge, llm.tokenizer, str(llm.source)
     import transformers
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
     from transformer_lens.model_bridge import TransformerBridge
 
-    if folder is None:
-        from tokenizers import Tokenizer
-        from tokenizers.models import WordLevel
-
-        torch.manual_seed(0)
-        shape = dict(
-            hidden_size=256, num_hidden_layers=12, num_attention_heads=8, num_key_value_heads=2
-        )
-        config = transformers.Qwen2Config(
-            **shape, intermediate_size=1024, vocab_size=8000, max_position_embeddings=64
-        )
-        words = Tokenizer(WordLevel({"w": 0}, unk_token="w"))
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=words, unk_token="w", eos_token="w"
-        )
-        hf, tokens, name = (
-            transformers.Qwen2ForCausalLM(config).to(device),
-            None,
-            "random Qwen2, 12 layers x 256",
-        )
-    else:
-        tokenizer = tokens = transformers.AutoTokenizer.from_pretrained(folder)
-        hf = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(
-            device
-        )
-        name = Path(folder).name
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(
+        hidden_size=256,
+        num_hidden_layers=12,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        intermediate_size=1024,
+        vocab_size=8000,
+        max_position_embeddings=64,
+    )
+    words = Tokenizer(WordLevel({"w": 0}, unk_token="w"))
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="w", eos_token="w"
+    )
+    model = transformers.Qwen2ForCausalLM(config).to(device).eval()
+    name = "random Qwen2, 12 layers x 256"
     bridge = TransformerBridge.boot_transformers(
-        name, hf_model=hf.eval(), tokenizer=tokenizer, device=device
+        name, hf_model=model, tokenizer=tokenizer, device=device
     )
-    return bridge, tokens, name
+    return bridge, None, name
 
 
-def pairs(tokenizer, count: int) -> tuple[torch.Tensor, torch.Tensor, LogitDifference]:
-    """Clean and corrupted prompts that differ in one digit of an operand, and the first digits of
-    their answers.
-    """
-    if tokenizer is None:
-        generator = torch.Generator().manual_seed(1)
-        clean = torch.randint(8000, (1, 40), generator=generator).repeat(count, 1)
-        clean[:, 34:] = torch.randint(8000, (count, 6), generator=generator)
-        corrupted = clean.clone()
-        corrupted[:, 34] = (clean[:, 34] + 1) % 8000
-        return clean, corrupted, LogitDifference(torch.arange(count), torch.arange(count) + 100)
-    sums = [
-        ((10 * a + b, c), (10 * (a + 2) + b, c))
-        for a in range(2, 8)
-        for b in (1, 3)
-        for c in (3, 4)
-    ][:count]
-    ids = [
-        [tokenizer(f"{SHOTS}{x}*{y}=", add_special_tokens=False).input_ids for x, y in two]
-        for two in sums
-    ]
-    answers = [[str(x * y)[0] for x, y in one] for one in zip(*sums, strict=True)]
-    right, wrong = (
-        [tokenizer(digit, add_special_tokens=False).input_ids[-1] for digit in one]
-        for one in answers
-    )
-    clean, corrupted = (torch.tensor([two[i] for two in ids]) for i in (0, 1))
-    return clean, corrupted, LogitDifference(torch.tensor(right), torch.tensor(wrong))
+def pairs(tokenizer: Any, count: int) -> tuple[torch.Tensor, torch.Tensor, LogitDifference]:
+    """Clean and corrupted prompts that differ in one digit, and the first digits of their answers."""
+    if tokenizer is not None:
+        made = prompt_pairs(FORM, tokenizer, problems((2, 1), without=FORM.shots), 0).first(count)
+        return made.clean, made.corrupted, made.difference
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.randint(8000, (1, 40), generator=generator).repeat(count, 1)
+    clean[:, 34:] = torch.randint(8000, (count, 6), generator=generator)
+    corrupted = clean.clone()
+    corrupted[:, 34] = (clean[:, 34] + 1) % 8000
+    return clean, corrupted, LogitDifference(torch.arange(count), torch.arange(count) + 100)
 
 
 def timed(call: Callable, device: torch.device) -> tuple[Any, float, float]:
-    """What a call gives, its seconds, and those that processor cores spent on it, which bear with a
-    busy machine.
-    """
-    begun, worked = time.perf_counter(), time.process_time()
-    found = call()
+    """What a call gives, its seconds, and the processor's, which bear with a busy machine."""
+    begun = time.perf_counter()
+    worked = time.process_time()
+    result = call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return found, time.perf_counter() - begun, time.process_time() - worked
+    return result, time.perf_counter() - begun, time.process_time() - worked
 
 
 def peak(call: Callable, device: torch.device) -> float:
@@ -129,11 +105,13 @@ def peak(call: Callable, device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         call()
         return torch.cuda.max_memory_allocated(device) / 2**30
-    stop, pages = threading.Event(), [0]
+    stop = threading.Event()
+    pages = [0]
 
     def watch() -> None:
         while not stop.wait(0.005):
-            pages[0] = max(pages[0], int(Path("/proc/self/statm").read_text().split()[1]))
+            resident = int(Path("/proc/self/statm").read_text().split()[1])
+            pages[0] = max(pages[0], resident)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -191,47 +169,50 @@ def measure(
         patcher = Patcher(model, corrupted, clean)
         return [patcher.sweep(kind, metric, layers=layers).values for kind in ("resid_pre", "z")]
 
-    held = {
-        "plain": peak(lambda: model(corrupted), device),
-        "ours": peak(ours, device),
-    }  # these warm up, too
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("cache", *cells, "ours")}
+    # These warm up, too.
+    plain_peak = peak(lambda: model(corrupted), device)
+    ours_peak = peak(ours, device)
+    seconds: dict[str, list[float]] = {name: [] for name in ("cache", *cells, "ours")}
+    worked: dict[str, list[float]] = {name: [] for name in seconds}
+
+    def time_of(name: str, call: Callable) -> Any:
+        result, wall, processor = timed(call, device)
+        seconds[name].append(wall)
+        worked[name].append(processor)
+        return result
+
     for _ in range(repeats):
-        cache, *spent = timed(lambda: model.run_with_cache(clean)[1], device)
-        times["cache"].append(spent)
+        cache = time_of("cache", lambda: model.run_with_cache(clean)[1])
         expected = {}
         for which in cells:
-            found, *spent = timed(ours, device)  # once beside each part, since these take long
-            times["ours"].append(spent)
-            expected[which], *spent = timed(partial(theirs, which, cache), device)
-            times[which].append(spent)
+            resid_pre, z = time_of("ours", ours)  # once beside each part, since these take long
+            expected[which] = time_of(which, partial(theirs, which, cache))
         del cache
-    whole = torch.cat(
-        [expected[which].unflatten(0, (len(layers), -1)) for which in ("prefix", "changed")], 1
-    )
+    by_layer = {which: values.unflatten(0, (len(layers), -1)) for which, values in expected.items()}
+    whole = torch.cat([by_layer["prefix"], by_layer["changed"]], 1)
     apart = max(
-        (found[0] - whole).abs().max().item(),
-        (found[1].flatten(0, 1) - expected["z"]).abs().max().item(),
+        (resid_pre - whole).abs().max().item(),
+        (z - by_layer["z"]).abs().max().item(),
     )
-    spent = {
-        name: [median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()
-    }
-    whole_s, part_s = (
-        [sum(spent[name][i] for name in ("cache", *names)) for i in (0, 1)]
-        for names in (cells, [*cells][1:])
-    )
-    ours_s = spent["ours"]
+
+    def ratio(times: dict[str, list[float]], parts: tuple[str, ...]) -> float:
+        """How many times as long the library takes for these parts as we for all."""
+        library_s = sum(median(times[name]) for name in ("cache", *parts))
+        return round(library_s / median(times["ours"]), 2)
+
+    all_parts = tuple(cells)
+    without_prefix = ("changed", "z")
     return {
-        "library_s": round(whole_s[0], 2),
-        "ours_s": round(ours_s[0], 2),
-        "ratio": round(whole_s[0] / ours_s[0], 2),
-        "ratio_of_processor_time": round(whole_s[1] / ours_s[1], 2),
-        "ratio_without_prefix": round(part_s[0] / ours_s[0], 2),
-        "ratio_without_prefix_of_processor_time": round(part_s[1] / ours_s[1], 2),
+        "library_s": round(sum(median(seconds[name]) for name in ("cache", *cells)), 2),
+        "ours_s": round(median(seconds["ours"]), 2),
+        "ratio": ratio(seconds, all_parts),
+        "ratio_of_processor_time": ratio(worked, all_parts),
+        "ratio_without_prefix": ratio(seconds, without_prefix),
+        "ratio_without_prefix_of_processor_time": ratio(worked, without_prefix),
         "max_abs_diff": float(f"{apart:.2e}"),
         "largest_effect": round((whole - whole[:, :1]).abs().max().item(), 3),
-        "peak_gib": round(held["ours"], 2),
-        "plain_batch_peak_gib": round(held["plain"], 2),
+        "peak_gib": round(ours_peak, 2),
+        "plain_batch_peak_gib": round(plain_peak, 2),
         "model": name,
         "layers": layers,
         "pairs": len(clean),

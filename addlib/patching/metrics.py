@@ -64,10 +64,10 @@ def named_metrics(metric: Metric | Mapping[str, Metric], batch: int) -> dict[str
     metrics = dict(metric) if isinstance(metric, Mapping) else {"metric": metric}
     if not metrics:
         raise ValueError("metric = {}: name at least one")
-    for name, one in metrics.items():
-        if isinstance(one, LogitDifference) and one.tokens.shape != (batch, 2):
+    for name, given in metrics.items():
+        if isinstance(given, LogitDifference) and given.tokens.shape != (batch, 2):
             raise ValueError(
-                f"metric {name!r} is for {len(one.tokens)} prompts: must be for {batch}"
+                f"metric {name!r} is for {len(given.tokens)} prompts: must be for {batch}"
             )
     return metrics
 
