@@ -145,9 +145,9 @@ def _replacement(
         values = activations(model, ablation.hook_name, reference)
         replacements = METHODS[ablation.method](values, seed)
     else:
-        given = None if reference is None else 0
+        count = None if reference is None else 0
         raise ValueError(
-            f"reference = {given}: method {ablation.method!r} needs reference questions"
+            f"reference = {count}: method {ablation.method!r} needs reference questions"
         )
 
     def hook(value: Tensor, **_: object) -> Tensor:

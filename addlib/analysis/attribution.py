@@ -69,15 +69,15 @@ def attribute(
 
     task = questions.task
     tokens = questions.tokens.to(twin.W_U.device)
-    right, other = (digits[:, task.answer_columns] for digits in (questions.answer, wrong))
+    right_digits, wrong_digits = (d[:, task.answer_columns] for d in (questions.answer, wrong))
     _, cache = twin.run_with_cache(tokens)
     parts: dict[str, Tensor] = {}
     for unit in ("head", "component"):
         result = direct_logit_attribution(
             twin,
             cache=cache,
-            answer_tokens=right,
-            incorrect_tokens=other,
+            answer_tokens=right_digits,
+            incorrect_tokens=wrong_digits,
             unit=unit,
             pos=(task.answer_positions.start, task.answer_positions.stop),
         )
@@ -87,11 +87,13 @@ def attribute(
     heads = torch.stack([part for label, part in parts.items() if label.startswith("L")])
     outputs = [parts.pop(label) for label in list(parts) if label.endswith("attn_out")]
     parts["attention bias"] = torch.stack(outputs).sum(0) - heads.sum(0)
-    parts["unembedding bias"] = twin.b_U[right] - twin.b_U[other]
+    parts["unembedding bias"] = twin.b_U[right_digits] - twin.b_U[wrong_digits]
     logits = answer_logits(twin, task, tokens).cpu()
-    right, other = (logits.gather(-1, d[..., None])[..., 0] for d in (questions.answer, wrong))
+    difference = logits.gather(-1, questions.answer[..., None]) - logits.gather(
+        -1, wrong[..., None]
+    )
     stacked = torch.stack(list(parts.values())).cpu()
-    return Attribution(list(parts), task.by_column(stacked, -1), right - other)
+    return Attribution(list(parts), task.by_column(stacked, -1), difference[..., 0])
 
 
 @torch.no_grad()
@@ -103,11 +105,11 @@ def attribute_neurons(
 ) -> Float[Tensor, "d_mlp batch n_answer"]:
     """What each MLP neuron of a layer adds to those differences; without the output bias."""
     task = questions.task
-    right, other = (digits[:, task.answer_columns] for digits in (questions.answer, wrong))
+    right_digits, wrong_digits = (d[:, task.answer_columns] for d in (questions.answer, wrong))
     post, scale = f"blocks.{layer}.mlp.hook_post", "ln_final.hook_scale"
     _, cache = twin.run_with_cache(questions.tokens.to(twin.W_U.device), names_filter=[post, scale])
     at = slice(task.answer_positions.start, task.answer_positions.stop)
     active = cache[post][:, at] / cache[scale][:, at]  # (batch, n_answer, d_mlp)
     written = (twin.blocks[layer].mlp.W_out @ twin.W_U).T  # (d_vocab, d_mlp)
-    parts = active * (written[right] - written[other])
+    parts = active * (written[right_digits] - written[wrong_digits])
     return task.by_column(parts.movedim(-1, 0).cpu(), -1)

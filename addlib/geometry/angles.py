@@ -42,8 +42,8 @@ class Plane:
     def turned(self, rows: Float[Tensor, "n d"], by: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The rows, each turned within the plane by an angle (radians); the rest of them stays."""
         x, y = self.points(rows).T
-        new = torch.stack([x * by.cos() + y * by.sin(), y * by.cos() - x * by.sin()], 1)
-        return rows.double() + (new - torch.stack([x, y], 1)) @ self.axes
+        turned = torch.stack([x * by.cos() + y * by.sin(), y * by.cos() - x * by.sin()], 1)
+        return rows.double() + (turned - torch.stack([x, y], 1)) @ self.axes
 
 
 def fit_plane(rows: Float[Tensor, "n d"], order: Float[Tensor, " n"]) -> Plane:

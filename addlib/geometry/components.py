@@ -31,8 +31,8 @@ class PCA:
 
     def keep(self, components: Sequence[int]) -> Float[Tensor, "n d"]:
         """The rows rebuilt from their mean and the named components alone (0 is PC1)."""
-        kept = list(components)
-        return self.mean + self.scores[:, kept] @ self.directions[kept]
+        components = list(components)
+        return self.mean + self.scores[:, components] @ self.directions[components]
 
     def remove(self, components: Sequence[int]) -> Float[Tensor, "n d"]:
         """The rows without the named components."""
@@ -49,10 +49,10 @@ def pca(rows: Float[Tensor, "n d"]) -> PCA:
     """
     rows = rows.double()
     mean = rows.mean(0)
-    left, sizes, directions = torch.linalg.svd(rows - mean, full_matrices=False)
+    u, sizes, directions = torch.linalg.svd(rows - mean, full_matrices=False)
     count = min(len(rows) - 1, rows.shape[1])
     directions = directions[:count]
-    scores = (left * sizes)[:, :count]
+    scores = (u * sizes)[:, :count]
     signs = torch.stack([_sign(i, scores[:, i], directions[i]) for i in range(count)])
     shares = sizes[:count].square() / sizes.square().sum()
     return PCA(mean, directions * signs[:, None], scores * signs, shares)
@@ -190,12 +190,12 @@ def probe(
     predicted, means = np.empty_like(targets), np.empty_like(targets)
     kind = KFold if groups is None else GroupKFold
     by_group = None if groups is None else groups.cpu().numpy()
-    for fit, rest in kind(folds, shuffle=True, random_state=seed).split(x, y, by_group):
+    for fit, test in kind(folds, shuffle=True, random_state=seed).split(x, y, by_group):
         scale = np.sqrt(x[fit].var(0).mean()) or 1.0
         ridge = RidgeCV(alphas=np.logspace(-3, 5, 9), alpha_per_target=True)
         ridge.fit(x[fit] / scale, targets[fit])
-        predicted[rest] = ridge.predict(x[rest] / scale).reshape(len(rest), -1)
-        means[rest] = targets[fit].mean(0)
+        predicted[test] = ridge.predict(x[test] / scale).reshape(len(test), -1)
+        means[test] = targets[fit].mean(0)
     mse = np.square(predicted - targets).mean(0)
     r2 = 1 - mse / targets.var(0)
     return Probe(

@@ -28,7 +28,8 @@ def fourier_basis(p: int) -> Float[Tensor, "p p"]:
     Row i at column a is the wave of frequency :func:`row_frequencies` [i] at the number a. The
     rows' inverse is their transpose: ``basis.T @ (basis @ W)`` is W.
     """
-    k, a = row_frequencies(p), torch.arange(p)
+    k = row_frequencies(p)
+    a = torch.arange(p)
     # k · a mod p first: angles stay small, so large p loses no digits.
     angle = 2 * math.pi * (k[:, None] * a % p).double() / p
     is_sine = (a > 0) & (a % 2 == 0)
@@ -71,8 +72,8 @@ def null_share(
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([torch.randperm(len(W), generator=generator) for _ in range(draws)])
     # A rotation of the columns changes no norm.
-    left, sizes, _ = torch.linalg.svd(W.double(), full_matrices=False)
-    return float(frequency_shares((left * sizes)[orders]).max(-1).values.quantile(quantile))
+    u, sizes, _ = torch.linalg.svd(W.double(), full_matrices=False)
+    return float(frequency_shares((u * sizes)[orders]).max(-1).values.quantile(quantile))
 
 
 def key_frequencies(W: Float[Tensor, "p d"], least: float | None = None) -> list[int]:
@@ -149,7 +150,8 @@ def gini(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
 
     Its rise says that norms by frequency become sparse.
     """
-    n, ascending = x.shape[-1], x.double().sort(-1).values
+    n = x.shape[-1]
+    ascending = x.double().sort(-1).values
     rank_weight = 2 * torch.arange(1, n + 1, device=x.device) - n - 1
     return (ascending * rank_weight).sum(-1) / (n * ascending.sum(-1))
 

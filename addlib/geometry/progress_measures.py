@@ -70,7 +70,8 @@ def _cosines(frequencies: Sequence[int], x: Int[Tensor, "*any"], p: int) -> Floa
 
 def _waves(means: Float[Tensor, "p c"], frequencies: Sequence[int]) -> Float[Tensor, "k p c"]:
     """The part of a function of the sum along the waves of each frequency."""
-    basis, row_of = fourier_basis(len(means)), row_frequencies(len(means))
+    basis = fourier_basis(len(means))
+    row_of = row_frequencies(len(means))
     onto = [basis[row_of == k].T @ basis[row_of == k] for k in frequencies]
     return torch.einsum("kst,tc->ksc", torch.stack(onto), means)
 
@@ -137,8 +138,8 @@ def excluded_loss(
 ) -> Float[Tensor, ""]:
     """Mean loss over ``pairs``, as a rule the training pairs, without the key waves."""
     sums = pair_sums(len(logits))[pairs]
-    left = logits.flatten(0, 1)[pairs] - sum_waves(logits, frequencies)[sums]
-    return answer_nll(left, sums).mean()
+    without = logits.flatten(0, 1)[pairs] - sum_waves(logits, frequencies)[sums]
+    return answer_nll(without, sums).mean()
 
 
 def _loss_by_sum(table: Float[Tensor, "p c"], pairs: Int[Tensor, " pairs"]) -> Float[Tensor, ""]:
@@ -196,5 +197,5 @@ def measure(
 def squared_norm(
     weights: Mapping[str, Float[Tensor, "checkpoint ..."]],
 ) -> Float[Tensor, " checkpoint"]:
-    """Sum of all squared weights at each checkpoint, from weights stacked over checkpoints by name."""
+    """Sum of all squared weights at each checkpoint, of weights by name and stacked."""
     return torch.stack([w.double().flatten(1).square().sum(1) for w in weights.values()]).sum(0)

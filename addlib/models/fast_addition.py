@@ -160,16 +160,17 @@ class FastForward:
             sources after LayerNorm and a 1, (rows, sources + 1); the vectors that make up
             resid_mid, (coefficients, d_model).
         """
-        rows, heads, d_head = self.rows, self.config.n_heads, self.config.d_head
+        heads, d_head = self.config.n_heads, self.config.d_head
         source = torch.cat([self.weights["embed.weight"], self.weights["pos_embed.weight"][:-1]])
-        before = rows.sources @ centred(source)
-        scaled = with_ones(rows.sources * (before.square().mean(-1, keepdim=True) + EPS).rsqrt())
+        sources = self.rows.sources
+        before = sources @ centred(source)
+        scaled = with_ones(sources * (before.square().mean(-1, keepdim=True) + EPS).rsqrt())
 
         def by_head(x: Tensor) -> Float[Tensor, "heads rows d_head"]:
             return x.unflatten(1, (heads, d_head)).transpose(0, 1)
 
         q, k, v = (self.images("blocks.0.ln1", f"blocks.0.attn.{name}", source) for name in "qkv")
-        queries = by_head(scaled[rows.first_query :] @ q)
+        queries = by_head(scaled[self.rows.first_query :] @ q)
         table = queries @ by_head(scaled @ k).transpose(1, 2) / d_head**0.5
         written = by_head(v) @ self.weights["blocks.0.attn.o.weight"].T.view(heads, d_head, -1)
         bias = self.weights["blocks.0.attn.o.bias"][None]
@@ -178,8 +179,9 @@ class FastForward:
     def coefficients(
         self, tokens: Tensor, table: Tensor, scaled: Tensor
     ) -> Float[Tensor, "queries coefficients"]:
-        """The coefficients that make each question's resid_mid out of the basis of :meth:`tables`."""
-        rows, heads = self.rows, self.config.n_heads
+        """The coefficients that make each question's resid_mid of the basis of :meth:`tables`."""
+        rows = self.rows
+        heads = self.config.n_heads
         row = rows.first + tokens[:, :-1]  # (batch, read)
         query = row[:, self.task.answer_positions.start :]  # (batch, answers)
         entry = (query - rows.first_query)[:, :, None] * len(scaled) + row[:, None]

@@ -39,7 +39,8 @@ class FastReadout:
 
     @torch.no_grad()
     def __init__(self, forward: FastForward, sample: Int[Tensor, "batch n_ctx"]) -> None:
-        w, d_model = forward.weights, forward.config.d_model
+        w = forward.weights
+        d_model = forward.config.d_model
         self.forward = forward
         self.d_vocab = forward.task.d_vocab
         self.d_model = d_model
@@ -60,7 +61,8 @@ class FastReadout:
         directions = torch.cat([self.unembed, components], 1)
         self.folded_mid = self.mid @ directions
         self.folded_out = self.out @ directions
-        projected, square = resid @ directions, resid.square().sum(-1)
+        projected = resid @ directions
+        square = resid.square().sum(-1)
         self._fit(projected, square)
         error = ((self._square(projected) / square).sqrt() - 1).abs().max().item()
         spread = (self.shift.max() - self.shift.min()).item()
@@ -103,13 +105,13 @@ class FastReadout:
         for position in range(n_answer):
             x = projected[position::n_answer].double().cpu()
             features = torch.cat([x.square(), x, torch.ones_like(x[:, :1])], 1)
-            wanted = square[position::n_answer, None].double().cpu()
-            fits.append(torch.linalg.lstsq(features, wanted, driver="gelsd").solution[:, 0])
+            target = square[position::n_answer, None].double().cpu()
+            fits.append(torch.linalg.lstsq(features, target, driver="gelsd").solution[:, 0])
         fitted = torch.stack(fits).to(projected).split([size, size, 1], 1)
         self.second, self.first, self.constant = fitted
 
     def _square(self, projected: Float[Tensor, "queries directions"]) -> Float[Tensor, " queries"]:
-        """Estimate of |resid|²; it is never below the part that lies in the principal components."""
+        """Estimate of |resid|²; it is never below the part that lies in the components."""
         x = projected.unflatten(0, (-1, self.forward.task.n_answer))
         fitted = ((x * self.second + self.first) * x).sum(-1) + self.constant[:, 0]
         return torch.maximum(fitted.flatten(), projected[:, self.d_vocab :].square().sum(-1))

@@ -63,8 +63,7 @@ class PairModelConfig:
 def build_pair_model(
     config: PairModelConfig, task: PairTask, seed: int, device: str = "cpu", biases: bool = False
 ) -> TransformerBridge:
-    """A freshly initialised TransformerLens bridge: one layer, ReLU, learned positions, no
-    normalisation.
+    """A freshly initialised TransformerLens bridge: one layer, ReLU, no normalisation.
 
     Weights are drawn on the CPU from ``seed`` alone: normal with standard deviation 0.8/√d_model,
     and W_O and W_out smaller by √2. Biases start at 0; without ``biases`` they need no gradient and
@@ -83,7 +82,7 @@ def build_pair_model(
 def pair_logits(
     model: TransformerBridge, task: PairTask, pairs: Int[Tensor, "pairs 2"]
 ) -> Float[Tensor, "pairs n_outputs"]:
-    """Logits of the answer, read at ``=``, from the library's own forward, so that its hooks apply."""
+    """Logits of the answer, read at ``=``, from the library's own forward: its hooks apply."""
     device = next(model.parameters()).device
     return model(task.tokens(pairs).to(device))[:, -1]
 
@@ -97,8 +96,7 @@ them several times more slowly than others.
 
 
 class PairForward:
-    """Logits at ``=`` of a one-layer model without normalisation: equal to the library's, for a
-    part of its work.
+    """Logits at ``=``, equal to the library's, for a part of its work.
 
     1. Only the last position's logits are used, so queries, W_O, the MLP and the unembedding are
         needed there only.
@@ -110,8 +108,8 @@ class PairForward:
        W_out can be single matrices, multiplied once for all pairs where there are many.
 
     Args:
-        weights: the bridge's parameters by name, from :func:`addlib.models.bridge.weights`; they receive
-            the gradients.
+        weights: the bridge's parameters by name, from :func:`addlib.models.bridge.weights`; they
+            receive the gradients.
         config, task: the bridge's shape, and the task whose pairs come in.
     """
 
@@ -163,7 +161,8 @@ class PairForward:
 
 def _two_maps(start: Tensor, x: Tensor, first: Tensor, second: Tensor) -> Float[Tensor, "rows out"]:
     """``start + x @ first.T @ second.T``, in the order that takes fewer multiplications."""
-    rows, (middle, inner), outer = len(x), first.shape, len(second)
+    rows, outer = len(x), len(second)
+    middle, inner = first.shape
     if rows * middle * (inner + outer) < inner * outer * (middle + rows):
         return torch.addmm(start, x @ first.T, second.T)
     return torch.addmm(start, x, (second @ first).T)

@@ -87,8 +87,7 @@ def training_questions(
     enrich_every: int = 5,
     enrich_share: float = 0.2,
 ) -> Questions:
-    """The training batch of step ``step``: uniform operands, and one batch in ``enrich_every``
-    enriched.
+    """The training batch of a step: uniform operands, one batch in ``enrich_every`` enriched.
 
     With the defaults, steps 4, 9, 14, … are enriched: 20 % of the (question, column) cells, drawn
     without replacement, get one operand's digit replaced by B - 1 minus the other's, so that they
@@ -106,19 +105,16 @@ def training_questions(
     chosen = chosen.view(count, task.n_digits)
     # The coin stays on the device, so that nothing waits for it.
     change_x = torch.randint(2, (1,), generator=generator, device=device).bool()
-    x, y, top = questions.x, questions.y, task.base - 1
-    return Questions(
-        task,
-        torch.where(chosen & change_x, top - y, x),
-        torch.where(chosen & ~change_x, top - x, y),
-    )
+    top = task.base - 1
+    x = torch.where(chosen & change_x, top - questions.y, questions.x)
+    y = torch.where(chosen & ~change_x, top - questions.x, questions.y)
+    return Questions(task, x, y)
 
 
 def class_questions(
     task: AdditionTask, name: str, count: int, generator: torch.Generator
 ) -> Questions:
-    """``count`` questions of class ``"BA"``, ``"UC1"`` or ``"US9"``, uniform over all questions of
-    that class.
+    """``count`` questions of class ``"BA"``, ``"UC1"`` or ``"US9"``, uniform over all of the class.
 
     BA is too rare to wait for where there are many digits, but its columns are independent: each
     pair is one of those that make no carry. The others are common, and drawn by rejection.
@@ -189,11 +185,15 @@ def _collected(draw: Callable[[], Questions], count: int) -> Questions:
 def _plant_cascade(questions: Questions, length: int, generator: torch.Generator) -> Questions:
     """The questions with a run of ``length`` sums of B - 1 at a uniform place, above a carry."""
     task = questions.task
-    each = {"size": (len(questions), 1), "generator": generator, "device": generator.device}
-    start = torch.randint(1, task.n_digits - length + 1, **each)
+    one_a_question = {
+        "size": (len(questions), 1),
+        "generator": generator,
+        "device": generator.device,
+    }
+    start = torch.randint(1, task.n_digits - length + 1, **one_a_question)
     # Pairs (b, B - 1 - a) with a < b are exactly the pairs that sum to B or more, each once.
-    a = torch.randint(task.base, **each)
-    b = (a + torch.randint(1, task.base, **each)) % task.base
+    a = torch.randint(task.base, **one_a_question)
+    b = (a + torch.randint(1, task.base, **one_a_question)) % task.base
     top = task.base - 1
     column = torch.arange(task.n_digits, device=generator.device)
     makes = column == start - 1

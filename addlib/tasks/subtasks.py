@@ -37,8 +37,8 @@ def base_sum(questions: Questions) -> Int[Tensor, "batch n_answer"]:
 
 def tri_state(questions: Questions) -> Int[Tensor, "batch n_answer"]:
     """Tri-state of the pair one column below each answer digit (A1 of 47 + 85: 7 + 5, so 1)."""
-    own = questions.mc1.long() + UNDETERMINED * questions.ms9.long()
-    return F.pad(own, (1, 0))
+    of_pair = questions.mc1.long() + UNDETERMINED * questions.ms9.long()
+    return F.pad(of_pair, (1, 0))
 
 
 def key(questions: Questions, below: bool = True) -> Int[Tensor, "batch n_answer"]:
@@ -100,8 +100,8 @@ def with_pair_of(
         if offset is not None and 0 <= k + offset < task.n_digits:
             exchanged = torch.arange(task.n_digits, device=base.x.device) == k + offset
             x, y = (
-                torch.where(exchanged, new, old)
-                for new, old in ((source.x, base.x), (source.y, base.y))
+                torch.where(exchanged, from_source, from_base)
+                for from_source, from_base in ((source.x, base.x), (source.y, base.y))
             )
             digits[:, k] = Questions(task, x, y).answer[:, k]
     return digits

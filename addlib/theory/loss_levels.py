@@ -176,18 +176,18 @@ def entropy(p: float | Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
 
 # ------------------------------------------------------------------------ one column
 def _next_column(base: int, belief: CarryBelief, kind: str, seen: bool) -> CarryBelief:
-    """From the carry into a column to the carry out of it; ``seen``: its answer digit is visible."""
+    """From the carry into a column to the one out of it; ``seen``: its answer digit is visible."""
     nine = Fraction(1, base)  # P(s = B - 1)
-    more = Fraction(base - 1, 2 * base)  # P(s ≥ B) = P(s < B - 1)
+    make = Fraction(base - 1, 2 * base)  # P(s ≥ B) = P(s < B - 1)
     yes, no = (Fraction(1), 1), (Fraction(0), 1)
     parts: dict[tuple[Fraction, int], Fraction] = defaultdict(Fraction)
     if kind == "pair" and seen:
-        parts[yes] = more + nine * belief.mean
-        parts[no] = more + nine * (1 - belief.mean)
+        parts[yes] = make + nine * belief.mean
+        parts[no] = make + nine * (1 - belief.mean)
     elif kind == "pair" or (kind == "one" and seen):
         # With a digit seen: the answer digit is below, above or equal to the operand's.
-        parts[yes] = more
-        parts[no] = more
+        parts[yes] = make
+        parts[no] = make
         for part, weight in belief.parts.items():
             parts[part] += nine * weight
     elif kind == "one" or seen:
@@ -196,7 +196,7 @@ def _next_column(base: int, belief: CarryBelief, kind: str, seen: bool) -> Carry
             parts[q, size * base] += weight
     else:
         for p, weight in belief.values():
-            parts[more + nine * p, 1] += weight
+            parts[make + nine * p, 1] += weight
     return CarryBelief(parts)
 
 
@@ -223,15 +223,15 @@ def _mean_entropy(belief: CarryBelief) -> float:
     for (q, size), weight in belief.parts.items():
         # From either end to the middle, so that the terms become smooth.
         half = (size + 1) // 2
-        total_of_part = 0.0
+        ends = 0.0
         for end, count in ((float(q), half), (float(1 - q), size - half)):
-            total_of_part += _sum(lambda j, q=end, size=size: entropy((j + q) / size), count)
-        total += float(weight) * total_of_part / size
+            ends += _sum(lambda j, end=end, size=size: entropy((j + end) / size), count)
+        total += float(weight) * ends / size
     return total
 
 
 def _entropy_given_top(joint: Float[np.ndarray, "digit 2"], n: int) -> float:
-    """Mean entropy of a digit given V, from P(digit, carry out); n = B^m for the m columns above."""
+    """Mean entropy of a digit given V, from P(digit, carry out); n = B^m for m columns above."""
     # Few digits differ. A probability below 0 is one of 0, rounded.
     rows, times = np.unique(np.maximum(joint, 0.0), axis=0, return_counts=True)
 

@@ -105,7 +105,8 @@ def plateaus(
     at = np.flatnonzero(~np.isnan(mean))
     if len(at) < least:
         return []
-    mean, error = mean[at], _standard_error(loss, reach)[at]
+    mean = mean[at]
+    error = _standard_error(loss, reach)[at]
     rests: list[tuple[int, int]] = []
     for level in np.linspace(np.sqrt(mean.min()), np.sqrt(mean.max()), 400) ** 2:
         inside = np.abs(mean - level) <= np.maximum(max(band * level, zero), ERRORS * error)
@@ -122,7 +123,7 @@ def plateaus(
         if not (slow_way_in or slow_way_out):
             rests.append((first, last))
     apart: list[tuple[int, int]] = []
-    for first, last in sorted(rests, key=lambda rest: rest[0] - rest[1]):
+    for first, last in sorted(rests, key=lambda ends: ends[0] - ends[1]):
         if all(last < start or first > end for start, end in apart):
             apart.append((first, last))
     return [_measured(loss, int(at[first]), int(at[last])) for first, last in sorted(apart)]
@@ -188,14 +189,14 @@ def jumps_of(values: Float[np.ndarray, " steps"], window: int = 51) -> Float[np.
 
 # ----------------------------------------------------------------------------- parts
 def _standard_error(loss: Float[np.ndarray, " steps"], reach: int) -> Float[np.ndarray, " steps"]:
-    """Standard error of the running mean: successive differences hold twice the noise's variance."""
+    """Standard error of the running mean: successive differences have twice its variance."""
     variance = smooth(np.append(np.diff(loss), np.nan) ** 2, 5 * reach) / 2
     cases = smooth((~np.isnan(loss)).astype(float), reach) * (2 * reach + 1)
     return np.sqrt(np.nan_to_num(variance) / np.maximum(cases, 1))
 
 
 def _longest_run(inside: Bool[np.ndarray, " steps"], bridged: int) -> tuple[int, int]:
-    """First and last index of the longest run of True, over gaps up to ``bridged``; (0, -1): none."""
+    """First and last index of the longest run of True, over gaps up to ``bridged``, or (0, -1)."""
     at = np.flatnonzero(inside)
     if len(at) == 0:
         return 0, -1

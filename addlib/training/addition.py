@@ -102,7 +102,8 @@ class TrainConfig:
     def folder(self) -> RunFolder:
         """Where the run is kept; its key covers this configuration and the training version."""
         description = {"training_version": TRAINING_VERSION, **asdict(self)}
-        task, model = self.task, self.model
+        task = self.task
+        model = self.model
         shape = f"n{task.n_digits}-b{task.base}-l{model.n_layers}-h{model.n_heads}"
         return RunFolder(f"add-{shape}-s{self.steps}", description, cache_dir())
 
@@ -144,7 +145,7 @@ class Trainer(BaseTrainer):
         return self.step >= self.config.steps
 
     def train_step(self) -> None:
-        """Draw a batch, take one optimiser step, record its metrics. Nothing waits for the device."""
+        """Draw a batch, take one optimiser step, record its metrics; nothing waits."""
         questions = self._batch()
         nll = self._gradients(questions)
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
@@ -178,7 +179,8 @@ class Trainer(BaseTrainer):
 
     def _batch(self) -> Questions:
         config = self.config
-        count, generator = config.batch_size, self.generator
+        count = config.batch_size
+        generator = self.generator
         if config.dataset_size == 0:
             enriched = (config.enrich_every, config.enrich_share)
             return training_questions(config.task, count, self.step, generator, *enriched)

@@ -172,7 +172,8 @@ class PairTrainer(BaseTrainer):
 
     def _measure(self, tests: bool) -> tuple[Tensor, Tensor]:
         """Record the metrics of the weights as they are; the logits and the loss's gradient."""
-        history, t = self.history, self.step
+        history = self.history
+        t = self.step
         logits = self.forward(self.train)
         history.loss[t], gradient = loss_and_gradient(logits, self.train_answers)
         trained = [p.detach() for p in self.weights.values()]
@@ -187,7 +188,8 @@ class PairTrainer(BaseTrainer):
 
     def _rests(self) -> bool:
         """Whether the stop rule holds; looked at where a test was just made."""
-        config, t = self.config, self.step
+        config = self.config
+        t = self.step
         if config.stop_below is None or t < config.stop_for or t % config.test_every:
             return False
         recent = self.history.test_loss[t - config.stop_for : t + 1]

@@ -1,4 +1,4 @@
-"""Finished runs: from the cache or trained now, one or many, resumed where they were interrupted."""
+"""Finished runs: from the cache or trained now, and resumed where they were interrupted."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Run:
         batch_size: int = 512,
         progress: bool = False,
     ) -> Answers:
-        """The trained model's answers, of an addition run: :func:`addlib.analysis.answers.answer`."""
+        """An addition model's answers: see :func:`addlib.analysis.answers.answer`."""
         return answer(self.model, questions, hooks, batch_size, progress)
 
     def stacked_snapshots(self, every: int = 1) -> dict[str, Float[Tensor, "checkpoint ..."]]:
@@ -187,7 +187,7 @@ def _train_if_missing(config: RunConfig, device: str, progress: bool = False) ->
 
 
 def _train(config: RunConfig, device: str, progress: bool) -> None:
-    """Train to the end, with a snapshot and a resume file at each stride, and a record at the end."""
+    """Train to the end, with a snapshot and a resume file at each stride, and then a record."""
     from tqdm import tqdm
 
     folder = config.folder
@@ -239,7 +239,7 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
 
 # ------------------------------------------------------------------- command line
 def main() -> None:
-    """Train a shared run: ``python -m addlib.training.runs main --stamp FILE`` notes where it is."""
+    """Train a shared run: ``python -m addlib.training.runs main --stamp FILE``."""
     parser = argparse.ArgumentParser(
         description="Train a shared run of the book, or find it in the cache."
     )
