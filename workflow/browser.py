@@ -73,7 +73,7 @@ def main() -> int:
         return 0
     print(ADVICE.format(names=", ".join(NAMES)), file=sys.stderr)
     if not options.required:
-        print("Going on without: static exports of figures are skipped.", file=sys.stderr)
+        print("Going on without; `make test` and `make pdf` need one.", file=sys.stderr)
     return int(options.required)
 
 

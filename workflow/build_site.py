@@ -73,7 +73,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--stage", type=Path, default=STAGE, help="what stage.py filled (default: _build/stage)"
+        "--stage", type=Path, default=STAGE, help="what stage_site filled (default: _build/stage)"
     )
     parser.add_argument(
         "--site", type=Path, default=SITE, help="where the site appears (default: _build/html)"

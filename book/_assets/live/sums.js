@@ -1,5 +1,5 @@
 // The live page's arithmetic: a question's sub-tasks, what is wrong with an answer digit, and the state in the address.
-// Columns are counted from the units, as everywhere in the book; addlib/task.py and addlib/variables.py do the same.
+// Columns are counted from the units, as everywhere in the book; addlib/tasks/addition.py and addlib/tasks/subtasks.py do the same.
 window.addlibLive = window.addlibLive || {};
 (() => {
   "use strict";
