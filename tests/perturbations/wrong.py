@@ -21,9 +21,9 @@ class Fault(NamedTuple):
     wrong: Callable[[Any], Any]
 
 
-def carry_from_nine(carries):
+def carry_from_nine(carry):
     """A pair that sums to B - 1 carries."""
-    return lambda task, x, y: carries(task, x + 1, y)
+    return property(lambda questions: carry.func(replace(questions, x=questions.x + 1)))
 
 
 def without(part):
@@ -127,7 +127,7 @@ def summed(difference):
 
 
 FAULTS = {
-    "01_setup": Fault("addlib.tasks.addition", "AdditionTask.carries", carry_from_nine),
+    "01_setup": Fault("addlib.tasks.addition", "Questions.carry", carry_from_nine),
     "02_training": Fault("addlib.training.runs", "load_or_train", without("mlp.out")),
     "03_loss_shelves": Fault("addlib.theory.loss_levels", "expected_loss", bits),
     "04_us9_cascades": Fault("addlib.tasks.sampling", "class_probabilities", nine_is_rarer),
