@@ -12,9 +12,11 @@ import zipfile
 from datetime import date
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_notebook
 
 from addlib import files
 from addlib.claims import claim, ledger, provenance, stored
@@ -295,20 +297,30 @@ def test_a_claim_of_another_chapter_is_refused(results):
         Ledger("02_training").measure("06.head-loss", 0.03)
 
 
-def test_a_claim_is_measured_once_unless_a_person_runs_its_cell_again(results, monkeypatch):
+def test_a_run_measures_a_claim_once(results, monkeypatch):
     claims = Ledger("02_training")
-    running = [(3, "a"), (5, "b"), (3, "a"), (9, "a")]
+    running = [3, 5, 3, None]
     monkeypatch.setattr(ledger, "_running_cell", lambda: running.pop(0))
     claims.measure("02.final-loss", 0.03)
-    for cells in ("3 and 5", "3 and 3"):
+    for cells in ("3 and 5", "3 and 3", "3 and None"):
         complaint = rf"claims\.yml:2: 02\.final-loss is measured twice, in cells {cells}"
         with pytest.raises(ValueError, match=complaint):
             claims.measure("02.final-loss", 0.04)
+
+
+def test_a_person_may_run_a_cell_again_and_leaves_the_books_records_alone(results, monkeypatch):
+    Ledger("02_training").measure("02.final-loss", 0.03)
+    monkeypatch.delenv("ADDLIB_RESULTS")
+    monkeypatch.setattr(ledger, "results_dir", lambda: results)
+    claims = Ledger("02_training")
+    running = [57, 57, 58]
+    monkeypatch.setattr(ledger, "_running_cell", lambda: running.pop(0))
+    claims.measure("02.final-loss", 0.5)
+    with pytest.raises(ValueError, match="measured twice, in cells 57 and 57"):
+        claims.measure("02.final-loss", 0.6)
     claims.measure("02.final-loss", 0.01)
-    assert [(record["value"], record["cell"]) for record in claims.records] == [(0.01, 9)]
-    monkeypatch.setattr(ledger, "_running_cell", lambda: (None, ""))
-    with pytest.raises(ValueError, match="measured twice"):
-        claims.measure("02.final-loss", 0.03)
+    assert [(record["value"], record["cell"]) for record in claims.records] == [(0.01, 58)]
+    assert [record["value"] for record in collect()] == [0.03]
 
 
 def test_a_write_that_fails_leaves_the_old_record_whole(results, monkeypatch):
@@ -345,7 +357,9 @@ def measured(results):
     claims.measure("02.final-loss", 0.03)
     claims.measure("02.accuracy", 0.5)
     (results / "executed").mkdir()
-    (results / "executed" / "02_training.ipynb").touch()
+    source = 'claims.measure("02.final-loss", a)\nif b:\n    claims.measure("02.accuracy", b)'
+    notebook = new_notebook(cells=[new_code_cell(source)])
+    nbformat.write(notebook, results / "executed" / "02_training.ipynb")
     return claims
 
 
@@ -374,7 +388,21 @@ def test_collect_refuses_what_is_measured_and_not_declared_and_the_reverse(resul
     assert len(lines := str(error.value).splitlines()) == 2
     assert "02.final-loss is measured and not declared" in lines[0]
     assert "02.last-loss (book/claims.yml:2)" in lines[0]
-    assert lines[1].startswith("book/claims.yml:2: 02.last-loss is declared, and 02_training did")
+    assert lines[1].startswith("book/claims.yml:2: 02.last-loss is declared, and 02_training does")
+    assert [record["id"] for record in collect(tolerant=True)] == ["02.accuracy"]
+
+
+def test_a_claim_may_be_left_out_where_the_model_lacks_what_it_is_about(results, capsys):
+    measured(results)
+    (results / "claims" / "02.accuracy.json").unlink()
+    assert [record["id"] for record in collect()] == ["02.final-loss"]
+    assert capsys.readouterr().out.startswith("02.accuracy was not measured")
+
+
+def test_what_a_chapter_that_is_no_more_has_left_does_not_stand_in_the_way(results):
+    measured(results)
+    (results / "claims" / "99.old.json").write_text('{"id": "99.old", "chapter": "99_gone"}')
+    assert len(collect()) == 2
 
 
 def test_a_chapter_that_did_not_come_to_its_end_may_lack_claims(results):

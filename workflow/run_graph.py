@@ -124,7 +124,7 @@ def _gpus() -> int:
 def _build_incomplete_site(environment: dict[str, str]) -> None:
     """What the graph does last, with whatever chapters there are."""
     for command in (
-        ["addlib.claims.ledger", "collect"],
+        ["addlib.claims.ledger", "collect", "--tolerant"],
         ["workflow.stage_site", "--tolerant"],
         ["workflow.build_site", "--tolerant"],
     ):

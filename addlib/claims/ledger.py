@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Ledger:
         self.chapter = chapter
         self.device = device
         self.seed = seed
-        self._measured: dict[str, tuple[Record, str]] = {}
+        self._measured: dict[str, Record] = {}
 
     def __getitem__(self, id: str) -> Claim:
         """The declared claim; raises ValueError where this chapter has none of this id."""
@@ -67,7 +68,7 @@ class Ledger:
     @property
     def records(self) -> list[Record]:
         """What was measured so far."""
-        return [record for record, _ in self._measured.values()]
+        return list(self._measured.values())
 
     def measure(
         self,
@@ -80,8 +81,9 @@ class Ledger:
     ) -> Record:
         """Write the claim's record, whole or not at all, and return it.
 
-        Runs with smoke parameters (``ADDLIB_SMOKE=1``) write to ``claims/smoke/``, out of the way
-        of real ones.
+        Runs with smoke parameters (``ADDLIB_SMOKE=1``) write to ``claims/smoke/``, notebooks that a
+        person runs to ``claims/by_hand/``: both out of the way of the book's own records. There a
+        cell may also be run again.
 
         Args:
             id: of a claim that ``book/claims.yml`` declares for this chapter.
@@ -95,12 +97,12 @@ class Ledger:
                 measured, a value or an interval that is not finite, an interval without the value.
         """
         claim = self[id]
-        cell, source = _running_cell()
-        first, first_source = self._measured.get(id, (None, source))
-        if first and (cell in (None, first["cell"]) or source != first_source):
+        cell = _running_cell()
+        first = self._measured.get(id)
+        if first and (_is_batch_run() or cell in (None, first["cell"])):
             raise ValueError(
                 f"{claim.place}: {id} is measured twice, in cells {first['cell']} and {cell}: "
-                f"measure it once, or open the ledger anew after a change of the cell"
+                f"measure it once"
             )
         smoke = os.environ.get("ADDLIB_SMOKE") == "1"
         ci = None if ci is None else [float(end) for end in ci]
@@ -119,8 +121,9 @@ class Ledger:
             "versions": versions(),
         }
         _check(record)
-        _write(results_dir() / "claims" / ("smoke" if smoke else "") / f"{id}.json", record)
-        self._measured[id] = record, source
+        folder = "smoke" if smoke else "" if _is_batch_run() else "by_hand"
+        _write(results_dir() / "claims" / folder / f"{id}.json", record)
+        self._measured[id] = record
         return record
 
     def table(self) -> pd.DataFrame:
@@ -134,51 +137,73 @@ class Ledger:
         return rows.assign(value=[f"{value:.2g}" for value in rows["value"]])
 
 
-def collect(folder: str | Path | None = None) -> list[Record]:
+def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Record]:
     """Gather ``claims/*.json`` of a results folder into its ``claims.json``, in the order of ids.
 
     Every record is checked, and has the threshold that is declared now; its other texts are taken
-    from the declaration. A chapter that ran to its end must have measured all of its claims.
+    from the declaration. A chapter that ran to its end must have a cell for each of its claims. A
+    cell may leave a claim out where the model lacks what it is about: a line says so. Files of
+    chapters that are no more are left alone.
 
     Args:
         folder: the results folder; default `results_dir`.
+        tolerant: gather what is sound, and print the faults.
 
     Raises:
-        ValueError: with a line for each fault, which names the file and says what to do;
-            ``claims.json`` then stays as it was.
+        ValueError: with a line for each fault, which names the file and says what to do; nothing is
+            written then.
     """
     folder = Path(folder) if folder is not None else results_dir()
-    paths = sorted((folder / "claims").glob("*.json"))
+    chapters = {claim.chapter for claim in declared().values()}
     records = []
     faults = []
-    for path in paths:
+    for path in sorted((folder / "claims").glob("*.json")):
         try:
-            records.append(_read(path))
+            record = _read(path, chapters)
         except ValueError as error:
             faults.append(f"{path}: {error}; delete the file or run its chapter again")
+        else:
+            records += [record] if record else []
+    seen = {path.stem for path in (folder / "claims").glob("*.json")}
     for id, claim in declared().items():
-        ran = (folder / "executed" / f"{claim.chapter}.ipynb").is_file()
-        if ran and id not in {path.stem for path in paths}:
+        executed = folder / "executed" / f"{claim.chapter}.ipynb"
+        if id in seen or not executed.is_file():
+            continue
+        if f'"{id}"' in _code(executed):
+            print(f"{id} was not measured: the model of this run lacks what it is about")
+        else:
             faults.append(
-                f"{claim.place}: {id} is declared, and {claim.chapter} did not measure it: measure "
+                f"{claim.place}: {id} is declared, and {claim.chapter} does not measure it: measure "
                 f"it there, or take the declaration out"
             )
-    if faults:
+    if faults and not tolerant:
         raise ValueError("\n".join(faults))
+    if faults:
+        print("\n".join(faults))
     _write(folder / "claims.json", records)
     return records
 
 
-def _running_cell() -> tuple[int | None, str]:
-    """Execution count and source of the cell that runs now; None and "" outside of a notebook."""
+def _code(notebook: Path) -> str:
+    """The source of a notebook's code cells."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def _is_batch_run() -> bool:
+    """Whether a program runs the notebook: it says where results go, and a person does not."""
+    return "ADDLIB_RESULTS" in os.environ
+
+
+def _running_cell() -> int | None:
+    """Execution count of the cell that runs now; None outside of a notebook."""
     from IPython import get_ipython
 
     shell = get_ipython()
     if shell is None:
-        return None, ""
+        return None
     # newer versions raise shell.execution_count before the cell runs, older ones after it
-    inputs = shell.history_manager.input_hist_raw
-    return len(inputs) - 1, inputs[-1]
+    return len(shell.history_manager.input_hist_raw) - 1
 
 
 def _texts(claim: Claim) -> Record:
@@ -194,9 +219,15 @@ def _check(record: Record) -> None:
         raise ValueError(f"value {value!r} in [{low!r}, {high!r}]: must be finite, in that order")
 
 
-def _read(path: Path) -> Record:
-    """A measured record with the texts of its declaration; raises ValueError where unsound."""
+def _read(path: Path, chapters: Collection[str]) -> Record | None:
+    """A record with the texts of its declaration; None for a chapter that is none of these.
+
+    Raises:
+        ValueError: the file is no sound record.
+    """
     record = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(record, dict) and record.get("chapter", "") not in {"", *chapters}:
+        return None
     if not isinstance(record, dict) or not record.keys() >= {*DECLARED, *MEASURED}:
         raise ValueError(f"is no record: that has {', '.join((*DECLARED, *MEASURED))}")
     if record["id"] != path.stem or record["smoke"]:
@@ -222,9 +253,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m addlib.claims.ledger", description=__doc__)
     parser.add_argument("command", choices=["collect"], help="gather claims/*.json, checked")
     parser.add_argument("--results", help="folder (default: ADDLIB_RESULTS, else ./results)")
+    parser.add_argument("--tolerant", action="store_true", help="gather what is sound all the same")
     options = parser.parse_args()
     try:
-        records = collect(options.results)
+        records = collect(options.results, options.tolerant)
     except ValueError as error:
         raise SystemExit(str(error)) from error
     counts = Counter(record["verdict"] for record in records)
