@@ -41,8 +41,8 @@ def main() -> None:
     assert EXACT < answers.READOUT_FROM <= MANY
     ways = {
         "library": (library, LIBRARY),
-        "exact": (partial(run.answer, questions[:EXACT]), EXACT),
-        "many": (partial(run.answer, questions), MANY),
+        "exact": (partial(answers.answer, run.model, questions[:EXACT]), EXACT),
+        "many": (partial(answers.answer, run.model, questions), MANY),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(REPEATS + 1):  # the first one warms up

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.answers import answer
 from addlib.claims import stored
 from addlib.models.addition import ModelConfig
 from addlib.stats import wilson_interval
@@ -38,7 +39,7 @@ RECIPE = TrainConfig(
 
 def count_wrong(run: Run, questions: Questions) -> dict[str, Any]:
     """How many sums are wrong, with a 95 % Wilson interval of the accuracy."""
-    given = run.answer(questions, progress=True)
+    given = answer(run.model, questions, progress=True)
     wrong = int((~given.right).sum())
     return {
         "questions": len(questions),
@@ -56,7 +57,7 @@ def question_positions(run: Run, questions: Questions, other: Questions) -> list
     for layer, name in enumerate(("first layer", "second layer")):
         for method, word in (("zero", "zeros"), ("swap", "another question's")):
             both = [Ablation(part, None, layer, before, method) for part in ("attn_out", "mlp_out")]
-            given = run.answer(questions, hooks=hooks(run.model, both, other))
+            given = answer(run.model, questions, hooks=hooks(run.model, both, other))
             rows.append(
                 {"layer": name, "method": word, "accuracy": given.right.float().mean().item()}
             )

@@ -19,6 +19,7 @@ import torch
 from two_layers import RECIPE
 
 from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.answers import answer
 from addlib.analysis.roles import find_roles
 from addlib.claims import stored
 from addlib.models.addition import ModelConfig
@@ -47,11 +48,11 @@ def measure(run: Run, per_length: int = 5000, sample: int = 1500) -> dict[str, A
     """What the chapters' tables show of one variant."""
     config, task = run.config, run.config.task
     generator = torch.Generator().manual_seed(config.seed + 1)
-    uniform = run.answer(uniform_questions(task, 20_000, generator))
+    uniform = answer(run.model, uniform_questions(task, 20_000, generator))
     right = int(uniform.right.sum())
     by_length = {}
     for length in range(task.n_digits):
-        asked = run.answer(cascade_questions(task, length, per_length, generator))
+        asked = answer(run.model, cascade_questions(task, length, per_length, generator))
         hits = int(asked.right.sum())
         by_length[length] = {
             "accuracy": hits / per_length,
@@ -84,12 +85,12 @@ def heads(run: Run, questions: Questions) -> list[dict[str, Any]]:
     reference = uniform_questions(
         config.task, len(questions), torch.Generator().manual_seed(config.seed + 2)
     )
-    before = run.answer(questions)
+    before = answer(run.model, questions)
     rows = []
     for layer in range(config.model.n_layers):
         for role in find_roles(run.model, questions, layer):
             ablation = hooks(run.model, [Ablation("z", role.head, layer)], reference)
-            after = run.answer(questions, hooks=ablation)
+            after = answer(run.model, questions, hooks=ablation)
             rows.append(
                 {
                     "layer": layer,

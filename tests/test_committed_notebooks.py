@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import nbformat
+import papermill
 import pytest
 
 from workflow.chapters import chapters
@@ -77,3 +78,11 @@ def test_lists_are_lists(notebook: nbformat.NotebookNode) -> None:
         for cell in notebook.cells
         if cell.cell_type == "markdown" and inside.search(cell.source)
     ]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_parameter_says_what_it_is(name: str) -> None:
+    """papermill reads a comment only behind a value that stands on the same line."""
+    declared = papermill.inspect_notebook(CHAPTERS[name].notebook)
+    assert declared
+    assert not [name for name, parameter in declared.items() if not parameter["help"].strip()]

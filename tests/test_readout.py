@@ -40,9 +40,9 @@ def runs(tmp_path_factory):
 def test_many_answers_are_the_exact_forwards(runs, answer_order, monkeypatch):
     run = runs[answer_order]
     questions = uniform_questions(run.config.task, 20_000, torch.Generator().manual_seed(1))
-    many = run.answer(questions)
+    many = answers.answer(run.model, questions)
     monkeypatch.setattr(answers, "READOUT_FROM", 10**9)
-    exact = run.answer(questions)
+    exact = answers.answer(run.model, questions)
     assert 0.2 < exact.right.float().mean() < 0.99
     assert torch.equal(many.digits, exact.digits)
     assert not torch.equal(many.nll, exact.nll)  # it did take the other way
@@ -64,9 +64,10 @@ def test_the_estimated_divisor_is_close_and_digits_with_a_small_lead_are_exact(r
     readout.safe_lead = safe_lead
     ratio = (estimated - readout.shift).norm(dim=-1) / (exact - readout.shift).norm(dim=-1)
     assert (ratio - 1).abs().max() < 0.05 and (ratio - 1).square().mean().sqrt() < 0.01
+    # the directions are exact
     assert torch.allclose(
         (estimated - readout.shift) / ratio[..., None], exact - readout.shift, atol=1e-3
-    )  # the directions are exact
+    )
     top = exact.sort(-1).values
     unsafe = (top[..., -1] - top[..., -2]) < readout.safe_lead
     assert torch.equal(readout.unsafe(exact), unsafe) and 0.01 < unsafe.float().mean() < 0.99

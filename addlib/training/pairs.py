@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -119,7 +119,8 @@ class PairHistory:
     @classmethod
     def empty(cls, epochs: int, device: torch.device | str = "cpu") -> PairHistory:
         """A history of so many epochs, NaN, to be filled."""
-        metrics = torch.full((5, epochs + 1), float("nan"), dtype=torch.float64, device=device)
+        shape = (len(fields(cls)), epochs + 1)
+        metrics = torch.full(shape, float("nan"), dtype=torch.float64, device=device)
         return cls(*(values.clone() for values in metrics))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -19,12 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from addlib import __version__
-from addlib.analysis.answers import Answers, Hook, answer
 from addlib.device import REMEDY, choose_device, device_name
 from addlib.files import write_whole
 from addlib.models.bridge import weights
 from addlib.store import RunFolder
-from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig
 from addlib.training.pairs import PairConfig, PairHistory
@@ -74,16 +72,6 @@ class Run:
         model = self.config.build(device)
         _set_weights(model, self.snapshot(steps))
         return model
-
-    def answer(
-        self,
-        questions: Questions,
-        hooks: Sequence[Hook] = (),
-        batch_size: int = 512,
-        progress: bool = False,
-    ) -> Answers:
-        """An addition model's answers: see :func:`addlib.analysis.answers.answer`."""
-        return answer(self.model, questions, hooks, batch_size, progress)
 
     def stacked_snapshots(self, every: int = 1) -> dict[str, Float[Tensor, "checkpoint ..."]]:
         """Weights by name at each ``every``-th of :attr:`snapshot_steps`, stacked, on the CPU."""
@@ -181,7 +169,7 @@ def _train_if_missing(config: RunConfig, device: str, progress: bool = False) ->
             _train(config, str(choose_device(device)), progress)
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(
-                f"no GPU memory to train {folder.name}: {REMEDY}; the training then goes on from "
+                f"no memory to train {folder.name}: {REMEDY}; the training then goes on from "
                 f"its last saved step ({error})"
             ) from error
 

@@ -11,6 +11,7 @@ import torch
 from checks import PATIENCE_MS
 
 from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.answers import answer
 from addlib.analysis.roles import answer_patterns
 from addlib.models.addition import answer_logits
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
@@ -154,7 +155,7 @@ def test_fifty_questions_give_the_numbers_of_the_library(page, run):
     with torch.no_grad():
         probabilities = answer_logits(run.model, TASK, questions.tokens).softmax(-1)
     patterns = answer_patterns(run.model, questions)
-    answers = run.answer(questions)
+    answers = answer(run.model, questions)
     for i, (x, y) in enumerate(page_data.pairs(questions)):
         one, found = questions[i : i + 1], ask(page, x, y)
         q = found["q"]
@@ -189,7 +190,7 @@ def ablated(run, question, parts, stand_in=0):
         else:
             out.append(Ablation("z", int(part[-1]), method=method))
     reference = references(TASK)[stand_in] if stand_in < 2 else None
-    return run.answer(question, hooks=hooks(run.model, out, reference)).digits
+    return answer(run.model, question, hooks=hooks(run.model, out, reference)).digits
 
 
 def test_without_the_carry_head_the_carry_is_ignored(page, run, data):
@@ -329,7 +330,7 @@ def test_each_sample_is_one_click_away(page, data, run):
         page.get_by_role("button", name=label, exact=True).click()
         result(page, *pairs[1])
     wrong = Questions.of(TASK, data["wrong"])
-    assert not run.answer(wrong).right.any()
+    assert not answer(run.model, wrong).right.any()
     assert shown_mistakes(page)
 
 
