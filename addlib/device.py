@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 Result = TypeVar("Result")
 
-REMEDY = 'end other programs that use the GPU, or run with device = "cpu"'
+REMEDY = 'end other programs that use its memory, or, on a GPU, run with device = "cpu"'
 """What a person can do where memory is short."""
 
 
@@ -57,13 +57,21 @@ def hardware() -> str:
 
 
 # ---------------------------------------------------------------------------- memory
+MEMORY_TEXTS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+    "bad_alloc",
+)
+"""Parts of the messages with which torch and CUDA say that memory is short, in small letters."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short: Python's, torch's on the CPU, or CUDA's."""
     message = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in message or "can't allocate memory" in message)
-    )
+    said = any(text in message for text in MEMORY_TEXTS)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
 
 
 def with_smaller_batches(

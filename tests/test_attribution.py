@@ -47,9 +47,8 @@ def test_the_parts_sum_to_the_logit_difference_of_the_model_itself(n_layers, ord
     assert torch.allclose(found.parts.sum(0), before, atol=1e-3)
     assert torch.allclose(found.difference, before, atol=1e-3)
     assert before.abs().mean() > 0.1  # there was something to split
-    assert torch.equal(
-        own_difference(model, questions, wrong), before
-    )  # and the model is as it was
+    # and the model is as it was
+    assert torch.equal(own_difference(model, questions, wrong), before)
 
 
 def test_each_head_has_its_own_part():
@@ -74,9 +73,8 @@ def test_each_head_has_its_own_part():
     ]
     assert found.part("L0H1").abs().max() < 1e-5
     assert found.part("L0H0").abs().mean() > 1e-2
-    assert (
-        found.part("unembedding bias").std(0).max() > 0
-    )  # it depends on the digits, not on the question otherwise
+    # it depends on the digits, not on the question otherwise
+    assert found.part("unembedding bias").std(0).max() > 0
 
 
 def test_neurons_and_their_bias_make_up_the_mlp():

@@ -140,6 +140,6 @@ def test_no_memory_for_one_question_is_an_error_that_says_what_to_do(cache, monk
     monkeypatch.setattr(addition.Trainer, "_part", full)
     with pytest.raises(
         torch.OutOfMemoryError,
-        match=r"no GPU memory to train add-n2.*goes on from its last saved step",
+        match=r"no memory to train add-n2.*goes on from its last saved step",
     ):
         load_or_train(replace(TINY, seed=5), "cpu", progress=False)

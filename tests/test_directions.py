@@ -89,9 +89,8 @@ def test_the_nearest_direction_ignores_length():
     references = torch.tensor([[1.0, 0], [10, 10], [0, 1]])
     rows = torch.tensor([[5.0, 0.1], [0.01, 0.012], [-1, 3]])
     assert nearest_direction(rows, references).tolist() == [0, 1, 2]
-    assert (
-        torch.cdist(rows[1:2], references).argmin().item() != 1
-    )  # where nearness by distance says otherwise
+    # where nearness by distance says otherwise
+    assert torch.cdist(rows[1:2], references).argmin().item() != 1
 
 
 def test_means_by_label():

@@ -119,9 +119,8 @@ def test_every_weight_matters_to_the_short_forward():
             p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(4)))
             moved = (fast(tokens) - before).abs().max()
             p.copy_(kept)
-        if (
-            name == "blocks.0.attn.k.bias"
-        ):  # shifts all scores of a query alike: softmax takes no notice
+        # shifts all scores of a query alike: softmax takes no notice
+        if name == "blocks.0.attn.k.bias":
             assert moved < 1e-5
         else:
             assert moved > 1e-4, name

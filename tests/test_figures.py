@@ -343,9 +343,8 @@ def test_the_export_browser_ends_with_its_process(tmp_path):
         "static.save(go.Figure(), sys.argv[1]); static.save(go.Figure(), sys.argv[1])\n"
         "print(static._browser.cache_info().misses)"
     )
-    with (
-        TemporaryDirectory() as folder
-    ):  # the browser's sockets lie here: pytest's longer path would not do
+    # the browser's sockets lie here: pytest's longer path would not do
+    with TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "figure.svg")],
             env=dict(PATH=os.environ["PATH"], PYTHONPATH=ROOT, TMPDIR=folder, HOME=str(tmp_path)),

@@ -135,9 +135,8 @@ def test_gini_by_hand():
     assert gini(by_hand).tolist() == pytest.approx([0, 0.75])
     x = random(9).abs()
     differences = sum(abs(float(a - b)) for a, b in itertools.product(x, x))
-    assert float(gini(x)) == pytest.approx(
-        differences / (2 * 9**2 * float(x.mean()))
-    )  # its other definition
+    # its other definition
+    assert float(gini(x)) == pytest.approx(differences / (2 * 9**2 * float(x.mean())))
     assert float(gini(7 * x.flip(0))) == pytest.approx(float(gini(x)))
 
 
@@ -185,9 +184,8 @@ def test_neurons_are_clustered_by_their_frequency(p):
     assert clusters == {2: [0, 1, 3], p // 2: [2]}
     assert list(clusters) == [2, p // 2]
     assert found.clusters(0.95)[2].tolist() == [0, 1]
-    assert 6 not in torch.cat(
-        list(found.clusters(0.0).values())
-    )  # a constant neuron is in no cluster
+    # a constant neuron is in no cluster
+    assert 6 not in torch.cat(list(found.clusters(0.0).values()))
 
 
 # -------------------------------------------------------------------------- circles

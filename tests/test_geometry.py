@@ -123,9 +123,8 @@ def test_a_linear_fit_has_the_planted_coefficients():
     )
     assert noisy.r2[1] < 0.25
     assert not noisy.r2[2:].any()  # constants have no variance to explain
-    twice = fit_linear(
-        torch.cat([features, features], 1), targets
-    )  # collinear: the smallest coefficients
+    # collinear: the smallest coefficients
+    twice = fit_linear(torch.cat([features, features], 1), targets)
     assert torch.allclose(twice.coefficients, torch.cat([weights, weights]) / 2)
     with pytest.raises(ValueError, match="4 rows of 4 features"):
         fit_linear(features[:4], targets[:4])
@@ -165,9 +164,8 @@ def test_a_probe_reads_a_planted_sum_and_shuffled_labels_put_it_at_chance():
     )
     found = probe(hidden, a + b)
     assert found.r2 > 0.99
-    assert found.mse == pytest.approx(
-        (1 - found.r2) * 16.5
-    )  # the variance of the sum of two digits
+    # the variance of the sum of two digits
+    assert found.mse == pytest.approx((1 - found.r2) * 16.5)
     assert 16.5 < found.mean_mse < 19  # the mean of other rows, so a little worse than the variance
     assert found.shuffled_r2.shape == (20,)
     assert float(found.shuffled_r2.max()) < 0.1
@@ -213,9 +211,8 @@ def test_probes_are_seeded():
     assert one.r2 == same.r2 != other.r2
     assert torch.equal(one.shuffled_r2, same.shuffled_r2)
     assert not torch.equal(one.shuffled_r2, other.shuffled_r2)
-    one, other = (
-        probe(hidden, a + b, folds=36, shuffles=3, seed=seed) for seed in (1, 2)
-    )  # the same folds
+    # the same folds
+    one, other = (probe(hidden, a + b, folds=36, shuffles=3, seed=seed) for seed in (1, 2))
     assert one.r2 == pytest.approx(other.r2)
     assert one.shuffled_r2.tolist() != pytest.approx(other.shuffled_r2.tolist())
     one = probe(hidden, a + b, shuffles=3, seed=1)
@@ -242,9 +239,8 @@ def test_corners_of_a_polygon_win_their_outer_angles():
     assert winning_angles(5 * polygon + 3).tolist() == pytest.approx([2 * math.pi / 7] * 7)
     with_centre = winning_angles(torch.cat([polygon, torch.zeros(1, 2)]))
     assert with_centre[7] == 0
-    square = torch.tensor(
-        [[0.0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [0, 0]]
-    )  # a point on an edge, a double corner
+    # a point on an edge, a double corner
+    square = torch.tensor([[0.0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [0, 0]])
     half = math.pi / 2
     assert winning_angles(square).tolist() == pytest.approx([0, half, half, half, 0, 0])
     assert winning_angles(square[:2]).tolist() == pytest.approx([math.pi, math.pi])

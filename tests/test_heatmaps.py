@@ -85,9 +85,8 @@ def test_each_frame_has_its_values_and_its_slider_step(frames):
     assert np.array_equal(np.array(fig.data[0].z), np.array(fig.frames[1].data[0].z))
     play, pause = fig.layout.updatemenus[0].buttons
     assert play.args[0] is None
-    assert play.args[1]["frame"] == dict(
-        duration=500, redraw=True
-    )  # plotly redraws heat maps only if told to
+    # plotly redraws heat maps only if told to
+    assert play.args[1]["frame"] == dict(duration=500, redraw=True)
     assert all(step.args[1]["frame"] == dict(duration=0, redraw=True) for step in slider.steps)
     assert list(pause.args[0]) == [None]
 

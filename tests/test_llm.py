@@ -537,9 +537,8 @@ def test_random_weights_are_had_by_name_only_and_say_so(capsys):
     assert torch.allclose(made.bridge(tokens), random_model()(tokens).logits, atol=1e-5)
     assert "blocks.0.attn.hook_pattern" in made.bridge.run_with_cache(tokens)[1]
     with pytest.raises(WeightsError):
-        load_llm(
-            replace(choice(), variable="NOT_SET"), device="cpu"
-        )  # nothing else is taken instead
+        # nothing else is taken instead
+        load_llm(replace(choice(), variable="NOT_SET"), device="cpu")
 
 
 def test_random_weights_take_no_path(here):

@@ -83,9 +83,8 @@ def test_training_equals_a_plain_loop(biases):
 
 
 def test_gradients_are_those_of_the_loss_and_none_is_subnormal():
-    logits = 60 * torch.randn(
-        50, 113, generator=torch.Generator().manual_seed(1)
-    )  # of a model that has memorised
+    # of a model that has memorised
+    logits = 60 * torch.randn(50, 113, generator=torch.Generator().manual_seed(1))
     answers = logits.argmax(1)
     loss, gradient = loss_and_gradient(logits, answers)
     wanted = logits.double().requires_grad_()
@@ -120,9 +119,8 @@ def test_stacked_snapshots_hold_every_kept_weight(cache):
 
 
 def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch):
-    config = replace(
-        SMALL, stop_below=1e3, stop_for=49
-    )  # the stop rule looks back across the interruption
+    # the stop rule looks back across the interruption
+    config = replace(SMALL, stop_below=1e3, stop_for=49)
     whole = load_or_train(config, "cpu", progress=False)
     assert (whole.record["steps_in_this_session"], whole.steps) == (51, 51)
 
@@ -155,9 +153,8 @@ def test_training_stops_once_the_test_loss_has_stayed_low(cache):
     assert run.snapshot_steps == [*range(0, last, 100), last] and len(history.loss) == last + 1
     assert len(list(config.folder.path.glob("weights-*"))) == len(run.snapshot_steps)
     low = history.test_loss[history.tested] < 1.0
-    since = (
-        int(history.tested[~low][-1]) + config.test_every
-    )  # the first measurement of the last unbroken series
+    # the first measurement of the last unbroken series
+    since = int(history.tested[~low][-1]) + config.test_every
     assert last == since + 100 + 1
     assert load_or_train(config, "cpu", progress=False).snapshot_steps == run.snapshot_steps
     never = load_or_train(replace(config, epochs=150, stop_below=1e-30), "cpu", progress=False)

@@ -162,9 +162,8 @@ def test_every_weight_matters_to_the_short_forward():
             p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(4)))
             moved = (short(task.pairs()) - before).abs().max()
             p.copy_(kept)
-            if (
-                name == "blocks.0.attn.k.bias"
-            ):  # shifts all scores of a query alike: softmax takes no notice
+            # shifts all scores of a query alike: softmax takes no notice
+            if name == "blocks.0.attn.k.bias":
                 assert moved < 1e-10
             else:
                 assert moved > 1e-3, name
@@ -188,9 +187,8 @@ def test_a_loss_below_the_resolution_of_float32_is_kept():
     logits[:, 1] = 25.0
     loss, gradient = loss_and_gradient(logits, torch.tensor([1, 1]))
     assert loss.item() == pytest.approx(math.log1p(2 * math.exp(-25)), rel=1e-4)
-    assert gradient[0, 1].item() == pytest.approx(
-        -math.exp(-25), rel=1e-4
-    )  # two wrong logits, a mean of two
+    # two wrong logits, a mean of two
+    assert gradient[0, 1].item() == pytest.approx(-math.exp(-25), rel=1e-4)
 
 
 def test_accuracy_counts_largest_logits():

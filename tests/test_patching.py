@@ -330,9 +330,8 @@ def test_several_metrics_share_a_sweep_and_need_not_be_logit_differences():
         assert torch.allclose(both[name].baseline, alone.baseline, atol=1e-5)
     assert 0 < both["probability"].values.min() < both["probability"].values.max() < 1
     two = patcher.sweep("z", {"a": difference(), "b": LogitDifference(difference().wrong, right)})
-    assert torch.allclose(
-        two["a"].values, -two["b"].values, atol=1e-5
-    )  # and from two logits of a prompt each
+    # and from two logits of a prompt each
+    assert torch.allclose(two["a"].values, -two["b"].values, atol=1e-5)
 
 
 def test_some_layers_are_a_part_of_all():

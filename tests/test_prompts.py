@@ -362,9 +362,8 @@ def test_controls_ask_other_things_of_the_same_operands():
                 == control.wrong[row]
             )
     with pytest.raises(ValueError, match="no pair with k = 2"):
-        prompt_pairs(
-            FORM, random_tokenizer(), problems((2, 1)), 2, also=others
-        )  # copies have two digits
+        # copies have two digits
+        prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 2, also=others)
 
 
 def test_pairs_are_those_of_a_seed():
@@ -394,14 +393,14 @@ def test_pairs_that_cannot_be_had_are_refused():
         ((12, 3), (112, 3)),
     ]:
         with pytest.raises(ValueError, match="are no pair with k = 0"):
-            pair_up(
-                FORM, random_tokenizer(), [clean], [corrupted], 0, "digit"
-            )  # other operand, same first digit, …
+            # other operand, same first digit, …
+            pair_up(FORM, random_tokenizer(), [clean], [corrupted], 0, "digit")
     assert make_a_pair(FORM, (12, 3), (22, 3), 0, "digit")
     assert not make_a_pair(FORM, (12, 3), (22, 4), 0, "digit")  # both operands
+    # 52 and 68
     assert make_a_pair(FORM, (13, 4), (17, 4), 0, "digit") and not make_a_pair(
         FORM, (13, 4), (17, 4), 1, "digit"
-    )  # 52 and 68
+    )
 
 
 def test_a_pair_with_answers_of_other_lengths_is_none():

@@ -110,9 +110,8 @@ def test_cascade_questions_are_uniform_over_all_questions_of_their_length(length
     counts = Counter(tuple(t.tolist()) for t in draw.tokens)
     assert len(counts) == len(wanted)
     chi2 = sum((c - 300) ** 2 / 300 for c in counts.values())
-    assert (
-        chi2 < len(wanted) + 5 * (2 * len(wanted)) ** 0.5
-    )  # five standard deviations above its mean
+    # five standard deviations above its mean
+    assert chi2 < len(wanted) + 5 * (2 * len(wanted)) ** 0.5
 
 
 def test_two_separate_cascades_of_one_length_are_not_drawn_twice_as_often():

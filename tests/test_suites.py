@@ -16,6 +16,7 @@ from addlib.tasks.sampling import (
     without_carry,
 )
 
+# 0 + 0 in the units: the carry is made by 4 + 6, and only 3 + 6 and 3 + 6 are left
 BY_HAND = {
     (12345, 33333): (0, 0),
     (15, 45): (1, 0),
@@ -27,7 +28,7 @@ BY_HAND = {
     (3340, 6660): (
         2,
         2,
-    ),  # 0 + 0 in the units: the carry is made by 4 + 6, and only 3 + 6 and 3 + 6 are left
+    ),
     (8880, 1120): (2, 2),
     (5555, 4445): (2, 3),
     (44445, 55555): (2, 4),
@@ -112,12 +113,13 @@ def test_a_twin_differs_in_the_pair_that_makes_the_carry_only():
     task = AdditionTask(5)
     pairs = [(555, 445), (3340, 6660), (44445, 55555), (20695, 39705)]
     questions = Questions.of(task, pairs)
+    # the last has two cascades of one; the lower is taken
     assert above_cascade(questions).tolist() == [
         3,
         4,
         5,
         2,
-    ]  # the last has two cascades of one; the lower is taken
+    ]
     twins = without_carry(questions)
     assert pairs_of(twins) == [(554, 444), (3350, 6630), (44444, 55554), (20694, 39704)]
 

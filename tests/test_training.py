@@ -209,9 +209,8 @@ def test_two_processes_train_one_run_once(tmp_path):
     both = [start_training(600, tmp_path) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert all(
-        "steps trained here: 600" in text for text in outputs
-    )  # both read the record of the one training
+    # both read the record of the one training
+    assert all("steps trained here: 600" in text for text in outputs)
     assert sum("waiting for it to finish" in text for text in outputs) <= 1
     assert len(list(tmp_path.rglob("run.json"))) == 1
 

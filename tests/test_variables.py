@@ -34,9 +34,8 @@ def test_the_key_determines_every_answer_digit(n_digits, base):
 
 
 def test_variables_of_one_sum_by_hand():
-    questions = Questions.of(
-        AdditionTask(3), [(247, 655)]
-    )  # 7 + 5 carries, 4 + 5 = 9 hands it on, 2 + 6 + 1 = 9
+    # 7 + 5 carries, 4 + 5 = 9 hands it on, 2 + 6 + 1 = 9
+    questions = Questions.of(AdditionTask(3), [(247, 655)])
     assert base_sum(questions).tolist() == [[2, 9, 8, 0]]
     assert tri_state(questions).tolist() == [[0, 1, 2, 0]]
     assert key(questions).tolist() == [[2, 9 + 10, 8 + 20 + 30, 0 + 0 + 30]]

@@ -101,6 +101,7 @@ class Book:
             (root / folder).mkdir()
         self.write("_config.yml", CONFIG)
         self.write("_toc.yml", TOC)
+        self.write("requirements.txt", "")
         self.write("book/index.md", "# Book\n")
         self.write("book/claims.md", "# Claims\n")
         self.write("workflow/chapters.yml", "")

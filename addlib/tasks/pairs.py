@@ -61,7 +61,16 @@ class PairTask:
         return torch.cartesian_prod(numbers, numbers)
 
     def tokens(self, pairs: Int[Tensor, "pairs 2"]) -> Int[Tensor, "pairs 3"]:
-        """Questions as the model reads them: ``(3, 4) → [3, 4, p]``."""
+        """Questions as the model reads them: ``(3, 4) → [3, 4, p]``.
+
+        Raises:
+            ValueError: a number that is not one of 0 … p - 1; p itself would be read as ``=``.
+        """
+        if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < self.p:
+            raise ValueError(
+                f"pairs hold {int(pairs.min())} to {int(pairs.max())}: must be from 0 to "
+                f"{self.p - 1}"
+            )
         return torch.cat([pairs, pairs.new_full((len(pairs), 1), self.equals)], 1)
 
     def answers(self, pairs: Int[Tensor, "pairs 2"]) -> Int[Tensor, " pairs"]:

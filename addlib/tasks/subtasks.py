@@ -91,10 +91,20 @@ def with_pair_of(
         base, source: as many questions of the same task.
         offsets: from -n to 0; 0 is the digit's own pair, -1 the next one down. One for all digits,
             or one for each answer column, where None exchanges nothing.
+
+    Raises:
+        ValueError: questions that don't match, or other offsets.
     """
     task = base.task
+    if source.task != task or len(source) != len(base):
+        raise ValueError(f"{len(source)} source questions: must be as many as base, of its task")
     if isinstance(offsets, int):
         offsets = [offsets] * task.n_answer
+    below = [offset is None or -task.n_digits <= offset <= 0 for offset in offsets]
+    if len(below) != task.n_answer or not all(below):
+        raise ValueError(
+            f"offsets = {offsets}: must be {task.n_answer} numbers from {-task.n_digits} to 0"
+        )
     digits = base.answer.clone()
     for k, offset in enumerate(offsets):
         if offset is not None and 0 <= k + offset < task.n_digits:

@@ -148,11 +148,12 @@ def _draw(claims: pd.DataFrame, folder: Path) -> list[Path]:
         ).encode(),
     )
     width = 340 + 110 * len(fig.data[0].x)
+    # no browser, or one that doesn't answer on a machine full of cells
     try:
         return [page, static.save(fig, drawing, width=width)]
     except (
         static.NoBrowserError,
         TimeoutError,
-    ):  # no browser, or one that doesn't answer on a machine full of cells
+    ):
         drawing.unlink(missing_ok=True)  # of an earlier run
         return [page]
