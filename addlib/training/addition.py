@@ -145,7 +145,7 @@ class Trainer(BaseTrainer):
         return self.step >= self.config.steps
 
     def train_step(self) -> None:
-        """Draw a batch, take one optimiser step, record its metrics; nothing waits."""
+        """Draw a batch, take one optimiser step, record its metrics; the host never waits."""
         questions = self._batch()
         nll = self._gradients(questions)
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
