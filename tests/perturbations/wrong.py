@@ -66,9 +66,10 @@ def mean_of_one(hooks):
     """The mean over the reference set is its first question's value."""
 
     def of_first(model, ablations, reference=None, *arguments, **options):
-        if any(one.method == "mean" for one in ablations):
-            reference = reference[:1]
-        return hooks(model, ablations, reference, *arguments, **options)
+        listed = list(ablations)
+        methods = {ablation.method for ablation in listed}
+        first = reference[:1] if "mean" in methods else reference
+        return hooks(model, listed, first, *arguments, **options)
 
     return of_first
 
