@@ -1,6 +1,6 @@
 """What the engine takes for each cell of a sweep.
 
-    PYTHONPATH=.:tests .venv/bin/python tests/cluster/overhead.py 24    # cells
+    PYTHONPATH=.:tests/helpers .venv/bin/python tests/cluster/overhead.py 24    # cells
 
 A throw-away book has one chapter with nothing in it. Its sweep runs twice through the local
 profile, once with a runner that does nothing, which leaves Snakemake's scheduling alone, and once

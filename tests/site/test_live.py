@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from checks import PATIENCE_MS
 
 from addlib.analysis.ablation import Ablation, hooks
 from addlib.analysis.answers import answer
@@ -19,6 +18,7 @@ from addlib.tasks.sampling import generated_suite, joined, uniform_questions
 from addlib.tasks.subtasks import MISTAKES, base_sum, mistakes
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
+from checks import PATIENCE_MS
 from workflow import npm_files
 from workflow.chapters import ROOT
 from workflow.http_server import serving

@@ -9,6 +9,8 @@ from urllib.parse import urldefrag
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from playwright.sync_api import Browser
+
 from checks import (
     DESKTOP,
     PATIENCE_MS,
@@ -18,8 +20,6 @@ from checks import (
     lasting_faults,
     wait_until_drawn,
 )
-from playwright.sync_api import Browser
-
 from runs import SmokeRuns
 from workflow.chapters import Results, chapters
 from workflow.http_server import serving

@@ -43,7 +43,7 @@ TINY = TrainConfig(
 # ------------------------------------------------------------------------ kill -9
 KILLED_IN_A_WRITE = """
 import os, signal, sys
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests/helpers", "tests/workflow"]
 writes, sync = [], os.fsync
 def killed(descriptor):
     writes.append(descriptor)
