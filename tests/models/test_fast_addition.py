@@ -6,7 +6,7 @@ import torch
 from addlib.device import choose_device
 from addlib.models.addition import ModelConfig, answer_logits, build_model
 from addlib.models.bridge import weights
-from addlib.models.fast_addition import FastForward, Rows, aligned_weights
+from addlib.models.fast_addition import EPS, FastForward, Rows, aligned_weights
 from addlib.stats import answer_nll
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import training_questions
@@ -96,6 +96,7 @@ def test_other_bases(base):
 def test_full_size_model_equals_the_librarys():
     task, config = AdditionTask(), ModelConfig()
     model = build_model(config, task, seed=1)
+    assert model.cfg.eps == EPS
     tokens = training_questions(task, 16, 0, torch.Generator().manual_seed(3)).tokens
     assert torch.allclose(
         FastForward(weights(model), config, task)(tokens),
