@@ -60,6 +60,7 @@ SMOLLM2 = ModelChoice(
 
 
 CHOICES = {choice.repository: choice for choice in (QWEN, SMOLLM2)}
+"""The models that the book knows, by repository: each with its revision and packages."""
 
 
 @dataclass(frozen=True)

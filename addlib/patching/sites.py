@@ -39,7 +39,7 @@ HEADS = {
 
 
 KINDS = RESIDUAL | HEADS
-
+"""All kinds of activation that can be patched, by the names of TransformerLens's sweeps."""
 
 SPREADS = ("resid_pre", "k", "v")
 """Kinds that act on later positions within their own layer; the others only on their own one."""
