@@ -22,7 +22,7 @@ def package_page(package: Path = PACKAGE) -> str:
     for room in rooms:
         sentence = ast.get_docstring(_parsed(room / "__init__.py")) or ""
         modules = [path for path in sorted(room.glob("*.py")) if path.stem != "__init__"]
-        parts += [f"## {room.name}", sentence, *map(_module, modules)]
+        parts += [f"## {package.name}.{room.name}", sentence, *map(_module, modules)]
     parts += ["## Loose modules", "What every room may use.", *map(_module, loose)]
     return "\n\n".join(parts) + "\n"
 
