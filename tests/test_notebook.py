@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from addlib import notebook
 from addlib.figures import charts
 from addlib.figures.heatmaps import heat_map_film
-from addlib.figures.page import PLOTLY_MIME
+from addlib.figures.page import PLOTLY_MIME, plot_div
 from addlib.notebook import reading, setup, show, show_svg, table
 
 ROOT = str(Path(notebook.__file__).parents[1])
@@ -183,6 +183,37 @@ def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
         page.get_by_role("button", name="Download SVG").press("Enter")
     assert download.value.suggested_filename == "total-loss.svg"
     assert download.value.path().read_text().startswith("<svg")
+    assert wrong == []
+    page.close()
+
+
+FINISHED = """async () => {
+  const plots = [...document.querySelectorAll("[id^=plot-]:not(button)")];
+  while (!plots.every((div) => div.querySelector(".js-line"))) await new Promise(requestAnimationFrame);
+  return window.finished;
+}"""
+WATCH = """<script>
+window.finished = [];
+new MutationObserver((changes) => {
+  for (const {target} of changes)
+    if (target.id?.startsWith("plot-") && !finished.includes(target.id)) finished.push(target.id);
+}).observe(document, {attributeFilter: ["class"], subtree: true});
+</script>"""
+
+
+def test_figures_near_the_anchor_are_drawn_first_and_in_order(browser, tmp_path):
+    """A page that takes its time to be read must not make figures far from the anchor draw first."""
+    picture = figure().to_dict()
+    body = "".join(
+        f'<figure class="addlib-figure" id="fig-{i}">{plot_div(picture, str(i), "lines")}</figure>'
+        "<script>for (let end = performance.now() + 17; performance.now() < end; );</script>"
+        for i in range(12)
+    )
+    page, wrong = opened(browser, tmp_path, body, LATE + WATCH)
+    for _ in range(3):
+        page.goto("about:blank")
+        page.goto((tmp_path / "page.html").as_uri() + "#fig-8")
+        assert page.evaluate(FINISHED)[:3] == ["plot-8", "plot-9", "plot-10"]
     assert wrong == []
     page.close()
 

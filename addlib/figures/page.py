@@ -19,28 +19,40 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 HEIGHT = 380
 """CSS pixels of a figure that has no height of its own."""
 
-# Draws when plotly.js is there, whenever a page loads it: the page's first figure at once, those in
-# view as soon as the page stands at its anchor, the others when there is time; and follows its
-# container's width. On the book's site a theme script (book/_assets/theme.js) loads plotly.js,
-# chooses colours and breaks long titles.
+# Draws when plotly.js is there, whenever a page loads it: the page's first figure at once, those near
+# the page's anchor next, the others when there is time; and follows its container's width. All
+# figures wait for the same two promises, so those in view come first however slow the machine is.
+# On the book's site a theme script (book/_assets/theme.js) loads plotly.js, chooses colours and
+# breaks long titles.
 DRAW = """
 (() => {
   const div = document.getElementById("%(id)s"), spec = %(spec)s;
-  let waits = 0, width = 0, queued = false;
+  let width = 0;
+  const parsed = window.addlibParsed ??= new Promise((done) => {
+    if (document.readyState !== "loading") done();
+    else document.addEventListener("DOMContentLoaded", done);
+  });
+  const library = window.addlibLibrary ??= new Promise((done) => {
+    let waits = 0;
+    const look = () => (window.Plotly || waits++ >= 600 ? done() : setTimeout(look, 50));
+    look();
+  });
   const inView = () => {
     const place = div.getBoundingClientRect();
-    return place.top < 1.5 * innerHeight && place.bottom > 0;
+    const target = scrollY ? null : document.getElementById(location.hash.slice(1));
+    const top = target ? target.getBoundingClientRect().top : 0;  // where the page is about to stand
+    return place.top - top < 1.5 * innerHeight && place.bottom - top > 0;
   };
   const first = () => !location.hash &&
     div.closest(".addlib-figure") === document.querySelector(".addlib-figure");
-  const later = window.requestIdleCallback ?? setTimeout;
+  const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
   const draw = async () => {
+    if (!first()) await parsed;
+    await library;
     if (div.data) return;
-    if (!window.Plotly && waits++ < 600) return setTimeout(draw, 50);
     if (!window.Plotly)
       return div.append("This figure needs plotly.js, which did not load. " + div.ariaLabel);
-    if (document.readyState === "loading" && !first()) return setTimeout(draw, 50);
-    if (!queued && !first() && !inView()) return (queued = true), later(draw);
+    if (!first() && !inView()) await idle();
     if (matchMedia("(pointer: coarse)").matches) spec.layout.dragmode = false;
     window.addlibPaint?.(spec, div.offsetWidth);
     await Plotly.newPlot(div, spec);
