@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,6 +55,18 @@ def hardware() -> str:
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     model = re.search(r"model name\s*: (.+)", text)
     return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores"
+
+
+# --------------------------------------------------------------------------- threads
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads of the CPU meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------------------- memory

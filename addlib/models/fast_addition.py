@@ -181,15 +181,13 @@ class FastForward:
     ) -> Float[Tensor, "queries coefficients"]:
         """The coefficients that make each question's resid_mid of the basis of :meth:`tables`."""
         rows = self.rows
-        heads = self.config.n_heads
         row = rows.first + tokens[:, :-1]  # (batch, read)
         query = row[:, self.task.answer_positions.start :]  # (batch, answers)
         entry = (query - rows.first_query)[:, :, None] * len(scaled) + row[:, None]
-        scores = table.flatten(1).gather(1, entry.flatten().expand(heads, -1))
-        scores = scores.view(heads, *entry.shape)  # (heads, batch, answers, read)
+        # F.embedding, not indexing or gathering: their gradients add up in any order, on a GPU or
+        # where there are several threads.
+        scores = F.embedding(entry, table.flatten(1).T).movedim(-1, 0)
         pattern = scores.masked_fill(rows.later, float("-inf")).softmax(-1)
-        # F.embedding, not indexing: the gradient of indexing adds up in any order when there are
-        # several threads.
         read = F.embedding(row, scaled)
         mixed = pattern.permute(1, 2, 0, 3).flatten(1, 2) @ read  # (batch, answers · heads, …)
         return with_ones(

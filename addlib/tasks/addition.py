@@ -162,7 +162,16 @@ class Questions:
 
     def __getitem__(self, which: Tensor | slice) -> Questions:
         """Some of the questions, by a slice, their numbers, or a mask."""
-        return Questions(self.task, self.x[which], self.y[which])
+        part = Questions(self.task, self.x[which], self.y[which])
+        if isinstance(which, slice):  # labels that are known already, as views
+            labels = {name: value for name, value in vars(self).items() if name not in vars(part)}
+            vars(part).update({name: value[which] for name, value in labels.items()})
+        return part
+
+    def to(self, device: torch.device | str) -> Questions:
+        """The questions on a device."""
+        x, y = torch.stack([self.x, self.y]).to(device)
+        return Questions(self.task, x, y)
 
     @cached_property
     def carry(self) -> Bool[Tensor, "batch n_answer"]:

@@ -1,7 +1,9 @@
 """Which questions are drawn, and how often each kind occurs.
 
 Exact probabilities of the classes, seeded samplers, suites of questions that are chosen for their
-class, and the twin of a question whose cascade's carry is never made.
+class, and the twin of a question whose cascade's carry is never made. Samplers draw on the CPU, from
+a generator of the CPU: a GPU's generator has another stream, so the same seed would ask other
+questions there.
 """
 
 from __future__ import annotations
@@ -73,9 +75,8 @@ def _pair_probabilities(task: AdditionTask) -> tuple[Fraction, Fraction]:
 
 # -------------------------------------------------------------------------- samplers
 def uniform_questions(task: AdditionTask, count: int, generator: torch.Generator) -> Questions:
-    """``count`` questions with uniform operands, drawn from ``generator`` on its device."""
-    shape = (2, count, task.n_digits)
-    x, y = torch.randint(task.base, shape, generator=generator, device=generator.device)
+    """``count`` questions with uniform operands, drawn from ``generator``."""
+    x, y = torch.randint(task.base, (2, count, task.n_digits), generator=generator)
     return Questions(task, x, y)
 
 
@@ -91,20 +92,17 @@ def training_questions(
 
     With the defaults, steps 4, 9, 14, … are enriched: 20 % of the (question, column) cells, drawn
     without replacement, get one operand's digit replaced by B - 1 minus the other's, so that they
-    sum to B - 1. A coin per batch says which operand. Only ``generator`` is advanced, and the same
-    seed gives the same stream on the same device.
+    sum to B - 1. A coin per batch says which operand. Only ``generator`` is advanced.
     """
     questions = uniform_questions(task, count, generator)
     if enrich_every == 0 or step % enrich_every != enrich_every - 1:
         return questions
-    device = generator.device
     cells = count * task.n_digits
-    order = torch.randperm(cells, generator=generator, device=device)
-    chosen = torch.zeros(cells, dtype=torch.bool, device=device)
+    order = torch.randperm(cells, generator=generator)
+    chosen = torch.zeros(cells, dtype=torch.bool)
     chosen[order[: round(enrich_share * cells)]] = True
     chosen = chosen.view(count, task.n_digits)
-    # The coin stays on the device, so that nothing waits for it.
-    change_x = torch.randint(2, (1,), generator=generator, device=device).bool()
+    change_x = torch.randint(2, (1,), generator=generator).bool()
     top = task.base - 1
     x = torch.where(chosen & change_x, top - questions.y, questions.x)
     y = torch.where(chosen & ~change_x, top - questions.x, questions.y)
@@ -128,12 +126,11 @@ def class_questions(
             f"name = {name!r}: {task} has no such questions; the classes are {', '.join(BUCKETS)}"
         )
     if name == "BA":
-        numbers = torch.arange(task.base, device=generator.device)
+        numbers = torch.arange(task.base)
         pairs = torch.cartesian_prod(numbers, numbers)
         if task.carry:
             pairs = pairs[pairs.sum(1) < task.base]
-        shape = (count, task.n_digits)
-        rows = torch.randint(len(pairs), shape, generator=generator, device=generator.device)
+        rows = torch.randint(len(pairs), (count, task.n_digits), generator=generator)
         return Questions(task, *pairs[rows].unbind(-1))
 
     def draw() -> Questions:
@@ -165,7 +162,7 @@ def cascade_questions(
         questions = uniform_questions(task, max(2 * count, 256), generator)
         if length:
             questions = _plant_cascade(questions, length, generator)
-        coin = torch.rand(len(questions), generator=generator, device=generator.device)
+        coin = torch.rand(len(questions), generator=generator)
         keep = questions.cascade_length == length
         if length:
             keep &= coin * (questions.us9_run == length).sum(1) < 1
@@ -185,17 +182,13 @@ def _collected(draw: Callable[[], Questions], count: int) -> Questions:
 def _plant_cascade(questions: Questions, length: int, generator: torch.Generator) -> Questions:
     """The questions with a run of ``length`` sums of B - 1 at a uniform place, above a carry."""
     task = questions.task
-    one_a_question = {
-        "size": (len(questions), 1),
-        "generator": generator,
-        "device": generator.device,
-    }
+    one_a_question = {"size": (len(questions), 1), "generator": generator}
     start = torch.randint(1, task.n_digits - length + 1, **one_a_question)
     # Pairs (b, B - 1 - a) with a < b are exactly the pairs that sum to B or more, each once.
     a = torch.randint(task.base, **one_a_question)
     b = (a + torch.randint(1, task.base, **one_a_question)) % task.base
     top = task.base - 1
-    column = torch.arange(task.n_digits, device=generator.device)
+    column = torch.arange(task.n_digits)
     makes = column == start - 1
     nines = (column >= start) & (column < start + length)
     x = torch.where(makes, torch.maximum(a, b), questions.x)

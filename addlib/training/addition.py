@@ -1,10 +1,12 @@
 """Training the addition model, with every metric recorded at every step.
 
-Nothing is copied to the host in between, so a GPU never waits.
+Nothing is copied to the host in between, so a GPU never waits. Questions are drawn on the CPU, so a
+seed asks the same ones on every device.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -24,11 +26,14 @@ from addlib.models.fast_addition import FastForward, aligned_weights, covers
 from addlib.stats import answer_nll
 from addlib.store import RunFolder, cache_dir
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
-from addlib.tasks.sampling import training_questions, uniform_questions
+from addlib.tasks.sampling import joined, training_questions, uniform_questions
 from addlib.training.trainer import BaseTrainer
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+AHEAD = 16_384
+"""Questions that are drawn at once, for the steps to come."""
 
 TRAINING_VERSION = 3
 """Raised whenever the same configuration would train to other weights; part of every run's key.
@@ -135,8 +140,8 @@ class Trainer(BaseTrainer):
             self.forward = partial(answer_logits, self.model, config.task)
         # Questions at once: fewer than in a step where there is no memory for all.
         self.batch_size = config.batch_size
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        self.dataset = uniform_questions(config.task, config.dataset_size, self.generator)
+        self.rows = config.batch_size * config.task.n_answer
+        self.stream = QuestionStream(config, self.device)
         self.history = History.empty(config.task, config.steps, self.device)
 
     @property
@@ -145,8 +150,8 @@ class Trainer(BaseTrainer):
         return self.step >= self.config.steps
 
     def train_step(self) -> None:
-        """Draw a batch, take one optimiser step, record its metrics; the host never waits."""
-        questions = self._batch()
+        """Take one optimiser step on the next batch and record its metrics; the host never waits."""
+        questions = next(self.stream)
         nll = self._gradients(questions)
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
         lr = self.config.lr_at(self.step)
@@ -177,22 +182,70 @@ class Trainer(BaseTrainer):
         (nll.mean() * share).backward()
         return nll.detach()
 
-    def _batch(self) -> Questions:
-        config = self.config
-        count = config.batch_size
-        generator = self.generator
-        if config.dataset_size == 0:
-            enriched = (config.enrich_every, config.enrich_share)
-            return training_questions(config.task, count, self.step, generator, *enriched)
-        order = torch.randperm(config.dataset_size, generator=generator, device=self.device)
-        return self.dataset[order[:count]]
-
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {"generator": self.generator.get_state()}
+        return super().state() | {"generator": self.stream.state}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.generator.set_state(state["generator"])
         super().restore(state)
+        self.stream.go_on(self.step, state["generator"])
+
+
+class QuestionStream:
+    """The batches of a training, one after another, for ever: ``next(stream)``.
+
+    They are drawn on the CPU, some hundreds ahead, and are the same whatever device they go to.
+
+    Attributes:
+        dataset: the questions that batches are drawn from; empty where each batch is new.
+        state: of the generator, after the last batch that was given out.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.device = device
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.dataset = uniform_questions(config.task, config.dataset_size, self.generator)
+        self.go_on(0, self.generator.get_state())
+
+    def go_on(self, step: int, state: Tensor) -> None:
+        """Give out the batch of this step next; ``state`` is that of the batch before."""
+        self.generator.set_state(state)
+        self.state = state
+        self.step = step
+        self._ahead: deque[tuple[Questions, Tensor]] = deque()
+
+    def __iter__(self) -> QuestionStream:
+        return self
+
+    def __next__(self) -> Questions:
+        if not self._ahead:
+            self._draw_ahead()
+        questions, self.state = self._ahead.popleft()
+        self.step += 1
+        return questions
+
+    def _draw_ahead(self) -> None:
+        """Draw batches, and move and label them all at once."""
+        size = self.config.batch_size
+        count = max(1, AHEAD // size)
+        batches = []
+        states = []
+        for step in range(self.step, self.step + count):
+            batches.append(self._batch(step))
+            states.append(self.generator.get_state())
+        questions = joined(batches).to(self.device)
+        _ = (questions.tokens, questions.answer, questions.bucket)  # labelled here, once
+        parts = [questions[start : start + size] for start in range(0, count * size, size)]
+        self._ahead.extend(zip(parts, states, strict=True))
+
+    def _batch(self, step: int) -> Questions:
+        config = self.config
+        count = config.batch_size
+        if config.dataset_size == 0:
+            enriched = (config.enrich_every, config.enrich_share)
+            return training_questions(config.task, count, step, self.generator, *enriched)
+        order = torch.randperm(config.dataset_size, generator=self.generator)
+        return self.dataset[order[:count]]
 
 
 @dataclass(frozen=True)

@@ -149,10 +149,11 @@ class PairTrainer(BaseTrainer):
         task = config.task
         self.forward = PairForward(values, config.model, task)
         train, test = split(task, config.share, config.data_seed)
-        self.train = task.pairs()[train].to(self.device)
-        self.test = task.pairs()[test].to(self.device)
-        self.train_answers = task.answers(self.train)
-        self.test_answers = task.answers(self.test)
+        self.train_pairs = task.pairs()[train].to(self.device)
+        self.test_pairs = task.pairs()[test].to(self.device)
+        self.rows = len(self.train_pairs)
+        self.train_answers = task.answers(self.train_pairs)
+        self.test_answers = task.answers(self.test_pairs)
         self.history = PairHistory.empty(config.epochs, self.device)
         self.done = False
 
@@ -175,14 +176,14 @@ class PairTrainer(BaseTrainer):
         """Record the metrics of the weights as they are; the logits and the loss's gradient."""
         history = self.history
         t = self.step
-        logits = self.forward(self.train)
+        logits = self.forward(self.train_pairs)
         history.loss[t], gradient = loss_and_gradient(logits, self.train_answers)
         trained = [p.detach() for p in self.weights.values()]
         history.weight_norm[t] = torch.nn.utils.get_total_norm(trained).square()
         if tests:
             history.accuracy[t] = accuracy(logits, self.train_answers)
             with torch.no_grad():
-                held_out = self.forward(self.test)
+                held_out = self.forward(self.test_pairs)
             history.test_loss[t] = loss_and_gradient(held_out, self.test_answers)[0]
             history.test_accuracy[t] = accuracy(held_out, self.test_answers)
         return logits, gradient

@@ -22,10 +22,10 @@ from addlib import __version__
 from addlib.device import REMEDY, choose_device, device_name
 from addlib.files import write_whole
 from addlib.models.bridge import weights
-from addlib.store import RunFolder
+from addlib.store import CheckpointError, RunFolder
 from addlib.tasks.pairs import PairTask
-from addlib.training.addition import History, TrainConfig
-from addlib.training.pairs import PairConfig, PairHistory
+from addlib.training.addition import History, TrainConfig, Trainer
+from addlib.training.pairs import PairConfig, PairHistory, PairTrainer
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -181,7 +181,7 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
     folder = config.folder
     trainer = config.trainer(device)
     if (folder.path / "resume.safetensors").is_file():
-        trainer.restore(folder.read("resume.safetensors"))
+        _restore(trainer, folder)
         print(
             f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True
         )
@@ -201,11 +201,11 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
     )
     with bar:
         while not trainer.done:
-            trainer.train_step()
-            if trainer.step % 25 == 0:
-                loss = trainer.history.loss[trainer.step - 1].item()
-                bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-            bar.update()
+            before = trainer.step
+            trainer.train(min(25, config.snapshot_every - before % config.snapshot_every))
+            loss = trainer.history.loss[trainer.step - 1].item()
+            bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+            bar.update(trainer.step - before)
             if trainer.step % config.snapshot_every == 0 and not trainer.done:
                 folder.write(_snapshot_file(trainer.step), weights(trainer.model))
                 folder.write("resume.safetensors", trainer.state())
@@ -217,12 +217,23 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
             "steps_in_this_session": trainer.step - first,
             "seconds": round(time.perf_counter() - started, 1),
             "device": device_name(trainer.device),
-            "threads": torch.get_num_threads(),
+            "threads": trainer.threads,
             "versions": {"addlib": __version__, "torch": torch.__version__},
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
     (folder.path / "resume.safetensors").unlink(missing_ok=True)
+
+
+def _restore(trainer: Trainer | PairTrainer, folder: RunFolder) -> None:
+    state = folder.read("resume.safetensors")
+    try:
+        trainer.restore(state)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder.path / 'resume.safetensors'} can't be continued: another version of addlib "
+            f"wrote it ({error}). Delete this file and run again; the training then starts anew."
+        ) from error
 
 
 # ------------------------------------------------------------------- command line

@@ -8,17 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from addlib.device import choose_device
+from addlib.device import choose_device, limited_threads
+
+SMALL_STEP = 1e8
+"""Rows times parameters of a step below which a second thread waits longer than it works."""
 
 
 class BaseTrainer:
     """A training in progress, on one device: ``step`` steps of it are done.
 
     A subclass calls :meth:`optimise` with the tensors that are trained, sets a ``history``, a
-    dataclass of tensors, and has ``train_step`` and ``done``.
+    dataclass of tensors, and has ``train_step``, ``done``, and ``rows``, the number of rows that a
+    step's matrix products have.
     """
 
     history: Any
+    done: bool
+    rows: int
 
     def __init__(self, config: Any, device: str) -> None:
         self.config = config
@@ -37,6 +43,26 @@ class BaseTrainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU that train: 1 for a small model, else as many as torch may use.
+
+        So a small model's weights don't depend on the number of a machine's cores.
+        """
+        parameters = sum(p.numel() for p in self.weights.values())
+        return 1 if self.rows * parameters < SMALL_STEP else torch.get_num_threads()
+
+    def train(self, steps: int | None = None) -> None:
+        """Take so many steps, or all that are left."""
+        last = None if steps is None else self.step + steps
+        with limited_threads(self.threads):
+            while not self.done and self.step != last:
+                self.train_step()
+
+    def train_step(self) -> None:
+        """Take one optimiser step and record its metrics."""
+        raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on exactly as if never stopped."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from addlib.stats import answer_nll
 from addlib.store import CheckpointError
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import training_questions, uniform_questions
-from addlib.training.addition import TrainConfig, Trainer
+from addlib.training import addition
+from addlib.training.addition import QuestionStream, TrainConfig, Trainer
 from addlib.training.runs import load_or_train, load_or_train_all
 from models import same_weights
 
@@ -87,15 +89,15 @@ def test_training_learns_and_a_finished_run_is_loaded_back(cache):
 
 def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):
     config = replace(SMALL, dataset_size=40, enrich_every=0)
-    trainer, seen = Trainer(config, "cpu"), set()
-    first = trainer.dataset.tokens.tolist()
+    stream, seen = QuestionStream(config), set()
+    first = stream.dataset.tokens.tolist()
     for _ in range(12):
-        batch = trainer._batch().tokens.tolist()
+        batch = next(stream).tokens.tolist()
         assert len(batch) == config.batch_size and all(row in first for row in batch)
         seen |= {tuple(row) for row in batch}
     assert seen == {tuple(row) for row in first}
-    assert Trainer(config, "cpu").dataset.tokens.tolist() == first
-    other = Trainer(replace(config, seed=7), "cpu").dataset.tokens.tolist()
+    assert QuestionStream(config).dataset.tokens.tolist() == first
+    other = QuestionStream(replace(config, seed=7)).dataset.tokens.tolist()
     assert other != first
     fresh = uniform_questions(
         config.task, 40, torch.Generator().manual_seed(config.seed + 1)
@@ -103,6 +105,66 @@ def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):
     assert fresh != first  # the questions that chapters test on
     with pytest.raises(ValueError, match="dataset_size = 8 with enrich_every = 5, batch_size = 16"):
         replace(SMALL, dataset_size=8)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dataset_size": 40, "enrich_every": 0}])
+def test_batches_drawn_ahead_are_those_drawn_one_by_one(monkeypatch, changes):
+    """Also when a stream goes on from the middle of what was drawn ahead."""
+    config = replace(SMALL, **changes)
+    monkeypatch.setattr(addition, "AHEAD", config.batch_size)
+    one_by_one = [questions.tokens for questions in islice(QuestionStream(config), 23)]
+    monkeypatch.setattr(addition, "AHEAD", 5 * config.batch_size)
+    stream = QuestionStream(config)
+    for step in range(13):
+        assert torch.equal(next(stream).tokens, one_by_one[step])
+    later = QuestionStream(config)
+    later.go_on(stream.step, stream.state)
+    for step in range(13, 23):
+        assert torch.equal(next(later).tokens, one_by_one[step])
+    if not changes:
+        generator = torch.Generator().manual_seed(config.seed)
+        for step, tokens in enumerate(one_by_one):
+            drawn = training_questions(config.task, config.batch_size, step, generator)
+            assert torch.equal(drawn.tokens, tokens)
+
+
+def test_a_small_models_weights_do_not_depend_on_the_number_of_threads():
+    """The main model's may: its steps are worth more threads."""
+    config = replace(SMALL, batch_size=64, model=ModelConfig(width=96))
+    threads = torch.get_num_threads()
+    ends = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            trainer = Trainer(config, "cpu")
+            trainer.train(6)
+            assert torch.get_num_threads() == count
+            assert trainer.threads == 1
+            assert Trainer(TrainConfig(), "cpu").threads == count
+            ends.append([p.detach().clone() for p in trainer.weights.values()])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
+
+
+def test_a_resume_file_of_another_version_is_refused_and_stays(cache, monkeypatch):
+    config = replace(SMALL, steps=40)
+    trainer = Trainer(config, "cpu")
+    trainer.train(20)
+    state = trainer.state()
+    file = config.folder.path / "resume.safetensors"
+    on_a_gpu = {**state, "generator": torch.zeros(16, dtype=torch.uint8)}
+    without_moments = {name: x for name, x in state.items() if not name.startswith("adam.exp")}
+    for changed in (on_a_gpu, without_moments):
+        config.folder.path.mkdir(parents=True, exist_ok=True)
+        config.folder.write("resume.safetensors", changed)
+        with pytest.raises(
+            CheckpointError, match=r"resume.safetensors can't be continued: .*elete"
+        ):
+            load_or_train(config, "cpu", progress=False)
+        assert file.is_file()
+    file.unlink()
+    load_or_train(config, "cpu", progress=False)
 
 
 def test_runs_side_by_side_equal_runs_one_by_one(cache, monkeypatch):
