@@ -208,8 +208,10 @@ class FastForward:
 
     def _linear(self, name: str, x: Tensor, bias: bool = True) -> Tensor:
         weight = self.weights[f"{name}.weight"]
-        padded = F.pad(x, (0, weight.shape[1] - x.shape[-1]))
-        return F.linear(padded, weight, self.weights[f"{name}.bias"] if bias else None)
+        missing = weight.shape[1] - x.shape[-1]
+        if missing:  # else F.pad would copy
+            x = F.pad(x, (0, missing))
+        return F.linear(x, weight, self.weights[f"{name}.bias"] if bias else None)
 
 
 def with_ones(x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns_and_1"]:
