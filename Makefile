@@ -44,6 +44,7 @@ sweep: .venv/.installed ## run chapters over a grid of parameters (GRID=..., PRO
 bench: .venv/.installed ## speed of training, answering, patching and pages beside plain ways; writes benchmarks/results.json
 	@$(BIN)/python benchmarks/train_step.py
 	@$(BIN)/python benchmarks/pair_step.py
+	@$(BIN)/python benchmarks/threads.py
 	@$(BIN)/python benchmarks/answers.py
 	@$(BIN)/python benchmarks/precision.py
 	@test ! -f _build/html/_static/live/model.js || $(BIN)/python benchmarks/pages.py

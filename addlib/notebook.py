@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+import os
 import string
 import sys
 import textwrap
@@ -28,8 +29,10 @@ def setup() -> None:
 
     Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
     defaults, so that a bare ``fig.show()`` appears too: in Jupyter, VS Code, Colab, papermill and
-    the book. Safe to call again.
+    the book. Called before torch is loaded, it makes torch's threads wait without spinning, which
+    is several times faster where other programs run. Safe to call again.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     import torch
 
     pio.templates["addlib"] = template()

@@ -1,0 +1,106 @@
+"""A small model's training step as a notebook would run it, and as ours do, on a busy machine.
+
+    python benchmarks/threads.py    # adds to benchmarks/results.json and prints a table
+
+torch's threads wait for each other by spinning. Where other programs keep the cores busy, each
+barrier then waits for a thread that has no core. Our notebooks set a passive wait policy before
+torch is loaded, and small models train on one thread. Both ways run in processes of their own, in
+turns, first on the machine as it is and then beside one busy program for each core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from train_step import RESULTS
+
+STEPS = """
+import time
+from addlib.models.addition import ModelConfig
+from addlib.tasks.addition import AdditionTask
+from addlib.training.addition import TrainConfig, Trainer
+config = TrainConfig(AdditionTask(3), ModelConfig(width=128), steps=4000, lr=5e-4)
+trainer = Trainer(config, "cpu")
+trainer.train_step()
+begun = time.perf_counter()
+{steps}
+print((time.perf_counter() - begun) / {count})
+"""
+
+WAYS = {
+    "plain": STEPS.replace("{steps}", "for _ in range({count}):\n    trainer.train_step()"),
+    "ours": "from addlib.notebook import setup\nsetup()\n"
+    + STEPS.replace("{steps}", "trainer.train({count})"),
+}
+
+BUSY = "while True: sum(range(10_000))"
+
+
+def seconds_per_step(way: str, count: int) -> float:
+    """Of so many steps in a process that has no settings for threads but its own."""
+    environment = {name: value for name, value in os.environ.items() if "OMP_" not in name}
+    command = [sys.executable, "-c", WAYS[way].replace("{count}", str(count))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(done.stdout.split()[-1])
+
+
+@contextmanager
+def busy(programs: int) -> Iterator[None]:
+    """So many programs that each keep a core busy."""
+    started = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for program in started:
+            program.kill()
+            program.wait()
+
+
+def measure(programs: int, repeats: int, count: int) -> dict:
+    """Medians over ``repeats`` turns."""
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    with busy(programs):
+        for repeat in range(repeats):
+            for way in WAYS:
+                times[way].append(seconds_per_step(way, count))
+            turn = ", ".join(f"{way} {1e3 * values[-1]:.1f} ms" for way, values in times.items())
+            print(f"  {repeat + 1}/{repeats}: {turn}", flush=True)
+    ratios = [plain / ours for plain, ours in zip(times["plain"], times["ours"], strict=True)]
+    return {
+        "busy_programs": programs,
+        "plain_ms": round(1e3 * statistics.median(times["plain"]), 2),
+        "ours_ms": round(1e3 * statistics.median(times["ours"]), 2),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "repeats": repeats,
+        "steps_per_repeat": count,
+        "cores": os.cpu_count(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=100)
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name, programs in (("quiet", 0), ("busy", os.cpu_count() or 1)):
+        print(f"small training step, {programs} busy programs beside it:")
+        results[f"threads_{name}"] = measure(programs, arguments.repeats, arguments.steps)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{'':10}{'plain':>12}{'ours':>12}{'ratio':>8}")
+    for name in ("quiet", "busy"):
+        row = results[f"threads_{name}"]
+        print(f"{name:10}{row['plain_ms']:>9} ms{row['ours_ms']:>9} ms{row['ratio']:>8}")
+    print(f"Written to {RESULTS.name}.")
+
+
+if __name__ == "__main__":
+    main()
