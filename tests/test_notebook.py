@@ -1,7 +1,10 @@
 """Notebook: figures draw wherever they are shown; readings never print a hole."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -271,6 +274,24 @@ def test_setup_registers_renderer_and_template_and_prints_one_line(capsys, defau
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert re.fullmatch(r"addlib \S+ on .+; torch \S+, transformer_lens \S+", lines[0])
+
+
+def test_setup_says_how_threads_wait_before_torch_is_loaded():
+    """OpenMP reads it only once, when torch brings it; a person's own setting stays."""
+    code = (
+        "import os, sys; from addlib.notebook import setup; assert 'torch' not in sys.modules;"
+        "setup(); assert 'torch' in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if "OMP_" not in name}
+    for given, policy in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split()[-1] == policy
 
 
 def test_a_kernel_shows_figures_and_readings():
