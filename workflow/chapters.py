@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +61,16 @@ class Chapter:
     def notebook(self) -> Path:
         """The committed notebook."""
         return ROOT / "notebooks" / f"{self.name}.ipynb"
+
+
+def check_platform() -> None:
+    """Refuse Windows, which lacks what the workflow needs to run and stop its processes.
+
+    Raises:
+        WorkflowError: this is Windows.
+    """
+    if sys.platform == "win32":
+        raise WorkflowError("the workflow runs on Linux and macOS: on Windows, run it in WSL")
 
 
 def chapters() -> dict[str, Chapter]:
@@ -127,6 +139,33 @@ class Results:
             return {}
         return record if isinstance(record, dict) else {}
 
+    def lock(self, chapter: str) -> FileLock:
+        """What a process holds while it runs the chapter; the system frees it when that ends."""
+        return FileLock(self.partial(chapter).with_suffix(".lock"))
+
+    def is_running(self, chapter: str) -> bool:
+        """Whether a process runs the chapter now."""
+        lock = self.lock(chapter)
+        if not Path(lock.lock_file).is_file():
+            return False
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def fault(self, chapter: str) -> str | None:
+        """One line that says why the chapter's last run did not go through; None without one."""
+        record = self.record(chapter)
+        if record.get("failure"):
+            return failure_line(chapter, record)
+        if record.get("status") != "running":
+            return None
+        if self.is_running(chapter):
+            return f"{chapter} is being run by another process"
+        return f"{chapter} was cut off: its process was killed, or the machine stopped"
+
     @property
     def live(self) -> Path:
         """Folder of the model that the live page runs, exported by `workflow.live.page_data`."""
@@ -150,6 +189,8 @@ def failure_line(chapter: str, record: dict[str, Any]) -> str:
     """One line that says which cell of a chapter failed, and why."""
     failure = record["failure"]
     error = failure["error"].strip().splitlines()[0]
+    if failure["cell"] is None:
+        return f"{chapter} failed before its first cell: {error}"
     return f"{chapter} failed in cell {failure['cell']} (`{failure['source']}`): {error}"
 
 

@@ -7,7 +7,8 @@
 A parameter that the notebook does not declare is refused before anything starts. While the chapter
 runs, its notebook so far lies in ``results/partial/``; when it is done it moves to
 ``results/executed/``. ``results/runs/<chapter>.json`` says with which parameters, where, how long
-and how it ended.
+and how it ended, also where it was stopped by a signal. Only a process that was killed leaves a
+record that says "running"; the run's lock then is free.
 """
 
 from __future__ import annotations
@@ -17,27 +18,38 @@ import errno
 import json
 import os
 import re
-import resource
 import shutil
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 import nbformat
-import papermill
-from filelock import FileLock, Timeout
-from nbclient.exceptions import DeadKernelError
+from filelock import Timeout
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
 from addlib.claims.provenance import revision
 from addlib.files import write_whole
-from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, failure_line, shown
+from workflow.chapters import (
+    ROOT,
+    Chapter,
+    Results,
+    WorkflowError,
+    chapters,
+    check_platform,
+    failure_line,
+    shown,
+)
+from workflow.kernel import OUTPUT, KernelStartError, execute_notebook
 from workflow.notebook_cells import first_line, last_started
 from workflow.parameters import check_parameters, value_of
 
@@ -64,6 +76,7 @@ def execute(
     with _lock(results, chapter.name):
         _remove_old_claims(results, chapter.name)
         results.executed(chapter.name).unlink(missing_ok=True)  # a graph then runs it again
+        results.partial(chapter.name).unlink(missing_ok=True)
         record = {
             "chapter": chapter.name,
             "status": "running",
@@ -73,37 +86,42 @@ def execute(
             "revision": revision(),
             "versions": {package: metadata.version(package) for package in PACKAGES},
         }
-        _write_record(results, record)
         begun = time.perf_counter()
-        failure = _run(chapter, parameters, results)
-        record |= {
-            "status": "failed" if failure else "done",
-            "failure": failure,
-            "seconds": round(time.perf_counter() - begun, 1),
-            "peak_memory_mib": _peak_memory_mib(),
-            "device": _device(parameters),
-        }
-        _write_record(results, record)
+        failure = {"cell": None, "source": None, "error": "it did not come to its end"}
+        try:
+            _write_record(results, record)
+            _run(chapter, parameters, results)
+            failure = None
+        except BaseException as error:
+            failure = _place(results.partial(chapter.name)) | {"error": _reason(error)}
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            record |= {
+                "status": "failed" if failure else "done",
+                "failure": failure,
+                "seconds": round(time.perf_counter() - begun, 1),
+                "peak_memory_mib": _peak_memory_mib(),
+                "device": _device(parameters),
+            }
+            _write_record(results, record)
     return record
 
 
-def _run(
-    chapter: Chapter, parameters: Mapping[str, Any], results: Results
-) -> dict[str, Any] | None:
-    """Execute into the partial notebook and move it to the executed ones; what failed, or None."""
-    partial, executed, log = (
-        place(chapter.name) for place in (results.partial, results.executed, results.log)
-    )
+def _run(chapter: Chapter, parameters: Mapping[str, Any], results: Results) -> None:
+    """Execute into the partial notebook and move it to the executed ones."""
+    partial = results.partial(chapter.name)
+    executed = results.executed(chapter.name)
+    log = results.log(chapter.name)
     for path in (partial, executed, log):
         path.parent.mkdir(parents=True, exist_ok=True)
-    partial.unlink(missing_ok=True)
     with log.open("w", encoding="utf-8") as file:
         try:
-            papermill.execute_notebook(
+            execute_notebook(
                 chapter.notebook,
                 f"{WHOLE}{partial}",
                 parameters,
-                kernel_name="python3",
+                chapter.name,
                 cwd=chapter.notebook.parent,
                 progress_bar={
                     "desc": chapter.name,
@@ -112,20 +130,56 @@ def _run(
                 },
                 stdout_file=file,
                 stderr_file=_Both(file, sys.stderr),
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             file.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
-            return _failure(partial, f"{error.ename}: {error.evalue}")
-        except DeadKernelError:
-            return _failure(partial, "the kernel died; most often the machine was out of memory")
+            raise
+        except Exception:
+            with suppress(OSError):  # a full disk
+                file.write("\n" + traceback.format_exc())
+                file.flush()
+            raise
     partial.replace(executed)
-    return None
 
 
-def _failure(partial: Path, error: str) -> dict[str, Any]:
-    number, cell = last_started(nbformat.read(partial, as_version=4))
-    return {"cell": number, "source": first_line(cell.source), "error": ANSI.sub("", error)}
+def _place(partial: Path) -> dict[str, Any]:
+    """Number and first line of the cell that a run stopped in; None where it got to no cell."""
+    try:
+        started = last_started(nbformat.read(partial, as_version=4))
+    except FileNotFoundError:
+        started = None
+    if started is None:
+        return {"cell": None, "source": None}
+    number, cell = started
+    return {"cell": number, "source": first_line(cell.source)}
+
+
+def _reason(error: BaseException) -> str:
+    """One sentence on what ended a run."""
+    match error:
+        case PapermillExecutionError():
+            return ANSI.sub("", f"{error.ename}: {error.evalue}")
+        case DeadKernelError():
+            return "the kernel died; most often the machine was out of memory"
+        case CellTimeoutError():
+            return f"the cell's output did not arrive within {OUTPUT} seconds of its end"
+        case KernelStartError():
+            return str(error)
+        case KeyboardInterrupt():
+            return f"it was stopped by {error}"
+        case OSError():
+            return _disk_reason(error)
+    text = str(error).strip() or "no message"
+    return f"{type(error).__name__}: {text.splitlines()[0]}"
+
+
+def _disk_reason(error: OSError) -> str:
+    reason = str(error.strerror or error)
+    if error.errno == errno.ENOENT:
+        reason += f": {error.filename}"
+    if error.errno == errno.ENOSPC and "free some space" not in reason:
+        reason += "; free some space, then run again"
+    return reason
 
 
 class _WholeFiles(LocalHandler):
@@ -170,10 +224,10 @@ def _set_environment(results: Results, smoke: bool) -> None:
 @contextmanager
 def _lock(results: Results, chapter: str) -> Iterator[None]:
     """One run of a chapter at a time in one results folder; a killed run's lock is free at once."""
-    lock = FileLock(results.partial(chapter).with_suffix(".lock"))
+    lock = results.lock(chapter)
     results.partial(chapter).parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.2)
     except Timeout:
         print(
             f"{chapter}: another process is running it; waiting for that one to end.",
@@ -182,6 +236,12 @@ def _lock(results: Results, chapter: str) -> Iterator[None]:
         )
         lock.acquire()
     try:
+        if results.record(chapter).get("status") == "running":
+            print(
+                f"{chapter}: its last run was cut off; it starts again.",
+                file=sys.stderr,
+                flush=True,
+            )
         yield
     finally:
         lock.release()
@@ -197,7 +257,17 @@ def _remove_old_claims(results: Results, chapter: str) -> None:
 
 
 def _write_record(results: Results, record: Mapping[str, Any]) -> None:
-    write_whole(results.run(record["chapter"]), (json.dumps(record, indent=1) + "\n").encode())
+    """Write the run's record; on a full disk over the one that is there, which takes no space."""
+    path = results.run(record["chapter"])
+    data = (json.dumps(record, indent=1) + "\n").encode()
+    try:
+        write_whole(path, data)
+    except OSError:
+        if not path.is_file():
+            raise
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
 
 
 def _device(parameters: Mapping[str, Any]) -> str:
@@ -211,12 +281,29 @@ def _device(parameters: Mapping[str, Any]) -> str:
 
 def _peak_memory_mib() -> int:
     """Largest resident size of the kernel."""
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
+def _stop_on_signals() -> None:
+    """Let the signals that ask a process to end raise KeyboardInterrupt with their name, once."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    # what is ignored stays so: nohup's SIGHUP, a background job's SIGINT
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for heeded_number in heeded:
+            signal.signal(heeded_number, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number in heeded:
+        signal.signal(number, stop)
+
+
 def main() -> int:
-    """Command line; the exit status is 1 for a failed cell, 2 for a request that was refused."""
+    """Command line; the exit status is 1 for a run that failed, 2 for a request that was refused."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -238,6 +325,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
+        check_platform()
         known = chapters()
         if options.chapter not in known:
             raise WorkflowError(
@@ -251,17 +339,16 @@ def main() -> int:
             if options.results
             else Results.default(options.smoke)
         )
+        _stop_on_signals()
         record = execute(chapter, parameters, results, options.smoke)
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # most often a full disk: the run's record can't be written either
-        reason = str(error.strerror or error)
-        if error.errno == errno.ENOENT:
-            reason += f": {error.filename}"
-        if error.errno == errno.ENOSPC and "free some space" not in reason:
-            reason += "; free some space, then run again"
-        print(f"error: {options.chapter} stopped: {reason}", file=sys.stderr)
+    except OSError as error:  # the run's record can't be written either
+        print(f"error: {options.chapter} stopped: {_disk_reason(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"{options.chapter}: stopped by {stop}.", file=sys.stderr)
         return 1
     if record["status"] == "failed":
         print(failure_line(chapter.name, record), file=sys.stderr)

@@ -29,14 +29,16 @@ def own_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if not has_tag(cell, *ADDED_BY_PAPERMILL)]
 
 
-def last_started(notebook: NotebookNode) -> tuple[int, NotebookNode]:
-    """Where a run stopped: the cell's number in the committed notebook, from 1, and the cell."""
+def last_started(notebook: NotebookNode) -> tuple[int, NotebookNode] | None:
+    """Where a run stopped: the cell's number in the committed notebook, from 1, and the cell.
+
+    None where no cell was started.
+    """
     cells = own_cells(notebook)
     started = [
         i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")
     ]
-    index = started[-1] if started else 0
-    return index + 1, cells[index]
+    return (started[-1] + 1, cells[started[-1]]) if started else None
 
 
 def first_line(source: str) -> str:

@@ -25,7 +25,7 @@ import yaml
 
 from workflow.browser import find_browser
 from workflow.chapter_list import check
-from workflow.chapters import ROOT, Results, WorkflowError, chapters, failure_line, shown
+from workflow.chapters import ROOT, Results, WorkflowError, chapters, shown
 
 STATE = ROOT / ".snakemake"
 
@@ -136,9 +136,8 @@ def problems() -> list[str]:
     results = Results.default()
     lines = []
     for chapter in chapters().values():
-        record = results.record(chapter.name)
-        if record.get("failure"):
-            lines.append(failure_line(chapter.name, record))
+        if fault := results.fault(chapter.name):
+            lines.append(fault)
         elif missing := [name for name in chapter.weights if not results.run(name).is_file()]:
             lines.append(f"{chapter.name} did not run: no trained weights {', '.join(missing)}")
         elif not results.executed(chapter.name).is_file():

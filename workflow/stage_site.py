@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -92,7 +94,11 @@ def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool
         return notebook, False
     if executed.is_file():
         return clean(nbformat.read(executed, as_version=4), chapter), True
-    note = "```{warning}\nThis chapter has not been run yet. `make book` runs it.\n```"
+    record = results.record(chapter.name)
+    if record.get("failure"):
+        note = _failed(record["failure"])
+    else:
+        note = "```{warning}\nThis chapter has not been run yet. `make book` runs it.\n```"
     return new_notebook(cells=[new_markdown_cell(f"# {chapter.title}\n\n{note}")]), False
 
 
@@ -112,19 +118,25 @@ def clean(notebook: NotebookNode, chapter: Chapter) -> NotebookNode:
 def _stopped(chapter: Chapter, results: Results) -> str:
     """What stands on top of a chapter whose last run did not go through."""
     record = results.record(chapter.name)
-    failure = record.get("failure")
-    if failure:
-        return (
-            f"```{{error}}\nThe last run of this chapter failed in cell {failure['cell']}, below "
-            f"which nothing ran:\n\n"
-            f"    {failure['source']}\n    {failure['error'].strip().splitlines()[0]}\n```"
-        )
-    number, _ = last_started(nbformat.read(results.partial(chapter.name), as_version=4))
+    if record.get("failure"):
+        return _failed(record["failure"])
+    started = last_started(nbformat.read(results.partial(chapter.name), as_version=4))
+    place = f"in cell {started[0]}, below which nothing ran" if started else "before its first cell"
     return (
-        f"```{{error}}\nThe last run of this chapter was interrupted in cell {number}, below which "
-        f"nothing ran. "
+        f"```{{error}}\nThe last run of this chapter was cut off {place}. "
         "`make book` runs it again.\n```"
     )
+
+
+def _failed(failure: Mapping[str, Any]) -> str:
+    error = failure["error"].strip().splitlines()[0]
+    if failure["cell"] is None:
+        place = "before its first cell"
+        lines = f"    {error}"
+    else:
+        place = f"in cell {failure['cell']}, below which nothing ran"
+        lines = f"    {failure['source']}\n    {error}"
+    return f"```{{error}}\nThe last run of this chapter failed {place}:\n\n{lines}\n```"
 
 
 def _insert_below_title(notebook: NotebookNode, text: str) -> None:

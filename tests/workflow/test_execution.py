@@ -186,12 +186,16 @@ def test_a_killed_run_resumes_and_redoes_only_what_was_unfinished(book: Book) ->
     with (book.root / ".snakemake" / "book.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the last process of the group is gone
     assert book.results.record("02_second")["status"] == "running"
+    assert book.results.fault("02_second") == (
+        "02_second was cut off: its process was killed, or the machine stopped"
+    )
     assert not book.results.executed("02_second").exists()
     assert not (book.root / "_build" / "html").exists()
 
     gate.touch()
     resumed = book.run("-m", "workflow.run_graph")
     assert resumed.status == 0, resumed.text
+    assert "02_second: its last run was cut off; it starts again." in resumed.lines
     assert (book.runs("01_first"), book.runs("02_second")) == (1, 1)
     assert "Is this 02_second?" in book.page("notebooks/02_second")
 

@@ -8,6 +8,7 @@ a full disk                           test_training.py (weights), test_claims.py
 a bad checkpoint                      test_training.py: truncated, altered, foreign, damaged record; refused
 two processes training one model      test_training.py: trained once; test_execution.py: a second `make book`
 no network                            site/conftest.py: every chapter runs without one; here: that there is none
+a kernel that can't start, a signal     test_endings.py: started again; the record says what stopped the run
 no GPU                                test_device.py: "auto" takes the CPU, "cuda" is refused with advice
 GPU out of memory                     test_device.py: answers, activations, training
 an old results folder                 test_claims.py: unsound records are refused; here: chapters that are no more
@@ -31,8 +32,8 @@ from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
 from models import same_weights
 from runs import offline, run_script
-from workflow import stage_site
-from workflow.chapters import Results
+from workflow import execute, stage_site
+from workflow.chapters import Results, chapters
 from workflow.sweep import report
 
 TINY = TrainConfig(
@@ -130,11 +131,31 @@ def test_a_chapter_on_a_full_disk_says_so_and_counts_as_nothing(tmp_path):
     results.log("01_setup").symlink_to("/dev/full")
     done = run_script("-m", "workflow.execute", "01_setup", "--smoke", "--results", tmp_path)
     assert done.returncode == 1, done.stdout
-    assert done.stdout.splitlines()[-1] == (
-        "error: 01_setup stopped: No space left on device; free some space, then run again"
-    )
+    fault = results.fault("01_setup")
+    assert fault in done.stdout.splitlines()
+    assert fault.startswith("01_setup failed in cell ")
+    assert fault.endswith("No space left on device; free some space, then run again")
     assert not results.executed("01_setup").exists()
-    assert results.record("01_setup")["status"] == "running"
+    assert results.record("01_setup")["status"] == "failed"
+
+
+def test_a_run_that_fills_the_disk_has_its_record_all_the_same(small_disk, monkeypatch):
+    """There is no room for a new record beside the old one, which is written over."""
+
+    def fill(*_, **__):
+        with (small_disk / "weights").open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+
+    monkeypatch.setattr(execute, "execute_notebook", fill)
+    monkeypatch.setattr(execute, "_set_environment", lambda *_: None)
+    results = Results(small_disk)
+    execute.execute(chapters()["01_setup"], {}, results)
+    assert results.fault("01_setup") == (
+        "01_setup failed before its first cell: No space left on device; free some space, then "
+        "run again"
+    )
 
 
 # ------------------------------------------------------------- no network, no GPU

@@ -41,13 +41,15 @@ WANTED = (
 
 
 def status_of(entry: Mapping[str, Any], results: Results) -> str:
-    """``done``, ``failed``, ``interrupted`` or ``not run``."""
+    """``done``, ``failed``, ``running``, ``interrupted`` or ``not run``."""
     record = results.record(entry["chapter"])
     if not record or record.get("parameters") != json.loads(json.dumps(entry["parameters"])):
         return "not run"
     if record.get("status") == "done" and (results.folder / ".done").is_file():
         return "done"
-    return "failed" if record.get("failure") else "interrupted"
+    if record.get("failure"):
+        return "failed"
+    return "running" if results.is_running(entry["chapter"]) else "interrupted"
 
 
 def cell_table(cells: Cells, folder: Path) -> pd.DataFrame:
@@ -119,7 +121,7 @@ def write(cells: Cells, folder: Path) -> tuple[pd.DataFrame, list[str]]:
     rows = table.to_dict("records")
     lines += [f"  {row['cell']}: {row['error']}" for row in rows if isinstance(row["error"], str)]
     for row in rows:
-        if row["status"] in ("interrupted", "not run"):
+        if row["status"] in ("running", "interrupted", "not run"):
             log = Results(folder / row["cell"]).log(row["chapter"])
             lines.append(f"  {row['cell']}: {row['status']}; log: {shown(log)}")
     if len(claims):

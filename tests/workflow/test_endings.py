@@ -1,0 +1,186 @@
+"""How a chapter's run begins and ends: its kernel starts, and every end leaves a record of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell, new_notebook
+
+from throwaway_book import Book
+from workflow import execute, kernel
+from workflow.chapters import Results, chapters
+
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+ADDRESS = """\
+from ipykernel.kernelapp import IPKernelApp
+app = IPKernelApp.instance()
+print(app.transport, app.ip)
+"""
+
+DIES_AT_FIRST = """\
+import os, pathlib, sys
+starts = pathlib.Path({starts!r})
+if "ipykernel_launcher" in sys.orig_argv:
+    with starts.open("a") as file:
+        file.write("x")
+    if starts.stat().st_size <= {deaths}:
+        os._exit(1)
+"""
+"""A sitecustomize.py: the first kernels die as they start."""
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    """A notebook of one cell that prints where its kernel is reached."""
+    path = tmp_path / "notebook.ipynb"
+    cells = [new_code_cell(ADDRESS)]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+    return path
+
+
+def execute_here(notebook: Path, target: Path) -> str:
+    """What the notebook's cell prints."""
+    kernel.execute_notebook(notebook, str(target), {}, notebook.stem, progress_bar=False)
+    (cell,) = nbformat.read(target, as_version=4).cells
+    return cell.outputs[0].text.strip()
+
+
+# ------------------------------------------------------------------------------- start
+def test_nine_kernels_start_at_once_each_with_sockets_of_its_own(notebook, capfd):
+    targets = [notebook.with_name(f"{number}.ipynb") for number in range(9)]
+    addresses = []
+    with ThreadPoolExecutor(len(targets)) as pool:
+        for _ in range(3):
+            addresses += pool.map(execute_here, [notebook] * len(targets), targets)
+    assert len(set(addresses)) == len(addresses) == 27
+    folders = [Path(address.removeprefix("ipc ")).parent for address in addresses]
+    assert all(address.startswith("ipc /") for address in addresses)
+    assert not any(folder.exists() for folder in folders)
+    assert capfd.readouterr().err == ""
+
+
+def test_sockets_lie_in_a_short_folder_where_the_usual_one_is_long(notebook, monkeypatch, tmp_path):
+    """A path to a socket may have about 100 characters."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    assert execute_here(notebook, notebook.with_name("executed.ipynb")).startswith("ipc /tmp/")
+
+
+@pytest.fixture
+def kernels_die(tmp_path, monkeypatch):
+    """Lets the first kernels die; the file has a letter for each kernel."""
+    starts = tmp_path / "starts"
+
+    def first(deaths: int) -> Path:
+        source = DIES_AT_FIRST.format(starts=str(starts), deaths=deaths)
+        (tmp_path / "sitecustomize.py").write_text(source)
+        path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+        monkeypatch.setenv("PYTHONPATH", path)
+        return starts
+
+    return first
+
+
+def test_a_kernel_that_dies_before_its_first_answer_is_started_again(notebook, kernels_die, capfd):
+    starts = kernels_die(2)
+    execute_here(notebook, notebook.with_name("executed.ipynb"))
+    assert starts.read_text() == "xxx"
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("notebook:")]
+    assert said == 2 * [
+        "notebook: the kernel gave no answer (Kernel died before replying to kernel_info); it is "
+        "started again."
+    ]
+
+
+def test_after_three_starts_the_chapter_has_failed_before_its_first_cell(tmp_path, kernels_die):
+    book = Book(tmp_path / "book")
+    book.chapter("01_first", "print(steps)")
+    starts = kernels_die(3)
+    done = book.run("-m", "workflow.run_graph")
+    assert starts.read_text() == "xxx"
+    fault = (
+        "01_first failed before its first cell: the kernel could not be started, 3 times: Kernel "
+        "died before replying to kernel_info"
+    )
+    assert fault in done.lines
+    assert book.results.record("01_first")["status"] == "failed"
+    assert "failed before its first cell" in book.page("notebooks/01_first")
+
+
+# --------------------------------------------------------------------------------- end
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            DeadKernelError("Kernel died"),
+            "the kernel died; most often the machine was out of memory",
+        ),
+        (
+            CellTimeoutError("A cell timed out\nIts source"),
+            "the cell's output did not arrive within 120 seconds",
+        ),
+        (RuntimeError(), "RuntimeError: no message"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "No space left on device; free some space",
+        ),
+        (MemoryError("\n"), "MemoryError: no message"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt("SIGTERM"), "it was stopped by SIGTERM"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_ends_a_run_its_record_says_so(tmp_path, monkeypatch, error, reason):
+    def ends(*_, **__):
+        raise error
+
+    monkeypatch.setattr(execute, "execute_notebook", ends)
+    monkeypatch.setattr(execute, "_set_environment", lambda *_: None)
+    results = Results(tmp_path)
+    chapter = chapters()["01_setup"]
+    if isinstance(error, Exception):
+        execute.execute(chapter, {}, results)
+    else:
+        with pytest.raises(type(error)):
+            execute.execute(chapter, {}, results)
+    record = results.record("01_setup")
+    assert record["status"] == "failed"
+    assert record["failure"]["error"].startswith(reason)
+    assert results.fault("01_setup").startswith("01_setup failed before its first cell: " + reason)
+    assert not results.is_running("01_setup")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_run_with_a_record_and_its_kernel(tmp_path, number):
+    book = Book(tmp_path)
+    pid = book.root / "pid"
+    book.chapter(
+        "01_first",
+        f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(600)",
+    )
+    process = book.start("-m", "workflow.execute", "01_first")
+    deadline = time.monotonic() + 60
+    while not (pid.is_file() and pid.read_text()):
+        assert time.monotonic() < deadline, "the slow cell was never reached"
+        time.sleep(0.1)
+    assert book.results.fault("01_first") == "01_first is being run by another process"
+    process.send_signal(number)
+    text, _ = process.communicate()
+    assert process.returncode == 1
+    assert text.strip().splitlines()[-1] == f"01_first: stopped by {number.name}."
+    assert book.results.fault("01_first") == (
+        f"01_first failed in cell 3 (`import os, pathlib, time`): it was stopped by {number.name}"
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
