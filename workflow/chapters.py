@@ -51,6 +51,7 @@ class Chapter:
     smoke: dict[str, Any] = field(default_factory=dict)
     nbval: str = "test"
     threads: int = 1
+    gpu_gib: int = 1
 
     @property
     def number(self) -> str:
@@ -96,10 +97,12 @@ def _chapter(name: str, entry: dict[str, Any]) -> Chapter:
         raise WorkflowError(
             f"{CHAPTERS.name}: {name}: nbval = {chapter.nbval!r}: must be one of {', '.join(NBVAL)}"
         )
-    if not (isinstance(chapter.threads, int) and chapter.threads > 0):
-        raise WorkflowError(
-            f"{CHAPTERS.name}: {name}: threads = {chapter.threads!r}: must be a number from 1 on"
-        )
+    for key in ("threads", "gpu_gib"):
+        value = getattr(chapter, key)
+        if not (isinstance(value, int) and value > 0):
+            raise WorkflowError(
+                f"{CHAPTERS.name}: {name}: {key} = {value!r}: must be a number from 1 on"
+            )
     return chapter
 
 

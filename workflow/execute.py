@@ -18,7 +18,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -49,9 +48,10 @@ from workflow.chapters import (
     failure_line,
     shown,
 )
+from workflow.gpus import device_for
 from workflow.kernel import OUTPUT, KernelStartError, execute_notebook
 from workflow.notebook_cells import first_line, last_started
-from workflow.parameters import check_parameters, value_of
+from workflow.parameters import check_parameters, declared_defaults, value_of
 
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
 
@@ -85,12 +85,16 @@ def execute(
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "revision": revision(),
             "versions": {package: metadata.version(package) for package in PACKAGES},
+            "device": None,
         }
         begun = time.perf_counter()
         failure = {"cell": None, "source": None, "error": "it did not come to its end"}
         try:
             _write_record(results, record)
-            _run(chapter, parameters, results)
+            wanted = parameters.get("device", declared_defaults(chapter).get("device", "auto"))
+            with device_for(wanted, chapter.gpu_gib, chapter.name) as device:
+                record["device"] = device
+                _run(chapter, parameters, results)
             failure = None
         except BaseException as error:
             failure = _place(results.partial(chapter.name)) | {"error": _reason(error)}
@@ -102,7 +106,6 @@ def execute(
                 "failure": failure,
                 "seconds": round(time.perf_counter() - begun, 1),
                 "peak_memory_mib": _peak_memory_mib(),
-                "device": _device(parameters),
             }
             _write_record(results, record)
     return record
@@ -163,7 +166,7 @@ def _reason(error: BaseException) -> str:
             return "the kernel died; most often the machine was out of memory"
         case CellTimeoutError():
             return f"the cell's output did not arrive within {OUTPUT} seconds of its end"
-        case KernelStartError():
+        case KernelStartError() | WorkflowError():
             return str(error)
         case KeyboardInterrupt():
             return f"it was stopped by {error}"
@@ -268,15 +271,6 @@ def _write_record(results: Results, record: Mapping[str, Any]) -> None:
         with path.open("r+b") as file:
             file.write(data)
             file.truncate()
-
-
-def _device(parameters: Mapping[str, Any]) -> str:
-    """The GPU's name where the chapter could use one, else "cpu"."""
-    if parameters.get("device", "auto") == "cpu" or not shutil.which("nvidia-smi"):
-        return "cpu"
-    import torch  # takes seconds
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _peak_memory_mib() -> int:

@@ -56,6 +56,12 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> None:
             raise WorkflowError(f"{chapter.name}: {name} = {value!r}: out of range ({comment}).")
 
 
+def declared_defaults(chapter: Chapter) -> dict[str, Any]:
+    """The values that the chapter's notebook gives its parameters, by name."""
+    declared = papermill.inspect_notebook(chapter.notebook)
+    return {name: value_of(parameter["default"]) for name, parameter in declared.items()}
+
+
 def declared_range(comment: str) -> tuple[float, float]:
     """The range that a parameter's comment states: ``2 to 15``, ``at least 1,000``, ``above 0``."""
     for pattern in RANGES:

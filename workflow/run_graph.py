@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ import yaml
 from workflow.browser import find_browser
 from workflow.chapter_list import check
 from workflow.chapters import ROOT, Results, WorkflowError, chapters, shown
+from workflow.gpus import usable
 
 STATE = ROOT / ".snakemake"
 
@@ -69,8 +69,11 @@ def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL)
             subprocess.run(
                 [*command, "--unlock", "--quiet", "all"], cwd=ROOT, env=environment, check=False
             )
-        if profile == LOCAL and (gpus := _gpus()):
-            command += ["--resources", f"gpu={gpus}"]
+        if profile == LOCAL and (gpus := usable()):
+            # one job at least, be its GPU ever so small
+            most = max([job.gpu_gib for job in chapters().values()], default=1)
+            gib = max(most, sum(gpu.gib for gpu in gpus))
+            command += ["--resources", f"gpu_gib={gib}"]
         return subprocess.run(
             [*command, "--", target], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]
         ).returncode
@@ -110,15 +113,6 @@ def _environment() -> dict[str, str]:
     if browser := find_browser():
         environment["BROWSER_PATH"] = browser
     return environment
-
-
-def _gpus() -> int:
-    if not shutil.which("nvidia-smi"):
-        return 0
-    listed = subprocess.run(
-        ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
-    )
-    return len(listed.stdout.splitlines())
 
 
 def _build_incomplete_site(environment: dict[str, str]) -> None:

@@ -43,7 +43,7 @@ rule cell:
         values=parameters_of,
         claims=lambda wildcards: claims_digest(chapter_of(wildcards)),
     resources:
-        gpu=1,
+        gpu_gib=lambda wildcards: chapter_of(wildcards).gpu_gib,
     shell:
         "OMP_NUM_THREADS=1 {sys.executable} -m workflow.execute {params.chapter} {params.values}"
         " --results {RESULTS}/{wildcards.cell} && touch {output}"
