@@ -175,3 +175,29 @@ def test_a_changed_module_runs_the_chapter_that_uses_it(tmp_path: Path) -> None:
     assert would_run() == {"01_first"}
     book.append("addlib/tasks/pairs.py", "# a change\n")
     assert would_run() == {"01_first", "02_second"}
+
+
+def test_files_that_come_back_as_they_were_run_nothing(tmp_path: Path) -> None:
+    """As by git, which gives each file that it brings back the time of today."""
+    book = Book(tmp_path)
+    book.chapter("01_first", "from addlib import stats")
+    book.append("workflow/chapters.yml", "  weights: [main]\n")
+    book.write("book/large.svg", " " * 2_000_000)
+    book.append("addlib/training/runs.py", f"open({str(tmp_path / 'trained')!r}, 'a').write('x')\n")
+    assert book.run("-m", "workflow.run_graph").status == 0
+    site = tmp_path / "_build" / "html" / ".complete"
+    built = site.stat().st_mtime_ns
+
+    folders = ("addlib", "workflow", "book", "notebooks", "results")
+    files = [path for folder in folders for path in (tmp_path / folder).rglob("*.*")]
+    files += [path for path in tmp_path.glob("*.*") if path.is_file()]
+    contents = {path: path.read_bytes() for path in files if path.is_file()}
+    for path in contents:
+        path.write_text("another branch")
+    for path, content in contents.items():
+        path.write_bytes(content)
+    again = book.run("-m", "workflow.run_graph")
+    assert again.lines == ["The book is up to date: _build/html/index.html"]
+    assert book.runs("01_first") == 1
+    assert (tmp_path / "trained").read_text() == "x"
+    assert site.stat().st_mtime_ns == built

@@ -142,6 +142,29 @@ def test_a_chapter_has_as_many_threads_as_it_can_use(book: Book) -> None:
     assert threads == [1, len(os.sched_getaffinity(0))]  # all there are
 
 
+BROKEN_SOLVER = """
+from types import SimpleNamespace
+apis = SimpleNamespace(LpSolverDefault=SimpleNamespace(name="CBC"))
+def listSolvers(onlyAvailable=False):
+    return []
+def getSolver(name):
+    return SimpleNamespace(available=lambda: True)
+def __getattr__(name):
+    raise OSError("cbc: Exec format error")
+"""
+
+
+def test_jobs_are_chosen_without_a_solver(book: Book, tmp_path: Path, monkeypatch) -> None:
+    """On arm64 PuLP may bring a solver that can't be run there."""
+    (tmp_path / "stand-in").mkdir()
+    (tmp_path / "stand-in" / "pulp.py").write_text(BROKEN_SOLVER)
+    path = filter(None, [str(tmp_path / "stand-in"), os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    book.chapter("01_first")
+    done = book.run("-m", "workflow.run_graph", "chapters")
+    assert done.status == 0, done.text
+
+
 def test_claims_that_another_chapter_removes_meanwhile_are_no_fault(
     tmp_path: Path, monkeypatch
 ) -> None:
