@@ -11,7 +11,6 @@ was killed is resumed.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import yaml
 
 from workflow.browser import find_browser
 from workflow.chapter_list import check
-from workflow.chapters import ROOT, Results, WorkflowError, chapters, shown
+from workflow.chapters import ROOT, Results, WorkflowError, chapters, check_platform, shown
 from workflow.gpus import usable
 
 STATE = ROOT / ".snakemake"
@@ -50,7 +49,11 @@ def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL)
     """Run a graph where the profile says, alone in this checkout; the exit status.
 
     A failed job does not stop those that don't need it.
+
+    Raises:
+        WorkflowError: another run is going on, or this is Windows.
     """
+    check_platform()
     with _only_run() as lock:
         environment = _environment()
         command = [
@@ -97,6 +100,8 @@ def _only_run() -> Iterator[TextIO]:
 
     The child gets the lock too, and holds on to it where only the parent is killed.
     """
+    import fcntl  # not on Windows
+
     STATE.mkdir(exist_ok=True)
     with (STATE / "book.lock").open("w") as lock:
         try:

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from runs import run_script
 from throwaway_book import CLAIM_CELL, Book
 from workflow import execute
 from workflow.chapters import Results
@@ -52,6 +53,36 @@ def test_an_unknown_chapter_is_refused_with_the_list_of_chapters(book: Book) -> 
     done = book.run("-m", "workflow.execute", "01_frist")
     assert done.status == 2
     assert "there is no chapter '01_frist'; chapters: 01_first" in done.text
+
+
+ON_WINDOWS = """
+import importlib, sys
+import filelock  # has a way of its own on Windows
+sys.modules.update(fcntl=None, resource=None)
+del sys.argv[0]
+module = importlib.import_module(sys.argv[0])
+sys.platform = "win32"
+sys.exit(module.main())
+"""
+"""Runs a module's command where Python lacks what it lacks on Windows."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("workflow.execute", "01_setup"),
+        ("workflow.run_graph",),
+        ("workflow.store_outputs",),
+        ("workflow.sweep.grid", "workflow/sweep/grids/seeds.yml"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_windows_is_refused_in_one_sentence(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = run_script("-c", ON_WINDOWS, *command, ADDLIB_RESULTS=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == [
+        "error: the workflow runs on Linux and macOS: on Windows, run it in WSL"
+    ]
 
 
 @pytest.mark.parametrize(
