@@ -6,6 +6,9 @@
   const theme = () => (document.documentElement.dataset.theme === "dark" ? "dark" : "light");
   const ink = () => inks[theme()];
 
+  // Sphinx's search fetches each page that it found, for a snippet; of a page on the disk a browser lets it fetch none.
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
   const loaded = new Set();
   window.addlibLoad = (file) => {
     if (loaded.has(file)) return;

@@ -104,11 +104,24 @@ def test_links_lead_somewhere_and_pages_are_small(site, pages):
     assert not faults, faults
 
 
-def test_the_search_finds_a_word(browser, address):
+@pytest.mark.parametrize("opened", ["from a server", "from the disk"])
+def test_the_search_finds_a_word(browser, site, address, opened):
+    """With a snippet of each page, where a browser lets scripts read pages."""
     page = browser.new_page()
-    page.goto(address + "search.html?q=cascade")
-    page.wait_for_selector("#search-results li a")
-    assert page.locator("#search-results li a").count() >= 2
+    page.add_init_script("localStorage.setItem('mode', 'light')")
+    faults = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
+    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    start = address if opened == "from a server" else f"{site.as_uri()}/"
+    page.goto(f"{start}search.html?q=cascade")
+    page.wait_for_function("document.querySelector('.search-summary')?.innerText")  # at the end
+    page.wait_for_load_state("networkidle")
+    hits = page.locator("#search-results li")
+    snippets = page.locator("#search-results li .context")
+    assert hits.locator("a").count() >= 2
+    assert (snippets.count() > 0) == (opened == "from a server")
+    assert not faults, faults
     page.close()
 
 
