@@ -1,7 +1,12 @@
-"""The order of the tests, and the browser and the empty cache that several files use."""
+"""The order of the tests, and the browser, the empty cache and the GPU that several files use.
+
+Tests run on the CPU, also where there is a GPU: they say the same everywhere, and many at once don't
+share one device. Those about the GPU use a stand-in. ``ADDLIB_TEST_GPU=1`` shows them a real one.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +23,9 @@ from workflow.chapters import ROOT
 
 settings.register_profile("no clock", deadline=None)  # a busy machine is no fault
 settings.load_profile("no clock")
+
+if "ADDLIB_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for other processes, too
 
 FLAGS = [
     "--no-sandbox",
@@ -57,6 +65,20 @@ def cache(tmp_path, monkeypatch):
     """An empty folder of trained weights."""
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def gpu():
+    """A GPU: the stand-in, or the machine's own where tests are to see it."""
+    import torch
+
+    from pretend_gpu import pretend_gpu
+
+    if torch.cuda.is_available():
+        yield None
+    else:
+        with pretend_gpu() as pretended:
+            yield pretended
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,400 @@
+"""A stand-in for one CUDA device on a machine that has none.
+
+Tensors keep real data on the CPU; those that belong on the device carry a mark. Two modes of torch
+watch what is done with them: one sees the calls of torch's functions, where devices are named, the
+other the operators below them, those of backward passes included. Together they
+
+- make, move and find tensors on ``"cuda"`` as CUDA would,
+- refuse what CUDA refuses: operands on two devices, ``.numpy()``, a generator of another device,
+- count *host waits*, at which the program stops until the device is done,
+- count sums whose order is open on the device, so that two runs may round them differently.
+
+Rounding, memory, time and CUDA's own random numbers are not imitated.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
+NAME = "Pretend GPU"
+
+GETTERS = {
+    Tensor.device.__get__: GPU,
+    Tensor.is_cuda.__get__: True,
+    Tensor.is_cpu.__get__: False,
+    Tensor.get_device: 0,
+}
+"""What a tensor on the device says of itself."""
+
+COPIES = {
+    Tensor.to,
+    Tensor.cpu,
+    Tensor.cuda,
+    Tensor.type_as,
+    Tensor.new_tensor,
+    torch.tensor,
+    torch.as_tensor,
+    torch.asarray,
+}
+"""Functions that bring data to the device that they name; the others make it there."""
+
+OF_NUMBERS = {torch.arange, torch.full, torch.linspace}
+"""Functions that may take numbers from tensors, whatever device these are on."""
+
+WAITS = {
+    "_linalg_check_errors",
+    "_linalg_eigh",
+    "_linalg_svd",
+    "_local_scalar_dense",
+    "_unique2",
+    "allclose",
+    "bincount",
+    "equal",
+    "linalg_lstsq",
+    "masked_select",
+    "nonzero",
+    "repeat_interleave",
+    "unique_consecutive",
+    "unique_dim",
+}
+"""Operators whose result the host must read before it can go on; the fourth is behind item()."""
+
+INDEXED = {"_index_put_impl_", "index", "index_put", "index_put_"}
+"""Operators that take indices from the CPU; their arguments are target, indices, values."""
+
+SCATTERED = {"index_add", "index_add_", "scatter_add", "scatter_add_"}
+"""Operators that add up atomically on CUDA; their arguments are target, axis, index, source."""
+
+RealGenerator = torch.Generator
+
+
+# ------------------------------------------------------------------- where tensors lie
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether a tensor is marked as one of the device's."""
+    return getattr(tensor, "_on_gpu", False)
+
+
+def mark(value: Any, is_on_gpu: bool = True) -> Any:
+    """The value, with all tensors in it marked."""
+    for tensor in tensors_in(value):
+        tensor._on_gpu = is_on_gpu
+    return value
+
+
+def tensors_in(*values: Any) -> Iterator[Tensor]:
+    """The tensors among arguments or results, those in lists included."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from tensors_in(*value)
+        elif isinstance(value, dict):
+            yield from tensors_in(*value.values())
+
+
+def names_gpu(value: Any) -> bool:
+    """Whether an argument is a name of the device: a string, a ``torch.device`` or a number."""
+    if isinstance(value, str | torch.device):
+        return torch.device(value).type == "cuda"
+    return type(value) is int
+
+
+def mixed(name: str) -> RuntimeError:
+    """What CUDA says where devices meet."""
+    return RuntimeError(
+        f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 "
+        f"and cpu! ({name})"
+    )
+
+
+class Move(torch.autograd.Function):
+    """A copy on the other device, whose gradient goes back."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, to_gpu: bool) -> Tensor:
+        ctx.from_gpu = on_gpu(tensor)
+        return mark(tensor.clone(), to_gpu)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return mark(gradient.clone(), ctx.from_gpu), None
+
+
+# ---------------------------------------------------------------------- random numbers
+class Generator(torch.Generator):
+    """A generator; where it is CUDA's, its state is a seed and a count of draws, 16 bytes."""
+
+    def __new__(cls, device: str | torch.device = "cpu") -> torch.Generator:
+        if not names_gpu(device):
+            return RealGenerator(device)
+        return super().__new__(cls, "cpu")
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.state = [0, 0]
+
+    @property
+    def device(self) -> torch.device:
+        return GPU
+
+    def draw(self) -> None:
+        """Get ready for one draw, of other numbers than the CPU draws from this seed."""
+        self.state[1] += 1
+        super().manual_seed(hash(tuple(self.state)))
+
+    def manual_seed(self, seed: int) -> Generator:
+        self.state = [seed, 0]
+        return self
+
+    def get_state(self) -> Tensor:
+        return torch.tensor(self.state).view(torch.uint8)
+
+    def set_state(self, state: Tensor) -> Generator:
+        if on_gpu(state):
+            raise TypeError("RNG state must be a torch.ByteTensor")
+        if state.numel() != 16:
+            raise RuntimeError("RNG state is wrong size")
+        self.state = state.view(torch.int64).tolist()
+        return self
+
+
+# ------------------------------------------------------------------------------- modes
+class PretendGpu(TorchFunctionMode):
+    """Sees calls of torch's functions, and keeps count of what was seen on the device.
+
+    ``waits`` and ``open_sums`` count by "what at file:line", the line being the program's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+        self.open_sums: Counter[str] = Counter()
+        self.operands: Any = ()  # of the call that is going on
+
+    def note(self, counter: Counter[str], what: str) -> None:
+        """Count something, with the line of the program that it comes from."""
+        frame = sys._getframe(1)
+        while frame.f_back and _is_not_ours(frame.f_code.co_filename):
+            frame = frame.f_back
+        file = frame.f_code.co_filename.rpartition("/")[2]
+        counter[f"{what} at {file}:{frame.f_lineno}"] += 1
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if args and isinstance(args[0], Tensor) and on_gpu(args[0]):
+            if func in GETTERS:
+                return GETTERS[func]
+            if func in (Tensor.numpy, Tensor.__array__):
+                raise TypeError(
+                    "can't convert cuda:0 device type tensor to numpy: use .cpu() first"
+                )
+            if func is Tensor.tolist:
+                self.note(self.waits, "tolist")
+        elif func in COPIES and any(map(on_gpu, tensors_in(args[:1]))):
+            self.note(self.waits, f"{func.__name__} of numbers")
+        if func == Tensor.data.__set__:
+            mark(args[0], on_gpu(args[1]))
+            return func(*args)
+        to_gpu = self._named(func, args, kwargs)
+        self._check_generator(to_gpu, args, kwargs)
+        if func is Tensor.cuda:
+            return self._placed("cuda", args[0], True)
+        if func is Tensor.to:
+            args = (args[0], *(CPU if names_gpu(value) else value for value in args[1:]))
+        if names_gpu(kwargs.get("device")):
+            kwargs["device"] = CPU
+        operands = () if func in OF_NUMBERS else (args, kwargs)
+        with self._call_of(operands):
+            result = func(*args, **kwargs)
+        if func in COPIES:
+            return self._placed(func.__name__, result, to_gpu)
+        return result if to_gpu is None else mark(result, to_gpu)
+
+    @contextmanager
+    def _call_of(self, operands: Any) -> Iterator[None]:
+        """While a function runs: what it makes inside lies where its operands lie."""
+        before = self.operands
+        self.operands = operands
+        try:
+            yield
+        finally:
+            self.operands = before
+
+    @staticmethod
+    def _named(func: Any, args: tuple, kwargs: dict[str, Any]) -> bool | None:
+        """Whether a call wants its result on the device; None: it does not say."""
+        if func in (Tensor.cpu, Tensor.cuda):
+            return func is Tensor.cuda
+        named = [kwargs.get("device")]
+        if func in (Tensor.to, Tensor.type_as):
+            named += [*args[1:], kwargs.get("other")]
+        for value in named:
+            if isinstance(value, Tensor):
+                return on_gpu(value)
+            if isinstance(value, str | torch.device) or names_gpu(value):
+                return names_gpu(value)
+        return on_gpu(args[0]) if func is Tensor.new_tensor else None
+
+    @staticmethod
+    def _check_generator(to_gpu: bool | None, args: tuple, kwargs: dict[str, Any]) -> None:
+        generator = kwargs.get("generator")
+        if generator is None:
+            return
+        wanted = any(map(on_gpu, tensors_in(args))) if to_gpu is None else to_gpu
+        if (generator.device.type == "cuda") != wanted:
+            raise RuntimeError(
+                f"Expected a '{'cuda' if wanted else 'cpu'}' device type for generator but found "
+                f"'{generator.device.type}'"
+            )
+        if wanted:
+            generator.draw()
+
+    def _placed(self, name: str, tensor: Tensor, to_gpu: bool | None) -> Tensor:
+        """The tensor, copied to the other device if it must be."""
+        if to_gpu is None or on_gpu(tensor) == to_gpu:
+            return tensor
+        self.note(self.waits, f"copy by {name}")
+        return Move.apply(tensor, to_gpu)
+
+
+class Operators(TorchDispatchMode):
+    """Sees operators: refuses operands on two devices, marks results, counts what is to count."""
+
+    def __init__(self, gpu: PretendGpu) -> None:
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operands = list(tensors_in(args, kwargs))
+        name = func.overloadpacket.__name__
+        # What makes a tensor from nothing does it for the call that is going on.
+        is_on_gpu = any(map(on_gpu, operands or tensors_in(self.gpu.operands)))
+        if is_on_gpu and operands:
+            self._check(func, name, args, operands)
+        result = func(*args, **kwargs)
+        is_operand = bool(args) and result is args[0]
+        return mark(result) if is_on_gpu and not is_operand else result
+
+    def _check(self, func: Any, name: str, args: tuple, operands: list[Tensor]) -> None:
+        if name in WAITS:
+            self.gpu.note(self.gpu.waits, name)
+        if name in INDEXED:
+            self._check_index(name, *args[:3])
+        elif not all(map(on_gpu, operands)):
+            if name == "copy_" or (name == "fill_" and not on_gpu(args[0])):
+                self.gpu.note(self.gpu.waits, name)
+            elif name != "fill_" and not self._takes_numbers(func, args, operands):
+                raise mixed(name)
+        if name in SCATTERED and _adds_twice(name, *args[:3]):
+            self.gpu.note(self.gpu.open_sums, name)
+
+    @staticmethod
+    def _takes_numbers(func: Any, args: tuple, operands: list[Tensor]) -> bool:
+        """Elementwise operators take single numbers from the CPU, but write nothing there."""
+        if func._schema.is_mutable and not on_gpu(args[0]):
+            return False
+        is_elementwise = torch.Tag.pointwise in func.tags
+        return is_elementwise and all(on_gpu(tensor) or tensor.dim() == 0 for tensor in operands)
+
+    def _check_index(
+        self, name: str, tensor: Tensor, indices: list[Tensor | None], values: Tensor | None = None
+    ) -> None:
+        """Indices may come from the CPU, and so may a single number; neither may go there."""
+        given = [index for index in indices if index is not None]
+        are_masks = [index.dtype == torch.bool for index in given]
+        if not on_gpu(tensor):
+            raise mixed(name)
+        if not all(map(on_gpu, given)):
+            self.gpu.note(self.gpu.waits, f"{name} with indices from the CPU")
+        if values is not None and not on_gpu(values):
+            if values.dim():
+                raise mixed(name)
+            if not all(are_masks):  # where all are, the number is filled in on the device
+                self.gpu.note(self.gpu.waits, f"{name} of a number from the CPU")
+        elif any(are_masks):
+            self.gpu.note(self.gpu.waits, f"{name} with a mask")
+
+
+def _is_not_ours(file: str) -> bool:
+    """Whether a file of code is a library's, Python's or this one."""
+    return "site-packages" in file or file.startswith((sysconfig.get_path("stdlib"), __file__))
+
+
+def _adds_twice(name: str, target: Tensor, axis: int, index: Tensor) -> bool:
+    """Whether a place of the target gets more than one summand; whole numbers never round."""
+    if not target.is_floating_point():
+        return False
+    if name.startswith("index_add"):
+        return len(index.unique()) < len(index)
+    count = torch.zeros(target.shape, dtype=torch.int64)
+    return bool((count.scatter_add_(axis, index, torch.ones_like(index)) > 1).any())
+
+
+# ----------------------------------------------------------------------------- machine
+@contextmanager
+def pretend_gpu() -> Iterator[PretendGpu]:
+    """A machine with one CUDA device, as long as the context lasts."""
+    gpu = PretendGpu()
+    default = Generator("cuda")
+    answers = {
+        "current_device": 0,
+        "device_count": 1,
+        "empty_cache": None,
+        "get_device_name": NAME,
+        "get_rng_state": default.get_state(),
+        "is_available": True,
+        "is_bf16_supported": True,
+        "manual_seed_all": None,
+        "max_memory_allocated": 0,
+        "reset_peak_memory_stats": None,
+        "set_rng_state": None,
+        "synchronize": None,
+    }
+    run_backward = torch.autograd._engine_run_backward
+    new_parameter = torch.nn.Parameter.__new__
+    new_autocast = torch.autocast.__init__
+
+    def backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        with gpu, gpu._call_of(outputs):  # hooks run in there
+            return run_backward(outputs, *args, **kwargs)
+
+    def parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Tensor:
+        made = new_parameter(cls, data, requires_grad)
+        return made if data is None else mark(made, on_gpu(data))
+
+    def autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+        new_autocast(self, "cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(
+                mock.patch.object(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+            )
+        for place, name, new in (
+            (torch, "Generator", Generator),
+            (torch.autocast, "__init__", autocast),
+            (torch.autograd, "_engine_run_backward", backward),
+            (torch.backends.cuda, "is_built", lambda: False),
+            (torch.nn.Parameter, "__new__", staticmethod(parameter)),
+        ):
+            stack.enter_context(mock.patch.object(place, name, new))
+        stack.enter_context(Operators(gpu))
+        stack.enter_context(gpu)
+        yield gpu
