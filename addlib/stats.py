@@ -28,6 +28,7 @@ def bootstrap_interval(
     """
     if len(values) == 0:
         raise ValueError("0 values: a mean needs at least one")
+    values = values.cpu()  # many small draws, from the CPU's generator
     generator = torch.Generator().manual_seed(seed)
     size = (len(values),)
     drawn = [torch.randint(len(values), size, generator=generator) for _ in range(draws)]

@@ -66,7 +66,7 @@ def fit_plane(rows: Float[Tensor, "n d"], order: Float[Tensor, " n"]) -> Plane:
 
 def unwrapped(angles: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Angles (radians) along a path, with whole turns added: each step is at most half a turn."""
-    return torch.from_numpy(np.unwrap(angles.double().numpy()))
+    return torch.from_numpy(np.unwrap(angles.double().cpu().numpy())).to(angles.device)
 
 
 def widest_line_step(n: int) -> float:

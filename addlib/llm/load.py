@@ -186,7 +186,7 @@ def random_model(seed: int = 0) -> PreTrainedModel:
         max_position_embeddings=128,
         attn_implementation="eager",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # all of it is drawn on the CPU
         torch.manual_seed(seed)
         model = transformers.Qwen2ForCausalLM(config)
         with torch.no_grad():

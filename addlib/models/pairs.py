@@ -119,6 +119,8 @@ class PairForward:
         self.weights = weights
         self.config = config
         self.task = task
+        # A tensor, made once: a list would be copied to the device at every call.
+        self.offsets = torch.tensor([0, task.p], device=weights["embed.weight"].device)
 
     def __call__(self, pairs: Int[Tensor, "pairs 2"]) -> Float[Tensor, "pairs n_outputs"]:
         """Logits of the answers; numbers must be below p and on the weights' device."""
@@ -143,7 +145,7 @@ class PairForward:
         q = self._linear("q", equals).view(heads, d_head, 1)
         k, v = self._linear("k", source), self._linear("v", source)  # (2p + 1, d_model)
         scores = (k.view(-1, heads, d_head).transpose(0, 1) @ q)[..., 0].T / d_head**0.5
-        rows = pairs + pairs.new_tensor([0, p])  # (pairs, 2)
+        rows = pairs + self.offsets  # (pairs, 2)
         # F.embedding, not indexing: the gradient of indexing adds up in any order when there are
         # several threads.
         on_numbers = F.embedding(rows, scores)  # (pairs, 2, heads)
