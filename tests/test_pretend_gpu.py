@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from addlib.device import choose_device, device_name
-from pretend_gpu import NAME, PretendGpu, pretend_gpu
+from pretend_gpu import NAME, pretend_gpu
 
 
 @pytest.fixture
@@ -31,14 +31,6 @@ def tensors(gpu) -> SimpleNamespace:
     if gpu is not None:
         gpu.waits.clear()
     return SimpleNamespace(**values)
-
-
-@pytest.fixture
-def counted(gpu) -> PretendGpu:
-    """What the stand-in counts; a real GPU counts nothing."""
-    if gpu is None:
-        pytest.skip("a real GPU counts nothing")
-    return gpu
 
 
 # ---------------------------------------------------------------------------- machine

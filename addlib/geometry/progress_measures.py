@@ -42,7 +42,7 @@ def pair_sums(p: int, modular: bool = True) -> Int[Tensor, " pairs"]:
 
 def mean_by_sum(logits: Float[Tensor, "p p c"]) -> Float[Tensor, "p c"]:
     """Mean of the logits over the p pairs of each sum a + b mod p."""
-    s = torch.arange(len(logits))
+    s = torch.arange(len(logits), device=logits.device)
     a = s[:, None]
     return logits[a, (s - a) % len(s)].mean(0, dtype=torch.float64)
 
@@ -60,7 +60,8 @@ def formula_logits(
 ) -> Float[Tensor, "p c"]:
     """Σ_k α_k cos(ω_k (s - c)), by sum s; row 0 is the waves' interference, crest at c = 0."""
     distance = torch.arange(p)[:, None] - torch.arange(n_outputs or p)
-    return torch.einsum("k,ksc->sc", coefficients.double(), _cosines(frequencies, distance, p))
+    cosines = _cosines(frequencies, distance.to(coefficients.device), p)
+    return torch.einsum("k,ksc->sc", coefficients.double(), cosines)
 
 
 def _cosines(frequencies: Sequence[int], x: Int[Tensor, "*any"], p: int) -> Float[Tensor, "k ..."]:
@@ -72,8 +73,8 @@ def _waves(means: Float[Tensor, "p c"], frequencies: Sequence[int]) -> Float[Ten
     """The part of a function of the sum along the waves of each frequency."""
     basis = fourier_basis(len(means))
     row_of = row_frequencies(len(means))
-    onto = [basis[row_of == k].T @ basis[row_of == k] for k in frequencies]
-    return torch.einsum("kst,tc->ksc", torch.stack(onto), means)
+    onto = torch.stack([basis[row_of == k].T @ basis[row_of == k] for k in frequencies])
+    return torch.einsum("kst,tc->ksc", onto.to(means.device), means)
 
 
 # -------------------------------------------------------------------- cosine formula
@@ -99,7 +100,7 @@ def fit_cosines(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> C
     means = mean_by_sum(logits)
     means = means - means.mean(-1, keepdim=True)
     by_output = means.unflatten(-1, (-1, p)).mean(-2)  # outputs one period apart
-    d = torch.arange(p)
+    d = torch.arange(p, device=logits.device)
     s = d[:, None]
     by_distance = by_output[s, (s - d) % p].mean(0)  # of pairs and outputs with a + b - c ≡ d
     crests = _cosines(frequencies, d, p)
@@ -137,14 +138,14 @@ def excluded_loss(
     logits: Float[Tensor, "p p c"], frequencies: Sequence[int], pairs: Int[Tensor, " pairs"]
 ) -> Float[Tensor, ""]:
     """Mean loss over ``pairs``, as a rule the training pairs, without the key waves."""
-    sums = pair_sums(len(logits))[pairs]
+    sums = pair_sums(len(logits)).to(logits.device)[pairs]
     without = logits.flatten(0, 1)[pairs] - sum_waves(logits, frequencies)[sums]
     return answer_nll(without, sums).mean()
 
 
 def _loss_by_sum(table: Float[Tensor, "p c"], pairs: Int[Tensor, " pairs"]) -> Float[Tensor, ""]:
-    losses = answer_nll(table, torch.arange(len(table)))
-    return losses[pair_sums(len(table))[pairs]].mean()
+    losses = answer_nll(table, torch.arange(len(table), device=table.device))
+    return losses[pair_sums(len(table)).to(table.device)[pairs]].mean()
 
 
 # ----------------------------------------------------------------------- checkpoints
@@ -178,7 +179,7 @@ def measure(
     rows = []
     for logits in checkpoints:
         logits = logits.double()
-        losses = answer_nll(logits.flatten(0, 1), pair_sums(len(logits)))
+        losses = answer_nll(logits.flatten(0, 1), pair_sums(len(logits)).to(logits.device))
         fit = fit_cosines(logits, frequencies)
         rows.append(
             {
