@@ -1,7 +1,8 @@
 """The order of the tests, and the browser, the empty cache and the GPU that several files use.
 
 Tests run on the CPU, also where there is a GPU: they say the same everywhere, and many at once don't
-share one device. Those about the GPU use a stand-in. ``ADDLIB_TEST_GPU=1`` shows them a real one.
+share one device. Those about the GPU use a stand-in. With ``ADDLIB_TEST_GPU=1`` they alone run, and
+on a real one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from workflow.chapters import ROOT
 settings.register_profile("no clock", deadline=None)  # a busy machine is no fault
 settings.load_profile("no clock")
 
-if "ADDLIB_TEST_GPU" not in os.environ:
+SEES_GPU = "ADDLIB_TEST_GPU" in os.environ
+
+if not SEES_GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for other processes, too
 
 FLAGS = [
@@ -42,8 +45,10 @@ SPREAD = ("test_findings.py", "test_perturbations.py", "test_execution.py")
 """Files whose tests share nothing, so that several workers take turns with them."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Begin with the longest files: several workers then end at about the same time."""
+    if SEES_GPU:
+        items[:] = [item for item in items if "gpu" in item.fixturenames]
     items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
 
 

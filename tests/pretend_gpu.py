@@ -9,7 +9,8 @@ other the operators below them, those of backward passes included. Together they
 - count *host waits*, at which the program stops until the device is done,
 - count sums whose order is open on the device, so that two runs may round them differently.
 
-Rounding, memory, time and CUDA's own random numbers are not imitated.
+Rounding, memory, time and CUDA's own random numbers are not imitated, and other threads than the
+one that made it don't see it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import sysconfig
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import MethodWrapperType
 from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,11 +34,10 @@ CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
 NAME = "Pretend GPU"
 
-GETTERS = {
+PROPERTIES = {
     Tensor.device.__get__: GPU,
     Tensor.is_cuda.__get__: True,
     Tensor.is_cpu.__get__: False,
-    Tensor.get_device: 0,
 }
 """What a tensor on the device says of itself."""
 
@@ -54,11 +56,14 @@ COPIES = {
 OF_NUMBERS = {torch.arange, torch.full, torch.linspace}
 """Functions that may take numbers from tensors, whatever device these are on."""
 
+CHECK_ON_CPU = {F.one_hot, Tensor.quantile, torch.quantile}
+"""Functions that look whether their arguments are in range, and on a GPU do without."""
+
 WAITS = {
     "_linalg_check_errors",
     "_linalg_eigh",
     "_linalg_svd",
-    "_local_scalar_dense",
+    "_local_scalar_dense",  # item(), bool() and the like
     "_unique2",
     "allclose",
     "bincount",
@@ -70,13 +75,15 @@ WAITS = {
     "unique_consecutive",
     "unique_dim",
 }
-"""Operators whose result the host must read before it can go on; the fourth is behind item()."""
+"""Operators whose result the host must read before it can go on."""
 
 INDEXED = {"_index_put_impl_", "index", "index_put", "index_put_"}
 """Operators that take indices from the CPU; their arguments are target, indices, values."""
 
 SCATTERED = {"index_add", "index_add_", "scatter_add", "scatter_add_"}
 """Operators that add up atomically on CUDA; their arguments are target, axis, index, source."""
+
+OF_PYTHON = sysconfig.get_path("stdlib")
 
 RealGenerator = torch.Generator
 
@@ -94,15 +101,17 @@ def mark(value: Any, is_on_gpu: bool = True) -> Any:
     return value
 
 
-def tensors_in(*values: Any) -> Iterator[Tensor]:
+def tensors_in(*values: Any) -> list[Tensor]:
     """The tensors among arguments or results, those in lists included."""
+    tensors = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            tensors.append(value)
         elif isinstance(value, tuple | list):
-            yield from tensors_in(*value)
+            tensors += tensors_in(*value)
         elif isinstance(value, dict):
-            yield from tensors_in(*value.values())
+            tensors += tensors_in(*value.values())
+    return tensors
 
 
 def names_gpu(value: Any) -> bool:
@@ -181,10 +190,13 @@ class PretendGpu(TorchFunctionMode):
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.open_sums: Counter[str] = Counter()
-        self.operands: Any = ()  # of the call that is going on
+        self.call: Any = None  # the function that is going on
+        self.operands: tuple = ()
 
     def note(self, counter: Counter[str], what: str) -> None:
         """Count something, with the line of the program that it comes from."""
+        if self.checks_on_cpu():
+            return
         frame = sys._getframe(1)
         while frame.f_back and _is_not_ours(frame.f_code.co_filename):
             frame = frame.f_back
@@ -194,21 +206,20 @@ class PretendGpu(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if isinstance(func, MethodWrapperType):
+            return self._property(func, *args)
         kwargs = dict(kwargs or {})
         if args and isinstance(args[0], Tensor) and on_gpu(args[0]):
-            if func in GETTERS:
-                return GETTERS[func]
             if func in (Tensor.numpy, Tensor.__array__):
                 raise TypeError(
                     "can't convert cuda:0 device type tensor to numpy: use .cpu() first"
                 )
+            if func is Tensor.get_device:
+                return GPU.index
             if func is Tensor.tolist:
                 self.note(self.waits, "tolist")
         elif func in COPIES and any(map(on_gpu, tensors_in(args[:1]))):
             self.note(self.waits, f"{func.__name__} of numbers")
-        if func == Tensor.data.__set__:
-            mark(args[0], on_gpu(args[1]))
-            return func(*args)
         to_gpu = self._named(func, args, kwargs)
         self._check_generator(to_gpu, args, kwargs)
         if func is Tensor.cuda:
@@ -217,22 +228,40 @@ class PretendGpu(TorchFunctionMode):
             args = (args[0], *(CPU if names_gpu(value) else value for value in args[1:]))
         if names_gpu(kwargs.get("device")):
             kwargs["device"] = CPU
-        operands = () if func in OF_NUMBERS else (args, kwargs)
-        with self._call_of(operands):
+        with self.during(func, *args, *kwargs.values()):
             result = func(*args, **kwargs)
         if func in COPIES:
             return self._placed(func.__name__, result, to_gpu)
         return result if to_gpu is None else mark(result, to_gpu)
 
+    @staticmethod
+    def _property(func: Any, tensor: Tensor, *value: Any) -> Any:
+        """What a tensor's property is, or what setting it does."""
+        if func in PROPERTIES and on_gpu(tensor):
+            return PROPERTIES[func]
+        if func == Tensor.data.__set__:
+            mark(tensor, on_gpu(*value))
+        return func(tensor, *value)
+
     @contextmanager
-    def _call_of(self, operands: Any) -> Iterator[None]:
-        """While a function runs: what it makes inside lies where its operands lie."""
-        before = self.operands
+    def during(self, call: Any, *operands: Any) -> Iterator[None]:
+        """While a function runs."""
+        before = (self.call, self.operands)
+        self.call = call
         self.operands = operands
         try:
             yield
         finally:
-            self.operands = before
+            self.call, self.operands = before
+
+    def makes_on_gpu(self) -> bool:
+        """Whether the call that is going on makes its tensors on the device, by its operands."""
+        return self.call not in OF_NUMBERS and any(map(on_gpu, tensors_in(self.operands)))
+
+    def checks_on_cpu(self) -> bool:
+        """Whether the call that is going on looks at its arguments, and would not on a GPU."""
+        # A number of classes that is not given is read there, too.
+        return self.call in CHECK_ON_CPU and len(self.operands) > 1
 
     @staticmethod
     def _named(func: Any, args: tuple, kwargs: dict[str, Any]) -> bool | None:
@@ -282,10 +311,9 @@ class Operators(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        operands = list(tensors_in(args, kwargs))
+        operands = tensors_in(args, kwargs)
         name = func.overloadpacket.__name__
-        # What makes a tensor from nothing does it for the call that is going on.
-        is_on_gpu = any(map(on_gpu, operands or tensors_in(self.gpu.operands)))
+        is_on_gpu = any(map(on_gpu, operands)) if operands else self.gpu.makes_on_gpu()
         if is_on_gpu and operands:
             self._check(func, name, args, operands)
         result = func(*args, **kwargs)
@@ -334,7 +362,7 @@ class Operators(TorchDispatchMode):
 
 def _is_not_ours(file: str) -> bool:
     """Whether a file of code is a library's, Python's or this one."""
-    return "site-packages" in file or file.startswith((sysconfig.get_path("stdlib"), __file__))
+    return "site-packages" in file or file.startswith(OF_PYTHON) or file == __file__
 
 
 def _adds_twice(name: str, target: Tensor, axis: int, index: Tensor) -> bool:
@@ -352,13 +380,12 @@ def _adds_twice(name: str, target: Tensor, axis: int, index: Tensor) -> bool:
 def pretend_gpu() -> Iterator[PretendGpu]:
     """A machine with one CUDA device, as long as the context lasts."""
     gpu = PretendGpu()
-    default = Generator("cuda")
     answers = {
         "current_device": 0,
         "device_count": 1,
         "empty_cache": None,
         "get_device_name": NAME,
-        "get_rng_state": default.get_state(),
+        "get_rng_state": None,
         "is_available": True,
         "is_bf16_supported": True,
         "manual_seed_all": None,
@@ -372,7 +399,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     new_autocast = torch.autocast.__init__
 
     def backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-        with gpu, gpu._call_of(outputs):  # hooks run in there
+        with gpu, gpu.during(run_backward, outputs):  # hooks run in there
             return run_backward(outputs, *args, **kwargs)
 
     def parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +45,14 @@ def test_there_is_one_device_as_long_as_it_lasts():
             choose_device("cuda:1")
     assert torch.Generator is generator
     assert torch.zeros(1).device.type == "cpu"
+
+
+def test_other_tests_see_no_gpu():
+    """Nor do processes that they start."""
+    if "ADDLIB_TEST_GPU" in os.environ:
+        pytest.skip("these tests are to see one")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert choose_device("auto").type == "cpu"
 
 
 # ------------------------------------------------------------------ where tensors lie
@@ -265,6 +274,8 @@ WAITS = {
     "index from the CPU": lambda t: t.gpu_table[t.cpu_index],
     "list of places": lambda t: t.gpu_table[[0, 2]],
     "number by index": lambda t: t.gpu_table.__setitem__(t.gpu_index, 1.0),
+    "number by place": lambda t: t.gpu_table.__setitem__((0, 1), 3.0),
+    "number of classes": lambda t: F.one_hot(t.gpu_index),
     "kinds": lambda t: t.gpu_index.unique(),
     "counts": lambda t: t.gpu_index.bincount(),
     "repeats": lambda t: t.gpu_index.repeat_interleave(t.gpu_index),
@@ -298,7 +309,9 @@ NO_WAITS = {
     "step": step,
     "number": lambda t: t.gpu_table * t.cpu_number + 1.0,
     "row": lambda t: t.gpu_table[1:, 2],
-    "number set": lambda t: t.gpu_table.__setitem__(1, 3.0),
+    "row of one number": lambda t: t.gpu_table.__setitem__(1, 3.0),
+    "classes": lambda t: F.one_hot(t.gpu_index, 3),
+    "quantile": lambda t: t.gpu_table.quantile(t.gpu_number / 4),
     "number set by mask": lambda t: t.gpu_table.__setitem__(t.gpu_mask, 0.0),
     "filled by mask": lambda t: t.gpu_table.masked_fill(t.gpu_table > 0.5, 0.0),
     "indexed": lambda t: t.gpu_table[t.gpu_index],

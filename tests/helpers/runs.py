@@ -21,6 +21,7 @@ class SmokeRuns(NamedTuple):
     """Runs of all chapters with smoke parameters."""
 
     results: Results
+    weights: Path  # what they trained
     processes: Mapping[str, subprocess.CompletedProcess[str]]  # each chapter's, finished
 
 

@@ -41,15 +41,16 @@ def smoke_runs() -> SmokeRuns:
     def make() -> SmokeRuns:
         shutil.rmtree(SMOKE, ignore_errors=True)
         results = Results(SMOKE / "results")
+        weights = SMOKE / "weights"
         processes = {
             name: run_script(
                 *("-m", "workflow.execute", name, "--smoke", "--results", results.folder),
                 **offline(),
-                ADDLIB_CACHE=str(SMOKE / "weights"),
+                ADDLIB_CACHE=str(weights),
             )
             for name in chapters()
         }
-        return SmokeRuns(results, processes)
+        return SmokeRuns(results, weights, processes)
 
     return once("runs", make)
 
@@ -67,7 +68,7 @@ def smoke_site(smoke_runs: SmokeRuns) -> Path:
             "workflow.live.page_data",
             results.live,
             *size,
-            ADDLIB_CACHE=str(SMOKE / "weights"),
+            ADDLIB_CACHE=str(smoke_runs.weights),
         )
         assert exported.returncode == 0, exported.stdout
         stage = SMOKE / "stage"
