@@ -41,7 +41,12 @@ FLAGS = [
 
 LONGEST = ("test_findings.py", "test_pages.py", "test_perturbations.py", "test_execution.py")
 
-SPREAD = ("test_findings.py", "test_perturbations.py", "test_execution.py")
+SPREAD = (
+    "test_findings.py",
+    "test_perturbations.py",
+    "test_execution.py",
+    "test_smoke_on_gpu.py",
+)
 """Files whose tests share nothing, so that several workers take turns with them."""
 
 
