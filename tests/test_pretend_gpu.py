@@ -346,5 +346,7 @@ def test_a_sum_of_one_summand_or_of_whole_numbers_has_no_order(counted, tensors)
     columns = torch.arange(3, device="cuda")[:, None]
     table.gather(1, columns).sum().backward()
     torch.zeros(3, device="cuda").index_add_(0, columns[:, 0], table[:, 0])
-    torch.zeros(1, 3, dtype=torch.int64, device="cuda").scatter_add_(0, columns.T * 0, columns.T)
+    torch.zeros(1, dtype=torch.int64, device="cuda").scatter_add_(
+        0, 0 * columns[:, 0], columns[:, 0]
+    )
     assert not counted.open_sums
