@@ -58,13 +58,6 @@ SHAPE = ModelConfig(n_heads=3, width=24)
 PAIRS = PairTask(7, modular=True)
 PAIR_SHAPE = PairModelConfig(n_heads=2, width=16)
 
-ON_THE_CPU = pytest.mark.xfail(
-    strict=True, reason="questions are drawn on the device that trains, not yet on the CPU"
-)
-ONE_ORDER = pytest.mark.xfail(
-    strict=True, reason="the backward pass of the table of scores adds up in any order"
-)
-
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -487,18 +480,8 @@ RARE_TESTS = {PairConfig: {"test_every": 100}}
 
 def trained(config: RunConfig, device: str, steps: int) -> BaseTrainer:
     trainer = config.trainer(device)
-    for _ in range(steps):
-        trainer.train_step()
+    trainer.train(steps)
     return trainer
-
-
-def of_digits_marked(mark: pytest.MarkDecorator, *names: str) -> list[Any]:
-    """Configurations, of all names or of these, marked where questions of digits are drawn."""
-    return [
-        pytest.param(config, id=name, marks=mark if isinstance(config, TrainConfig) else ())
-        for name, config in CONFIGS.items()
-        if not names or name in names
-    ]
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -516,29 +499,26 @@ def test_a_training_lies_on_the_gpu_as_a_whole(config, gpu):
     assert not trainer.history.loss[:2].isnan().any()
 
 
-@pytest.mark.parametrize("config", of_digits_marked(ON_THE_CPU))
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_training_on_the_gpu_is_the_same(config, gpu):
     """The same questions, and the same losses up to rounding."""
     on_gpu, on_cpu = (trained(config, device, 7) for device in ("cuda", "cpu"))
     assert_same(on_gpu.history.tensors(), on_cpu.history.tensors())
 
 
-@pytest.mark.parametrize("config", of_digits_marked(ON_THE_CPU))
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_ten_steps_wait_for_nothing(config, counted):
     """Enriched steps neither. What is drawn ahead is there after the first step."""
     trainer = trained(replace(config, **RARE_TESTS.get(type(config), {})), "cuda", 1)
     counted.waits.clear()
-    for _ in range(10):
-        trainer.train_step()
+    trainer.train(10)
     assert not counted.waits
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_gradients_are_summed_in_one_order(name, counted, request):
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_gradients_are_summed_in_one_order(config, counted):
     """Only then can a resumed run end where an uninterrupted one does."""
-    if isinstance(CONFIGS[name], TrainConfig) and name != "two layers":
-        request.applymarker(ONE_ORDER)
-    trained(CONFIGS[name], "cuda", 5)
+    trained(config, "cuda", 5)
     assert not counted.open_sums
 
 
@@ -561,10 +541,11 @@ def interrupt(config: RunConfig, device: str, step: int) -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
-@pytest.mark.parametrize("config", of_digits_marked(ON_THE_CPU, "one layer", "bf16", "pairs"))
+@pytest.mark.parametrize("name", ["one layer", "bf16", "pairs"])
 def test_an_interrupted_training_goes_on_on_the_other_device(
-    config, first, then, gpu, tmp_path, monkeypatch
+    name, first, then, gpu, tmp_path, monkeypatch
 ):
+    config = CONFIGS[name]
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "whole"))
     whole = load_or_train(config, then, progress=False)
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "interrupted"))

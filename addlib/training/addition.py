@@ -289,4 +289,4 @@ class History:
         self.bucket_count[step] = count
         self.bucket_loss[step] = (member * nll[:, : questions.task.n_digits, None]).sum(0) / count
         self.grad_norm[step] = grad_norm
-        self.lr[step] = lr
+        self.lr[step].fill_(lr)  # set by index, the number would be copied to the device

@@ -18,17 +18,11 @@ PRETENDED = (ROOT / "tests" / "helpers" / "with_gpu", ROOT / "tests")
 QUICK = ("03_loss_shelves", "07_where_and_when", "12_qwen_multiplication")
 """Chapters that run on a GPU in every test run; the others by `make test-full`."""
 
-FAILS = {
-    "03_loss_shelves": pytest.mark.xfail(
-        strict=True, reason="one cell draws its questions on the device"
-    )
-}
-
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=FAILS.get(name, ())) for name in chapters() if FULL or name in QUICK],
+    [name for name in chapters() if FULL or name in QUICK],
 )
 def test_a_chapter_runs_on_a_gpu(name: str, gpu, smoke_runs: SmokeRuns, tmp_path: Path) -> None:
     """With weights of a run on the CPU; where there is time for it, it trains its own."""
