@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from addlib.device import in_batches
 from addlib.llm.prompts import Form, Problem, digit_tokens, encode
 from addlib.stats import wilson_interval
 
@@ -106,7 +108,10 @@ def share(hits: Bool[Tensor, " sample"]) -> dict[str, float]:
 
 @torch.no_grad()
 def grade(llm: LLM, form: Form, asked: Sequence[Problem], batch_size: int = 64) -> Grades:
-    """A model's answers to problems of any sizes, ``batch_size`` at a time, in the order asked.
+    """A model's answers to problems of any sizes, in the order asked.
+
+    Args:
+        batch_size: so many problems pass through the model together, or what there is memory for.
 
     Raises:
         ValueError: no problems, a batch size below 1, or a digit that is not one token.
@@ -123,15 +128,19 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], batch_size: int = 64) 
     of_one_length = defaultdict(list)
     for index, (a, b) in enumerate(asked):
         of_one_length[len(str(a)), len(str(b)), int(length[index])].append(index)
+
+    def grade_batch(indices: list[int], rows: slice) -> None:
+        batch = torch.tensor(indices[rows])
+        count = int(length[batch[0]])
+        tokens = encode(llm.tokenizer, [form.prompt(asked[index], count) for index in batch])
+        chosen = start(tokens, count + 1).argmax(-1).cpu()
+        is_due = chosen[:, :-1] == tokens[:, -count:]
+        stops = ~torch.isin(chosen[:, -1], digits)
+        digit_right[batch, :count] = is_due
+        right[batch] = is_due.all(1) & stops
+
     for indices in of_one_length.values():
-        for batch in torch.tensor(indices).split(batch_size):
-            count = int(length[batch[0]])
-            tokens = encode(llm.tokenizer, [form.prompt(asked[index], count) for index in batch])
-            chosen = start(tokens, count + 1).argmax(-1).cpu()
-            is_due = chosen[:, :-1] == tokens[:, -count:]
-            stops = ~torch.isin(chosen[:, -1], digits)
-            digit_right[batch, :count] = is_due
-            right[batch] = is_due.all(1) & stops
+        in_batches(partial(grade_batch, indices), len(indices), batch_size)
     return Grades(list(asked), length, digit_right, right)
 
 
@@ -144,13 +153,15 @@ def top_tokens(llm: LLM, prompt: str, count: int = 10) -> pd.DataFrame:
     tokens = llm.tokenizer(prompt, add_special_tokens=False).input_ids
     logits = llm.bridge(torch.tensor([tokens], device=llm.device))[0]
     top = logits.float().softmax(-1).topk(count)
+    likeliest = top.indices.tolist()
+    probability = top.values.tolist()
     rows = [
         {
             "position": position,
             "after": llm.tokenizer.decode([token]),
             "rank": rank,
-            "token": llm.tokenizer.decode([int(top.indices[position, rank])]),
-            "probability": float(top.values[position, rank]),
+            "token": llm.tokenizer.decode([likeliest[position][rank]]),
+            "probability": probability[position][rank],
         }
         for position, token in enumerate(tokens)
         for rank in range(count)

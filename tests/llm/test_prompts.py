@@ -200,6 +200,51 @@ def test_digits_are_graded_as_in_whole_forwards_one_by_one(form, batch_size):
         assert grades.digit_right[row].tolist() == plain_digits(form, problem) + [False] * beyond
 
 
+@pytest.fixture
+def fetched(monkeypatch):
+    """Sizes of the tensors that are brought to the host."""
+    sizes = []
+    to_host = torch.Tensor.cpu
+
+    def cpu(tensor):
+        sizes.append(tensor.numel())
+        return to_host(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    return sizes
+
+
+def test_one_token_a_digit_is_fetched_and_not_the_logits_of_the_whole_vocabulary(fetched):
+    grades = grade(random_llm(), FORM, [(12, 3), (13, 2), (14, 2)])
+    assert grades.length.tolist() == [2, 2, 2]
+    assert fetched == [3 * (2 + 1)]
+    tokens = encode(random_tokenizer(), [FORM.prompt(problem, 2) for problem in grades.problems])
+    logits = SharedStart(random_llm(), FORM)(tokens, 3).cpu()
+    log_p = logits.double().log_softmax(-1)  # of the whole vocabulary, on the host
+    expected = log_p.argmax(-1)[:, :-1] == tokens[:, -2:]
+    assert torch.equal(grades.digit_right, expected)
+
+
+def test_grading_goes_on_in_smaller_batches_where_memory_is_short(monkeypatch, capsys):
+    asked = problems((2, 1), 30, without=FORM.shots)
+    whole = grade(random_llm(), FORM, asked, 16)
+    run = SharedStart.__call__
+    sizes = []
+
+    def small(start, prompts, last=1):
+        sizes.append(len(prompts))
+        if len(prompts) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(start, prompts, last)
+
+    monkeypatch.setattr(SharedStart, "__call__", small)
+    parts = grade(random_llm(), FORM, asked, 16)
+    assert sizes[:3] == [16, 8, 4]
+    assert torch.equal(parts.digit_right, whole.digit_right)
+    assert torch.equal(parts.right, whole.right)
+    assert "Out of memory with 16 questions at once; going on with 8." in capsys.readouterr().out
+
+
 def test_an_answer_is_right_where_the_model_writes_it_on_its_own():
     """After two copies the random model often writes a 2, which therefore is the answer here."""
     shots = few_shot(COPY, 2).shots
