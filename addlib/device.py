@@ -5,6 +5,7 @@ Devices by name, and smaller batches where memory is short.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -26,31 +27,85 @@ REMEDY = 'end other programs that use its memory, or, on a GPU, run with device 
 def choose_device(device: str = "auto") -> torch.device:
     """The torch device for ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda[:N]"``.
 
+    Where "auto" finds a GPU that can't be used it takes the CPU, and a line says why. From here on
+    products of float32 matrices are true ones: see :func:`pin_float32`.
+
     Raises:
-        ValueError: an unknown name, or a device that this machine lacks.
+        ValueError: an unknown name, a device that this machine lacks or can't use, or Apple's GPU,
+            which TransformerLens computes wrongly on.
     """
+    pin_float32()
+    gpus = torch.cuda.device_count()
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        chosen = torch.device("cuda" if gpus else "cpu")
+        fault = fault_of(chosen)
+        if fault:
+            say_once(f"Running on the CPU, for the GPU can't be used: {fault}.")
+            return torch.device("cpu")
+        return chosen
+    if device == "mps":
+        raise ValueError(
+            "device = 'mps': TransformerLens gives wrong numbers on Apple's GPUs, without an error "
+            "(its issues 1008 and 1178); use 'cpu'"
+        )
     name = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
     if not name:
         raise ValueError(f"device = {device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    gpus = torch.cuda.device_count()
     if device != "cpu" and int(name[1] or 0) >= gpus:
         raise ValueError(
             f"device = {device!r}: this machine has {gpus} CUDA devices; use 'auto' or 'cpu'"
         )
+    fault = fault_of(torch.device(device))
+    if fault:
+        raise ValueError(
+            f"device = {device!r} can't be used: {fault}; update its driver, see what else runs "
+            f"there, or use 'cpu'"
+        )
     return torch.device(device)
 
 
+def fault_of(device: torch.device) -> str | None:
+    """Why torch can't compute on a device: a driver too old, for one; None where it can.
+
+    The system counts GPUs whether torch can use them or not, so this tries.
+    """
+    try:
+        torch.ones(1, device=device)
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
+    return None
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Print a line, unless this process has printed it before."""
+    print(line, flush=True)
+
+
+def pin_float32() -> None:
+    """Let products of float32 matrices be true ones, whatever was set before.
+
+    In TF32, which containers for GPUs switch on, they are off by a thousandth: more than the checks
+    of exact forwards and exported models allow. A line says so where it can't be switched off.
+    """
+    # The older of torch's two ways to say it: it sets the newer one, too, in one state.
+    torch.set_float32_matmul_precision("highest")
+    if torch.backends.cuda.matmul.allow_tf32:
+        say_once(
+            "Products of float32 matrices are off by a thousandth here (TF32), and checks may fail: "
+            "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE and start again."
+        )
+
+
 def device_name(device: torch.device) -> str:
-    """``"cpu"``, or the GPU's own name."""
+    """``"cpu"``, or the GPU's own name: what records say of where a number was made."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def hardware() -> str:
-    """Name of this machine's first GPU, or of its CPU with the number of its cores."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def hardware(device: torch.device) -> str:
+    """The GPU's own name, or that of this machine's CPU with the number of its cores."""
+    if device.type == "cuda":
+        return device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     model = re.search(r"model name\s*: (.+)", text)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from addlib.analysis import answers
 from addlib.analysis.activations import activations
-from addlib.device import choose_device, in_batches, with_smaller_batches
+from addlib.device import (
+    choose_device,
+    device_name,
+    hardware,
+    in_batches,
+    say_once,
+    with_smaller_batches,
+)
 from addlib.models.addition import ModelConfig, build_model
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import uniform_questions
@@ -28,6 +40,133 @@ def test_without_a_gpu_everything_runs_on_the_cpu(monkeypatch):
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ValueError, match=r"this machine has 0 CUDA devices; use 'auto' or 'cpu'"):
         choose_device("cuda")
+
+
+TOO_OLD = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version from the URL: "
+    "http://www.nvidia.com/Download/index.aspx Alternatively, go to: https://pytorch.org to install"
+)
+
+
+@pytest.fixture
+def unusable_gpu(monkeypatch):
+    """One GPU that the system counts and torch can't compute on."""
+    ones = torch.ones
+
+    def refuse(*size, device=None, **options):
+        if torch.device(device or "cpu").type == "cuda":
+            raise RuntimeError(TOO_OLD)
+        return ones(*size, device=device, **options)
+
+    monkeypatch.setattr(torch, "ones", refuse)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+def test_a_gpu_whose_driver_is_too_old_is_refused_in_a_sentence(unusable_gpu):
+    with pytest.raises(
+        ValueError,
+        match=r"^device = 'cuda' can't be used: The NVIDIA driver on your system is too old \(found "
+        r"version 11040\); update its driver, see what else runs there, or use 'cpu'$",
+    ):
+        choose_device("cuda")
+    with pytest.raises(ValueError, match="this machine has 1 CUDA devices"):
+        choose_device("cuda:3")
+
+
+def test_auto_says_once_why_it_takes_the_cpu_instead_of_a_gpu(unusable_gpu, capsys):
+    say_once.cache_clear()
+    assert choose_device("auto").type == "cpu"
+    assert choose_device("auto").type == "cpu"
+    assert capsys.readouterr().out == (
+        "Running on the CPU, for the GPU can't be used: The NVIDIA driver on your system is too "
+        "old (found version 11040).\n"
+    )
+
+
+def test_auto_has_nothing_to_say_where_there_is_no_gpu(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert choose_device("auto").type == "cpu"
+    assert capsys.readouterr().out == ""
+
+
+def test_apples_gpu_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"'mps': TransformerLens gives wrong numbers .*1008"):
+        choose_device("mps")
+
+
+def test_hardware_is_that_of_the_device_which_was_used(monkeypatch):
+    names = {0: "GPU Zero", 1: "GPU One"}
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index or 0])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert hardware(torch.device("cuda:1")) == device_name(torch.device("cuda:1")) == "GPU One"
+    assert hardware(torch.device("cuda")) == "GPU Zero"
+    assert hardware(torch.device("cpu")).endswith(" cores")
+    assert device_name(torch.device("cpu")) == "cpu"
+
+
+# ------------------------------------------------------------- true float32 products
+SETTINGS = ("ieee", "ieee", False, "highest")
+"""Of true float32: the newer settings for GPU and CPU, and both older ones."""
+
+
+def settings():
+    return (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.mkldnn.matmul.fp32_precision,
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.get_float32_matmul_precision(),
+    )
+
+
+def allow_tf32():
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def ask_for_tf32():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize(
+    "switch_on",
+    [
+        partial(torch.set_float32_matmul_precision, "high"),
+        partial(torch.set_float32_matmul_precision, "medium"),
+        allow_tf32,
+        ask_for_tf32,
+    ],
+)
+def test_tf32_is_off_where_a_device_was_chosen(switch_on):
+    switch_on()
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    choose_device("cpu")
+    assert settings() == SETTINGS
+
+
+def test_a_containers_override_is_undone():
+    code = """
+import torch
+from addlib.device import choose_device
+print(torch.backends.cuda.matmul.fp32_precision)
+choose_device()
+print(torch.backends.cuda.matmul.fp32_precision)
+"""
+    environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "tf32\nieee\n"
+
+
+def test_a_line_says_where_tf32_cannot_be_switched_off(monkeypatch, capsys):
+    say_once.cache_clear()
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    choose_device("cpu")
+    choose_device("cpu")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE" in line
 
 
 # -------------------------------------------------------------- GPU out of memory
