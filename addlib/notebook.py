@@ -39,11 +39,13 @@ def setup() -> None:
     pio.templates.default = "addlib"
     pio.renderers["addlib"] = Renderer()
     pio.renderers.default = "addlib"
-    device = f"CPU, {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+    machine = f"CPU, {torch.get_num_threads()} threads"
+    # Only counted: to ask for names starts CUDA, in chapters that run on the CPU, too.
+    gpus = torch.cuda.device_count()
+    if gpus:
+        machine += f", GPUs: {gpus}"
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "transformer_lens")]
-    print(f"addlib {sys.modules['addlib'].__version__} on {device}; {', '.join(libraries)}")
+    print(f"addlib {sys.modules['addlib'].__version__} on {machine}; {', '.join(libraries)}")
 
 
 def show(fig: go.Figure, *, number: str, caption: str, alt: str, name: str) -> None:

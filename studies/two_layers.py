@@ -18,6 +18,7 @@ import torch
 from addlib.analysis.ablation import Ablation, hooks
 from addlib.analysis.answers import answer
 from addlib.claims import stored
+from addlib.device import hardware
 from addlib.models.addition import ModelConfig
 from addlib.stats import wilson_interval
 from addlib.tasks.addition import Questions
@@ -110,7 +111,7 @@ def main() -> None:
             run, uniform_questions(task, 2000, generator), uniform_questions(task, 2000, generator)
         ),
     }
-    print(stored.write("two_layers", "python studies/two_layers.py", content))
+    print(stored.write("two_layers", "python studies/two_layers.py", hardware(run.device), content))
     print(f"{content['uniform']['wrong']} wrong of {options.uniform:,} uniform sums")
     for length, row in by_length.items():
         print(f"{row['wrong']} wrong of {options.per_length:,} of cascade length {length}")

@@ -22,6 +22,7 @@ from addlib.analysis.ablation import Ablation, hooks
 from addlib.analysis.answers import answer
 from addlib.analysis.roles import find_roles
 from addlib.claims import stored
+from addlib.device import hardware
 from addlib.models.addition import ModelConfig
 from addlib.stats import wilson_interval
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
@@ -140,7 +141,9 @@ def main() -> None:
         measured[name] = measure(run)
         print(f"{name}: {measured[name]['accuracy']:.2%} right", flush=True)
         ordered = {name: measured[name] for name in VARIANTS if name in measured}
-        stored.write("variants", "python studies/variants.py", {"variants": ordered})
+        stored.write(
+            "variants", "python studies/variants.py", hardware(run.device), {"variants": ordered}
+        )
 
 
 if __name__ == "__main__":

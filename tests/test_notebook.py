@@ -294,6 +294,17 @@ def test_setup_says_how_threads_wait_before_torch_is_loaded():
         assert done.stdout.split()[-1] == policy
 
 
+def test_setup_counts_gpus_and_starts_none(capsys, defaults, monkeypatch):
+    def starts_cuda(*_):
+        raise AssertionError("a chapter that runs on the CPU must not start CUDA")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", starts_cuda)
+    setup()
+    assert re.search(r" on CPU, \d+ threads, GPUs: 2; torch ", capsys.readouterr().out)
+
+
 def test_a_kernel_shows_figures_and_readings():
     cells = [
         "from addlib.notebook import reading, setup, show; setup()",

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,9 @@ from addlib.claims.claim import Claim, declared
 from addlib.claims.provenance import revision, versions
 from addlib.claims.threshold import VERDICTS
 from addlib.files import results_dir, write_whole
+
+if TYPE_CHECKING:
+    import torch
 
 Record = dict[str, Any]
 
@@ -39,11 +42,14 @@ class Ledger:
 
     Args:
         chapter: the notebook's name without its ending: ``"02_training"``.
-        device: where the chapter measures, unless a measurement says otherwise.
+        device: where the chapter measures, unless a measurement says otherwise; records have its
+            name (:func:`addlib.device.device_name`).
         seed: of the chapter's model, unless a measurement says otherwise.
     """
 
-    def __init__(self, chapter: str, device: object = "cpu", seed: int | None = None) -> None:
+    def __init__(
+        self, chapter: str, device: torch.device | str = "cpu", seed: int | None = None
+    ) -> None:
         self.chapter = chapter
         self.device = device
         self.seed = seed
@@ -76,7 +82,7 @@ class Ledger:
         value: float,
         ci: tuple[float, float] | None = None,
         n_seeds: int = 1,
-        device: object = None,
+        device: torch.device | str | None = None,
         seed: int | None = None,
     ) -> Record:
         """Write the claim's record, whole or not at all, and return it.
@@ -112,7 +118,7 @@ class Ledger:
             "ci": ci,
             "n_seeds": n_seeds,
             "verdict": claim.threshold.verdict(value, ci),
-            "device": str(self.device if device is None else device),
+            "device": _name(self.device if device is None else device),
             "revision": revision(),
             "seed": seed if n_seeds == 1 else None,
             "cell": cell,
@@ -241,6 +247,16 @@ def _read(path: Path, chapters: Collection[str]) -> Record | None:
             f"{claim.place} declares {claim.threshold} ({verdict})"
         )
     return record | _texts(claim)
+
+
+def _name(device: torch.device | str) -> str:
+    """A device's own name; a text is one already."""
+    if isinstance(device, str):
+        return device
+    # Here, since torch takes seconds and who reads claims does not need it.
+    from addlib.device import device_name
+
+    return device_name(device)
 
 
 def _write(path: Path, content: object) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 
 from addlib.claims.provenance import revision, versions
-from addlib.device import hardware
 from addlib.files import PACKAGE, write_whole
 
 
@@ -47,8 +46,11 @@ def clean_revision() -> str:
     return name
 
 
-def write(name: str, made_by: str, content: Mapping[str, Any]) -> Path:
+def write(name: str, made_by: str, device: str, content: Mapping[str, Any]) -> Path:
     """Write a record beside the others and return its path; what made it comes first.
+
+    Args:
+        device: what it was measured on, as :func:`addlib.device.hardware` says it.
 
     Raises:
         ValueError: files differ from the revision that the record would name.
@@ -56,7 +58,7 @@ def write(name: str, made_by: str, content: Mapping[str, Any]) -> Path:
     head = {
         "made_by": made_by,
         "date": datetime.now(UTC).date().isoformat(),
-        "device": hardware(),
+        "device": device,
         "revision": clean_revision(),
         "versions": versions(),
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from addlib.device import choose_device
+from addlib.device import choose_device, device_name
 from addlib.llm.gguf import WeightsError, no_bars
 from addlib.llm.weights import CHOICES, QWEN, ModelChoice, Source, find_weights
 
@@ -92,7 +92,7 @@ def load_llm(
     seconds = time.perf_counter() - begun
     print(
         f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on "
-        f"{target.type}; loaded in {seconds:.0f} s; hooks change probabilities by {parity:.0e} at "
+        f"{device_name(target)}; loaded in {seconds:.0f} s; hooks change probabilities by {parity:.0e} at "
         f"most.",
         flush=True,
     )

@@ -56,6 +56,11 @@ class Run:
         return _steps_taken(self.config, self.record)
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is now, whatever it was trained on (``record["device"]``)."""
+        return next(self.model.parameters()).device
+
+    @property
     def snapshot_steps(self) -> list[int]:
         """Numbers of steps after which weights were kept, from 0 (untrained) to all steps."""
         return [*range(0, self.steps, self.config.snapshot_every), self.steps]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
@@ -252,6 +253,14 @@ def test_a_measurement_may_name_its_own_device_and_seed_and_many_seeds_have_none
     assert (record["device"], record["seed"]) == ("cpu", 0)
     record = claims.measure("02.accuracy", 0.95, n_seeds=3)
     assert (record["device"], record["n_seeds"], record["seed"]) == ("cuda:0", 3, None)
+
+
+def test_a_claim_names_the_gpu_that_it_was_measured_on(results, monkeypatch):
+    names = {0: "GPU Zero", 1: "GPU One"}
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index or 0])
+    claims = Ledger("02_training", device=torch.device("cuda:1"))
+    assert claims.measure("02.final-loss", 0.03)["device"] == "GPU One"
+    assert claims.measure("02.accuracy", 0.9, device=torch.device("cpu"))["device"] == "cpu"
 
 
 def test_a_failing_claim_is_recorded(results):
@@ -522,11 +531,12 @@ def test_a_record_names_a_revision_that_can_be_found_again(tmp_path, monkeypatch
     monkeypatch.setattr(stored, "PACKAGE", tmp_path)
     monkeypatch.setattr(stored, "revision", lambda: "abc-dirty")
     with pytest.raises(ValueError, match="revision abc-dirty: commit the changed files"):
-        stored.write("seeds", "a test", {"claims": {}})
+        stored.write("seeds", "a test", "a GPU", {"claims": {}})
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(stored, "revision", lambda: "abc")
-    written = json.loads(stored.write("seeds", "a test", {"claims": {}}).read_text())
+    written = json.loads(stored.write("seeds", "a test", "a GPU", {"claims": {}}).read_text())
     assert (written["made_by"], written["revision"]) == ("a test", "abc")
+    assert written["device"] == "a GPU"
 
 
 def test_results_lie_in_the_checkout_or_the_working_directory(tmp_path, monkeypatch):

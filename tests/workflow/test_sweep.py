@@ -1,6 +1,7 @@
 """Sweeps: every combination is a cell, bad grids are refused, only missing cells run again."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,24 @@ def test_a_map_that_would_mislead_is_refused():
         verdict_map(np.array([[1.0]]), [["holds"]], *names, title="")
     with pytest.raises(ValueError, match="not in list"):
         verdict_map(np.array([[1.0, 2.0]]), [["holds", "maybe"]], *names, title="")
+
+
+def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
+    written = {}
+
+    def write(name, made_by, device, content):
+        written.update(device=device, content=content)
+
+    monkeypatch.setattr(stored, "write", write)
+    claim = dict.fromkeys(["chapter", "statement", "metric", "unit", "threshold", "verdict"], "x")
+    rows = [
+        claim | {"id": "02.a", "seed": seed, "claim_seed": seed, "value": 1.0, "device": device}
+        for seed, device in enumerate(["NVIDIA H200", "cpu", "NVIDIA H200"])
+    ]
+    grid.write_record("seeds", ROOT / "grid.yml", pd.DataFrame(rows))
+    gpu, cpu = written["device"].split(", ", 1)
+    assert gpu == "NVIDIA H200"
+    assert re.fullmatch(r".+, \d+ cores", cpu)
 
 
 def test_records_name_what_there_is():

@@ -163,7 +163,18 @@ def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
             "values": [float(value) for value in group["value"]],
             "verdicts": list(group["verdict"]),
         }
-    return stored.write(name, f"make sweep GRID={shown(grid.resolve())}", {"claims": found})
+    made_by = f"make sweep GRID={shown(grid.resolve())}"
+    return stored.write(name, made_by, _hardware_of(rows), {"claims": found})
+
+
+def _hardware_of(rows: pd.DataFrame) -> str:
+    """What the cells' claims were measured on."""
+    import torch  # takes seconds, and only this needs it
+
+    from addlib.device import hardware
+
+    names = rows["device"].dropna().replace("cpu", hardware(torch.device("cpu")))
+    return ", ".join(names.unique())
 
 
 def _check_revision() -> None:
