@@ -3,18 +3,17 @@
     python benchmarks/answers.py    # adds to benchmarks/results.json and prints a table
 
 The book's trained model is needed, since it matters how many of its answers are close calls; it is
-trained if missing.
+trained if missing. Each device has a row of its own.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from functools import partial
 from statistics import median
 
 import torch
-from train_step import RESULTS
+from train_step import RESULTS, seconds
 
 from addlib.analysis import answers
 from addlib.device import device_name
@@ -25,46 +24,52 @@ from addlib.training.runs import load_or_train
 REPEATS, LIBRARY, EXACT, MANY = 3, 1_000, 4_000, 200_000
 
 
-def main() -> None:
-    """Alternate blocks of the three ways on the same questions; medians of the time for a million
-    answers.
+def measure(name: str) -> dict:
+    """Medians of the time for a million answers, from alternating blocks of the three ways on the
+    same questions.
     """
-    run = load_or_train()
+    run = load_or_train(device=name)
     model, task = run.model, run.config.task
     questions = uniform_questions(task, MANY, torch.Generator().manual_seed(1))
 
     @torch.no_grad()
     def library() -> None:
         for tokens in questions[:LIBRARY].tokens.split(512):
-            answer_logits(model, task, tokens.to(next(model.parameters()).device)).argmax(-1)
+            answer_logits(model, task, tokens.to(run.device)).argmax(-1)
 
     assert EXACT < answers.READOUT_FROM <= MANY
     ways = {
         "library": (library, LIBRARY),
-        "exact": (partial(answers.answer, run.model, questions[:EXACT]), EXACT),
-        "many": (partial(answers.answer, run.model, questions), MANY),
+        "exact": (partial(answers.answer, model, questions[:EXACT]), EXACT),
+        "many": (partial(answers.answer, model, questions), MANY),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {way: [] for way in ways}
     for repeat in range(REPEATS + 1):  # the first one warms up
-        for name, (call, count) in ways.items():
-            begun = time.perf_counter()
-            call()
+        for way, (call, count) in ways.items():
+            spent = seconds(call, 1, run.device)
             if repeat:
-                times[name].append((time.perf_counter() - begun) / count * 1e6)
-    row = {f"{name}_s_per_million": round(median(values), 1) for name, values in times.items()}
+                times[way].append(spent / count * 1e6)
+    row = {f"{way}_s_per_million": round(median(values), 1) for way, values in times.items()}
     row |= {
         "ratio_to_library": round(
             median(a / b for a, b in zip(times["library"], times["many"], strict=True)), 2
         ),
         "repeats": REPEATS,
         "threads": torch.get_num_threads(),
-        "device": device_name(next(model.parameters()).device),
+        "device": device_name(run.device),
     }
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**results, "answers": row}, indent=1) + "\n")
-    for name in ways:
-        print(f"a million answers, {name}: {row[f'{name}_s_per_million']} s ({row['device']})")
+    for way in ways:
+        print(f"a million answers, {way}: {row[f'{way}_s_per_million']} s ({row['device']})")
     print(f"ratio to the library: {row['ratio_to_library']}")
+    return row
+
+
+def main() -> None:
+    """Measure on the CPU, and on the GPU where there is one."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        results[f"answers_{name}"] = measure(name)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ CHAPTER = "chapter 12's"
 def load(folder: str | None, device: torch.device) -> tuple:
     """A bridge, its tokenizer (None for a random model) and a description."""
     if folder is not None:
-        llm = load_llm(path=None if folder == CHAPTER else folder, device=device.type)
+        llm = load_llm(path=None if folder == CHAPTER else folder, device=str(device))
         return llm.bridge, llm.tokenizer, str(llm.source)
     import transformers
     from tokenizers import Tokenizer

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from statistics import median
 
+import torch
 from train_step import RESULTS
 
 from addlib.models.addition import ModelConfig
@@ -25,7 +26,7 @@ SMALL = TrainConfig(
 SEEDS = (1, 2, 3)
 
 
-def main() -> None:
+def measure(name: str) -> dict:
     """Train each seed in both precisions, in a folder that is thrown away, so that nothing comes
     from the cache.
     """
@@ -35,7 +36,7 @@ def main() -> None:
         os.environ["ADDLIB_CACHE"] = folder
         for seed in SEEDS:
             for precision in losses:
-                run = load_or_train(replace(SMALL, seed=seed, precision=precision))
+                run = load_or_train(replace(SMALL, seed=seed, precision=precision), name)
                 losses[precision].append(run.history.loss[-100:].mean().item())
                 times[precision].append(run.record["seconds"])
     row = {
@@ -45,13 +46,20 @@ def main() -> None:
         **{f"{precision}_loss": round(median(values), 5) for precision, values in losses.items()},
         **{f"{precision}_s": round(median(values), 1) for precision, values in times.items()},
     }
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**results, "precision": row}, indent=1) + "\n")
     for precision in losses:
         print(
             f"{precision}: final loss {row[f'{precision}_loss']:.5f} nats, {row[f'{precision}_s']} "
             f"s ({row['device']})"
         )
+    return row
+
+
+def main() -> None:
+    """Measure on the CPU, and on the GPU where there is one: each has a row of its own."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        results[f"precision_{name}"] = measure(name)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ def exported(request):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_file_gives_the_models_logits_and_patterns(shape):
     model, config, task = built(shape)
+    torch.set_float32_matmul_precision("medium")
     used, whole = export(model, config, task, asked(task, 500))
+    assert torch.get_float32_matmul_precision() == "highest"
     assert whole.bits == 32
     assert whole.questions == 500
     assert whole.distance < 1e-4

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from addlib.device import pin_float32
 from addlib.models.addition import ModelConfig, answer_logits
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import EPS
@@ -88,6 +89,7 @@ def export(
             an answer can only differ where the model's two likeliest digits are closer together
             than twice that.
     """
+    pin_float32()  # the comparison allows for no more than rounding
     with torch.no_grad():
         device = next(model.parameters()).device
         batches = questions.tokens.to(device).split(512)
