@@ -11,6 +11,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -142,13 +143,27 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
 
 
+_undo: ContextVar[list[Callable[[], object]] | None] = ContextVar("undo", default=None)
+
+
+def undo_if_tried_again(undo: Callable[[], object]) -> None:
+    """Let ``undo`` be called before the work that goes on now is done again with less memory.
+
+    For what moves on from batch to batch, a random generator or a count: a second try then begins
+    where the first one did. Without such work nothing happens.
+    """
+    steps = _undo.get()
+    if steps is not None:
+        steps.append(undo)
+
+
 def with_smaller_batches(
     work: Callable[[int], Result], size: int, unit: str = "question"
 ) -> tuple[Result, int]:
     """``work(size)``, tried again with half the size as often as memory runs out.
 
     A line says so each time. Work that failed is done again, so it must not leave anything behind
-    before its end.
+    before its end, or say how to take it back: :func:`undo_if_tried_again`.
 
     Args:
         work: takes the number of ``unit`` that may be in memory at once.
@@ -161,16 +176,27 @@ def with_smaller_batches(
     Raises:
         torch.OutOfMemoryError: there is no memory for a single one; the text says what to do.
     """
+    outer = _undo.get()
     while True:
+        steps: list[Callable[[], object]] = []
+        token = _undo.set(steps)
         try:
-            return work(size), size
+            result = work(size)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
+            for undo in reversed(steps):
+                undo()
             if size == 1:
                 raise torch.OutOfMemoryError(
                     f"there is no memory for a single {unit}: {REMEDY} ({error})"
                 ) from error
+        else:
+            if outer is not None:  # all of it is a part of work that may still fail
+                outer.extend(steps)
+            return result, size
+        finally:
+            _undo.reset(token)
         # Here, after the error with its hold on the failed batch is gone.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

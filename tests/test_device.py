@@ -20,6 +20,7 @@ from addlib.device import (
     hardware,
     in_batches,
     say_once,
+    undo_if_tried_again,
     with_smaller_batches,
 )
 from addlib.models.addition import ModelConfig, build_model
@@ -253,6 +254,36 @@ def test_every_kind_of_missing_memory_makes_the_batch_smaller(error, capsys):
         "Out of memory with 8 cells at once; going on with 4.",
         "Out of memory with 4 cells at once; going on with 2.",
     ]
+
+
+def test_what_moved_on_in_a_failed_try_is_put_back_in_nested_work_too():
+    seen = []
+    count = 0
+
+    def put_back(to):
+        nonlocal count
+        count = to
+
+    def step(size):
+        nonlocal count
+        undo_if_tried_again(partial(put_back, count))
+        count += size
+        seen.append((size, count))
+        if size > 4:
+            raise MemoryError
+        return size
+
+    def two_steps(size):
+        for _ in range(2):
+            with_smaller_batches(step, size)
+        if len(seen) < 5:
+            raise MemoryError
+        return "done"
+
+    assert with_smaller_batches(two_steps, 8) == ("done", 4)
+    assert seen == [(8, 8), (4, 4), (8, 12), (4, 8), (4, 4), (4, 8)]
+    step(1)  # outside such work there is nothing to take back
+    assert count == 9
 
 
 def test_another_error_is_not_tried_again():

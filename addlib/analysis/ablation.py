@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from addlib.analysis.activations import activations
 from addlib.analysis.answers import Hook
 from addlib.checks import check_choice
+from addlib.device import undo_if_tried_again
 from addlib.tasks.addition import Questions
 
 if TYPE_CHECKING:
@@ -46,14 +48,24 @@ def _mean(values: Tensor, seed: int) -> Replacements:
 
 def _resample(values: Tensor, seed: int) -> Replacements:
     generator = torch.Generator().manual_seed(seed)
-    return lambda count: values[torch.randint(len(values), (count,), generator=generator)]
+
+    def drawn(count: int) -> Tensor:
+        undo_if_tried_again(partial(generator.set_state, generator.get_state()))
+        return values[torch.randint(len(values), (count,), generator=generator)]
+
+    return drawn
 
 
 def _swap(values: Tensor, seed: int) -> Replacements:
     done = 0
 
+    def go_back(to: int) -> None:
+        nonlocal done
+        done = to
+
     def following(count: int) -> Tensor:
         nonlocal done
+        undo_if_tried_again(partial(go_back, done))
         done += count
         if done > len(values):
             raise ValueError(f"swap: {done} questions, but only {len(values)} reference questions")
@@ -110,7 +122,7 @@ def hooks(
     """Hooks that carry out the ablations together, for :func:`addlib.analysis.answers.answer`.
 
     ``"resample"`` and ``"swap"`` go on through the reference set from batch to batch, so make new
-    hooks for each set of questions.
+    hooks for each set of questions. How many questions a batch has changes nothing.
 
     Args:
         reference: questions that means and replacements come from; needed unless all ablations are

@@ -112,6 +112,33 @@ def test_swap_gives_each_question_the_activation_of_its_own_source(model):
         answer(model, asked, hooks=hooks(model, [one], questions(2, 39)))
 
 
+def short_of_memory(value, hook):
+    """Late in a forward, memory for four questions."""
+    if len(value) > 4:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return value
+
+
+@pytest.mark.parametrize("method", ["resample", "swap"])
+def test_a_batch_that_is_tried_again_gets_the_same_replacements(model, method):
+    asked, source = questions(1), questions(2)
+    both = [Ablation("z", head=1, method=method), Ablation("mlp_out", method=method)]
+    expected = answer(model, asked, batch_size=4, hooks=hooks(model, both, source, seed=3))
+    retried = answer(
+        model,
+        asked,
+        batch_size=16,
+        hooks=[*hooks(model, both, source, seed=3), ("blocks.0.hook_resid_post", short_of_memory)],
+    )
+    assert torch.equal(retried.nll, expected.nll)
+    name = "blocks.0.attn.hook_z"
+    with model.hooks(fwd_hooks=hooks(model, both, source, seed=3)):
+        expected = activations(model, name, asked, batch_size=4)
+    short = [(name, short_of_memory)]
+    with model.hooks(fwd_hooks=[*hooks(model, both, source, seed=3), *short]):
+        assert torch.equal(activations(model, name, asked, batch_size=16), expected)
+
+
 def test_answer_activations_come_by_column(model):
     asked, names = questions(1), ["blocks.0.hook_resid_mid", "blocks.0.attn.hook_z"]
     found = answer_activations(model, names, asked, batch_size=7)
