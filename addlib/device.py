@@ -20,6 +20,9 @@ from tqdm.auto import tqdm
 
 Result = TypeVar("Result")
 
+NO_MEMORY = "there is no memory for"
+"""How the message begins where even the smallest part of a work does not fit."""
+
 REMEDY = 'end other programs that use its memory, or, on a GPU, run with device = "cpu"'
 """What a person can do where memory is short."""
 
@@ -130,7 +133,7 @@ MEMORY_TEXTS = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
-    "cublas_status_alloc_failed",
+    "status_alloc_failed",  # CUDA's libraries
     "bad_alloc",
 )
 """Parts of the messages with which torch and CUDA say that memory is short, in small letters."""
@@ -141,6 +144,24 @@ def out_of_memory(error: BaseException) -> bool:
     message = str(error).lower()
     said = any(text in message for text in MEMORY_TEXTS)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
+
+
+@contextmanager
+def memory_for(what: str) -> Iterator[None]:
+    """Around work that can't be done in smaller parts: one sentence where memory is short.
+
+    Args:
+        what: that there may be no memory for, for the message.
+
+    Raises:
+        torch.OutOfMemoryError: in place of any error that says so; the text says what to do.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error) or str(error).startswith(NO_MEMORY):
+            raise
+        raise torch.OutOfMemoryError(f"{NO_MEMORY} {what}: {REMEDY} ({error})") from error
 
 
 _undo: ContextVar[list[Callable[[], object]] | None] = ContextVar("undo", default=None)
@@ -177,7 +198,7 @@ def with_smaller_batches(
         torch.OutOfMemoryError: there is no memory for a single one; the text says what to do.
     """
     outer = _undo.get()
-    while True:
+    while size > 1:
         steps: list[Callable[[], object]] = []
         token = _undo.set(steps)
         try:
@@ -187,10 +208,6 @@ def with_smaller_batches(
                 raise
             for undo in reversed(steps):
                 undo()
-            if size == 1:
-                raise torch.OutOfMemoryError(
-                    f"there is no memory for a single {unit}: {REMEDY} ({error})"
-                ) from error
         else:
             if outer is not None:  # all of it is a part of work that may still fail
                 outer.extend(steps)
@@ -202,6 +219,8 @@ def with_smaller_batches(
             torch.cuda.empty_cache()
         print(f"Out of memory with {size} {unit}s at once; going on with {size // 2}.", flush=True)
         size //= 2
+    with memory_for(f"a single {unit}"):
+        return work(size), size
 
 
 def in_batches(

@@ -19,6 +19,7 @@ from addlib.device import (
     device_name,
     hardware,
     in_batches,
+    memory_for,
     say_once,
     undo_if_tried_again,
     with_smaller_batches,
@@ -241,6 +242,10 @@ def test_training_takes_its_batch_in_parts_with_the_same_gradients(capsys):
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes."),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError(
+            "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnSgesvd`"
+        ),
     ],
 )
 def test_every_kind_of_missing_memory_makes_the_batch_smaller(error, capsys):
@@ -254,6 +259,22 @@ def test_every_kind_of_missing_memory_makes_the_batch_smaller(error, capsys):
         "Out of memory with 8 cells at once; going on with 4.",
         "Out of memory with 4 cells at once; going on with 2.",
     ]
+
+
+def test_one_sentence_says_that_work_without_batches_has_no_memory():
+    @memory_for("a whole sweep")
+    def work(error):
+        with memory_for("a single cell"):
+            raise error
+
+    with pytest.raises(
+        torch.OutOfMemoryError,
+        match=r'^there is no memory for a single cell: end other programs .* device = "cpu" '
+        r"\(CUDA out of memory\)$",
+    ):
+        work(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(RuntimeError, match=r"^shapes$"):
+        work(RuntimeError("shapes"))
 
 
 def test_what_moved_on_in_a_failed_try_is_put_back_in_nested_work_too():

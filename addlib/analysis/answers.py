@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from addlib.device import in_batches
+from addlib.device import in_batches, memory_for
 from addlib.models.addition import answer_logits
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, covers
@@ -81,7 +81,8 @@ def answer(
         forward = FastForward(weights(model), model.cfg, task)
         if many and not model.cfg.attn_only:
             spread = torch.arange(1024) * len(questions) // 1024  # they may come sorted by kind
-            forward = FastReadout(forward, questions[spread].tokens.to(device))
+            with memory_for("a sample of 1,024 questions"):
+                forward = FastReadout(forward, questions[spread].tokens.to(device))
     digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
     nll = torch.empty(len(questions), task.n_answer)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from addlib.device import out_of_memory
 from addlib.store import REMEDY, CacheFolder, broken_seal, cache_dir, sealed
 
 FORMAT = "addlib-llm-1"
@@ -108,6 +109,8 @@ class WeightsFolder(CacheFolder):
         except ImportError as error:
             raise WeightsError(f"{error}. Run: pip install gguf") from error
         except Exception as error:
+            if out_of_memory(error):
+                raise
             raise WeightsError(
                 f"{gguf.name} of {self.name} could not be unpacked ({type(error).__name__}: "
                 f"{error}). It must be the GGUF file of a causal language model that transformers "

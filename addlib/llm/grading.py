@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from addlib.device import in_batches
+from addlib.device import in_batches, memory_for
 from addlib.llm.prompts import Form, Problem, digit_tokens, encode
 from addlib.stats import wilson_interval
 
@@ -46,7 +46,8 @@ class SharedStart:
         if form.shots:
             self.tokens = encode(llm.tokenizer, [form.prefix])[0]
             start = self.tokens[None].to(self.device)
-            self.past = self.model(start, use_cache=True, logits_to_keep=1).past_key_values
+            with memory_for("a single question"):
+                self.past = self.model(start, use_cache=True, logits_to_keep=1).past_key_values
         self.length = len(self.tokens)
 
     def __call__(
@@ -151,8 +152,9 @@ def top_tokens(llm: LLM, prompt: str, count: int = 10) -> pd.DataFrame:
     The columns are ``position``, ``after``, ``rank``, ``token`` and ``probability``.
     """
     tokens = llm.tokenizer(prompt, add_special_tokens=False).input_ids
-    logits = llm.bridge(torch.tensor([tokens], device=llm.device))[0]
-    top = logits.float().softmax(-1).topk(count)
+    with memory_for("a single prompt"):
+        logits = llm.bridge(torch.tensor([tokens], device=llm.device))[0]
+        top = logits.float().softmax(-1).topk(count)
     likeliest = top.indices.tolist()
     probability = top.values.tolist()
     rows = [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from addlib.device import choose_device, device_name
+from addlib.device import choose_device, device_name, memory_for, out_of_memory
 from addlib.llm.gguf import WeightsError, no_bars
 from addlib.llm.weights import CHOICES, QWEN, ModelChoice, Source, find_weights
 
@@ -74,12 +74,14 @@ def load_llm(
         WeightsError: no weights anywhere, weights that are damaged, or a bridge that computes
             something else.
         ValueError: an unknown device, or a path for random weights.
+        torch.OutOfMemoryError: there is no memory for the model; the text says what to do.
     """
     begun = time.perf_counter()
     target = choose_device(device)
     if model != RANDOM:
         choice = CHOICES.get(model, ModelChoice(model)) if isinstance(model, str) else model
-        plain, tokenizer, source = pretrained(choice, path)
+        with memory_for(choice.repository):
+            plain, tokenizer, source = pretrained(choice, path)
     elif path:
         raise ValueError(
             f"model = {RANDOM!r} has no path: leave {str(path)!r} out, or name another model"
@@ -88,7 +90,8 @@ def load_llm(
         plain = random_model()
         tokenizer = random_tokenizer()
         source = RANDOM_SOURCE
-    bridge, parity = bridged(plain.to(target).eval(), tokenizer, source.name)
+    with memory_for(source.name):
+        bridge, parity = bridged(plain.to(target).eval(), tokenizer, source.name)
     seconds = time.perf_counter() - begun
     print(
         f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on "
@@ -113,6 +116,8 @@ def pretrained(
                 folder, dtype=torch.float32, attn_implementation="eager"
             )
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise WeightsError(
             f"{source.name} could not be loaded ({type(error).__name__}: {error}). It must be a "
             f"complete Hugging Face folder of a causal language model, with its tokenizer."

@@ -57,7 +57,8 @@ class FastReadout:
 
         coefficients, hidden = self._hidden(sample)
         resid = torch.addmm(coefficients @ self.mid, hidden, self.out)
-        components = torch.linalg.svd(resid, full_matrices=False).Vh[:COMPONENTS].T
+        # On the CPU, as the fit below: GPUs are slow at it.
+        components = torch.linalg.svd(resid.cpu(), full_matrices=False).Vh[:COMPONENTS].T.to(resid)
         directions = torch.cat([self.unembed, components], 1)
         self.folded_mid = self.mid @ directions
         self.folded_out = self.out @ directions

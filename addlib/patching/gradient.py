@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from addlib.device import memory_for
 from addlib.patching.metrics import Metric, measure, named_metrics
 from addlib.patching.sites import (
     HEADS,
@@ -46,6 +47,7 @@ everything that resid_mid reaches.
 """
 
 
+@memory_for("the gradients of so many prompts at once (give fewer)")
 def attribution_patch(
     model: TransformerBridge,
     kinds: Sequence[str],

@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from addlib.device import with_smaller_batches
+from addlib.device import memory_for, with_smaller_batches
 from addlib.patching.engines import HookEngine, ShortEngine
 from addlib.patching.metrics import LogitDifference, Metric, measure, named_metrics, tokens_read
 from addlib.patching.sites import (
@@ -56,6 +56,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.patching import PatchingResult
+
+
+PROMPTS = "so many prompts at once (give fewer)"
+"""What there is no memory for where batches are no help."""
 
 
 class Patcher:
@@ -113,6 +117,7 @@ class Patcher:
         return ShortEngine(forward, self.base, self.source, n_shared, batch_size)
 
     @torch.no_grad()
+    @memory_for(PROMPTS)
     def exchanged(self) -> Patcher:
         """The same pairs the other way round: noising where this one denoises.
 
@@ -125,12 +130,14 @@ class Patcher:
         return twin
 
     @torch.no_grad()
+    @memory_for(PROMPTS)
     def baseline(self, metric: Metric) -> Float[Tensor, " batch"]:
         """The metric of the base run as it is; that of the source run is ``exchanged()``'s."""
         metrics = named_metrics(metric, len(self.base))
         return self._measure(self.engine.unpatched[None], metrics, self.batch_size)[0, 0].cpu()
 
     @torch.no_grad()
+    @memory_for(PROMPTS)
     def sweep(
         self,
         kind: str,

@@ -616,6 +616,26 @@ def test_the_bridge_has_the_hooks_of_eager_attention(here):
         load_llm(path=here / "tiny", device="gpu")
 
 
+def full(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("step", ["reading", "moving"])
+def test_a_model_that_does_not_fit_is_one_sentence(here, monkeypatch, step):
+    if step == "reading":
+        monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
+    else:
+        monkeypatch.setattr(transformers.PreTrainedModel, "to", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for .*: end other"):
+        load_llm(path=save_folder(here / "tiny"), device="cpu")
+
+
+def test_weights_that_do_not_fit_while_they_are_unpacked_are_no_wrong_file(here, monkeypatch):
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for someone/something"):
+        load_llm(choice(), save_gguf(here / "mine.gguf"))
+
+
 def test_random_weights_are_had_by_name_only_and_say_so(capsys):
     made = load_llm(RANDOM, device="cpu")
     assert made.is_random and "random weights" in capsys.readouterr().out

@@ -245,6 +245,17 @@ def test_grading_goes_on_in_smaller_batches_where_memory_is_short(monkeypatch, c
     assert "Out of memory with 16 questions at once; going on with 8." in capsys.readouterr().out
 
 
+def test_examples_or_a_prompt_that_do_not_fit_are_one_sentence(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(random_llm().bridge.original_model, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single question"):
+        SharedStart(random_llm(), FORM)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt"):
+        top_tokens(random_llm(), "12*3=")
+
+
 def test_an_answer_is_right_where_the_model_writes_it_on_its_own():
     """After two copies the random model often writes a 2, which therefore is the answer here."""
     shots = few_shot(COPY, 2).shots

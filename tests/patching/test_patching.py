@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 from transformer_lens import patching as library
+from transformer_lens.tools.analysis import attribution_patching
 
 from addlib.patching import suffix_forward
-from addlib.patching.engines import ShortEngine
+from addlib.patching.engines import HookEngine, ShortEngine
 from addlib.patching.gradient import attribution_patch
 from addlib.patching.metrics import LogitDifference, Probability, Rank
 from addlib.patching.sites import HEADS, KINDS, RESIDUAL
@@ -315,6 +316,41 @@ def test_where_memory_is_short_the_batches_are_halved_from_then_on(monkeypatch, 
     assert "with 8 prompts at once; going on with 4." in capsys.readouterr().out
     assert patcher.batch_size == 2
     assert torch.allclose(found.values, expected.values, atol=2e-5)
+
+
+def full(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_gradients_that_do_not_fit_are_one_sentence(monkeypatch):
+    clean, corrupted = pairs()
+    monkeypatch.setattr(attribution_patching, "cache_activation_and_gradient", full)
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r"^there is no memory for the gradients of so many prompts"
+    ):
+        attribution_patch(model(), ["z"], corrupted, clean, difference())
+
+
+def test_a_single_prompt_that_does_not_fit_is_one_sentence(monkeypatch):
+    clean, corrupted = pairs()
+    patcher = Patcher(model(), corrupted, clean)
+    monkeypatch.setattr(ShortEngine, "outcome", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt:"):
+        patcher.sweep("z", difference())
+    monkeypatch.setattr(ShortForward, "run", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt:"):
+        Patcher(model(), corrupted, clean)
+
+
+def test_activations_of_all_prompts_that_do_not_fit_are_one_sentence(monkeypatch, through_hooks):
+    clean, corrupted = pairs()
+    patcher = Patcher(model(), corrupted, clean)
+    monkeypatch.setattr(HookEngine, "_both", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for so many prompts"):
+        patcher.sweep("z", difference())
+    monkeypatch.setattr(HookEngine, "__init__", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for so many prompts"):
+        patcher.exchanged()
 
 
 def test_several_metrics_share_a_sweep_and_need_not_be_logit_differences():
