@@ -626,13 +626,13 @@ def test_a_model_that_does_not_fit_is_one_sentence(here, monkeypatch, step):
         monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
     else:
         monkeypatch.setattr(transformers.PreTrainedModel, "to", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for .*: end other"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for .* \(CUDA out"):
         load_llm(path=save_folder(here / "tiny"), device="cpu")
 
 
 def test_weights_that_do_not_fit_while_they_are_unpacked_are_no_wrong_file(here, monkeypatch):
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for someone/something"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for .* \(CUDA out"):
         load_llm(choice(), save_gguf(here / "mine.gguf"))
 
 
