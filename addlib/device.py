@@ -42,7 +42,7 @@ def choose_device(device: str = "auto") -> torch.device:
     gpus = torch.cuda.device_count()
     if device == "auto":
         chosen = torch.device("cuda" if gpus else "cpu")
-        fault = fault_of(chosen)
+        fault = _fault_of(chosen)
         if fault:
             say_once(f"Running on the CPU, for the GPU can't be used: {fault}.")
             return torch.device("cpu")
@@ -59,7 +59,7 @@ def choose_device(device: str = "auto") -> torch.device:
         raise ValueError(
             f"device = {device!r}: this machine has {gpus} CUDA devices; use 'auto' or 'cpu'"
         )
-    fault = fault_of(torch.device(device))
+    fault = _fault_of(torch.device(device))
     if fault:
         raise ValueError(
             f"device = {device!r} can't be used: {fault}; update its driver, see what else runs "
@@ -68,7 +68,7 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
-def fault_of(device: torch.device) -> str | None:
+def _fault_of(device: torch.device) -> str | None:
     """Why torch can't compute on a device: a driver too old, for one; None where it can.
 
     The system counts GPUs whether torch can use them or not, so this tries.

@@ -46,11 +46,11 @@ def clean_revision() -> str:
     return name
 
 
-def write(name: str, made_by: str, device: str, content: Mapping[str, Any]) -> Path:
+def write(name: str, made_by: str, measured_on: str, content: Mapping[str, Any]) -> Path:
     """Write a record beside the others and return its path; what made it comes first.
 
     Args:
-        device: what it was measured on, as :func:`addlib.device.hardware` says it.
+        measured_on: the device, as :func:`addlib.device.hardware` says it.
 
     Raises:
         ValueError: files differ from the revision that the record would name.
@@ -58,7 +58,7 @@ def write(name: str, made_by: str, device: str, content: Mapping[str, Any]) -> P
     head = {
         "made_by": made_by,
         "date": datetime.now(UTC).date().isoformat(),
-        "device": device,
+        "device": measured_on,
         "revision": clean_revision(),
         "versions": versions(),
     }
