@@ -8,12 +8,12 @@ trained if missing. Each device has a row of its own.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from statistics import median
 
 import torch
-from train_step import RESULTS, seconds
+from rows import add_rows, devices
+from train_step import seconds
 
 from addlib.analysis import answers
 from addlib.device import device_name
@@ -66,10 +66,7 @@ def measure(name: str) -> dict:
 
 def main() -> None:
     """Measure on the CPU, and on the GPU where there is one."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-        results[f"answers_{name}"] = measure(name)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    add_rows({f"answers_{name}": measure(name) for name in devices()})
 
 
 if __name__ == "__main__":

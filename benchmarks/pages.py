@@ -9,7 +9,6 @@ keystroke is timed from its event until the answer, the probabilities and all st
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
-from train_step import RESULTS
+from rows import add_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
@@ -87,9 +86,7 @@ def main() -> None:
         figures, live = first_figures(chromium, url, site), live_page(chromium, url)
         chromium.close()
     here = {"loads": LOADS, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)}
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results |= {"first_figure_s": figures | here, "live_page": live | here}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    add_rows({"first_figure_s": figures | here, "live_page": live | here})
     slowest = max(figures, key=lambda name: figures[name])
     print(
         f"first figure after {median(figures.values()):.2f} s, slowest {slowest}: "

@@ -10,11 +10,11 @@ does. Blocks of all three alternate, so that a machine that slows down slows all
 from __future__ import annotations
 
 import argparse
-import json
 from statistics import median
 
 import torch
-from train_step import RESULTS, seconds
+from rows import add_rows, devices
+from train_step import seconds
 
 from addlib.device import choose_device, device_name
 from addlib.models.pairs import accuracy, pair_logits
@@ -106,16 +106,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-        row = results[f"pair_step_{name}"] = measure(choose_device(name), arguments.repeats)
+    rows = {}
+    for name in devices():
+        row = measure(choose_device(name), arguments.repeats)
         print(
             f"epoch of pairs on {row['device']}: plain {row['plain_ms']} ms, with the same records "
             f"{row['plain_tested_ms']} ms, ours {row['fast_ms']} ms: {row['ratio']} and "
             f"{row['ratio_same_records']} "
             f"times faster"
         )
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        rows[f"pair_step_{name}"] = row
+    add_rows(rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ the ratio of the remaining cells is given beside that of all.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import threading
 import time
@@ -25,7 +24,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from train_step import RESULTS
+from rows import add_rows, devices
 
 from addlib.device import choose_device, device_name
 from addlib.llm.load import load_llm
@@ -243,8 +242,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+    rows = {}
+    for name in devices():
         row = measure(
             arguments.model,
             choose_device(name),
@@ -252,7 +251,7 @@ def main() -> None:
             arguments.pairs,
             arguments.repeats,
         )
-        results[f"patching_{name}"] = row
+        rows[f"patching_{name}"] = row
         print(
             f"{row['cells']} cells of {row['model']} on {row['device']}: library "
             f"{row['library_s']} s, ours "
@@ -260,7 +259,7 @@ def main() -> None:
             f"without the shared "
             f"positions); apart by {row['max_abs_diff']:.0e} at most; peak {row['peak_gib']} GiB"
         )
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    add_rows(rows)
 
 
 if __name__ == "__main__":

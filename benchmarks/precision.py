@@ -5,14 +5,12 @@ python benchmarks/precision.py    # adds to benchmarks/results.json and prints a
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from dataclasses import replace
 from statistics import median
 
-import torch
-from train_step import RESULTS
+from rows import add_rows, devices
 
 from addlib.models.addition import ModelConfig
 from addlib.tasks.addition import AdditionTask
@@ -56,10 +54,7 @@ def measure(name: str) -> dict:
 
 def main() -> None:
     """Measure on the CPU, and on the GPU where there is one: each has a row of its own."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-        results[f"precision_{name}"] = measure(name)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    add_rows({f"precision_{name}": measure(name) for name in devices()})
 
 
 if __name__ == "__main__":

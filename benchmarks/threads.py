@@ -11,7 +11,6 @@ turns, first on the machine as it is and then beside one busy program for each c
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from train_step import RESULTS
+from rows import RESULTS, add_rows
 
 STEPS = """
 import time
@@ -90,14 +89,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows = {}
     for name, programs in (("quiet", 0), ("busy", os.cpu_count() or 1)):
         print(f"small training step, {programs} busy programs beside it:")
-        results[f"threads_{name}"] = measure(programs, arguments.repeats, arguments.steps)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        rows[f"threads_{name}"] = measure(programs, arguments.repeats, arguments.steps)
+    add_rows(rows)
     print(f"\n{'':10}{'plain':>12}{'ours':>12}{'ratio':>8}")
     for name in ("quiet", "busy"):
-        row = results[f"threads_{name}"]
+        row = rows[f"threads_{name}"]
         print(f"{name:10}{row['plain_ms']:>9} ms{row['ours_ms']:>9} ms{row['ratio']:>8}")
     print(f"Written to {RESULTS.name}.")
 

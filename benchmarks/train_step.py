@@ -11,7 +11,6 @@ slows down slows all three.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import random
 import statistics
@@ -19,17 +18,15 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
+from rows import RESULTS, add_rows, devices
 from torch.utils.flop_counter import FlopCounterMode
 
 from addlib.claims.provenance import revision
 from addlib.device import choose_device, device_name
 from addlib.models.addition import build_model
 from addlib.training.addition import TrainConfig, Trainer
-
-RESULTS = Path(__file__).parent / "results.json"
 
 
 class NaiveLoop:
@@ -177,24 +174,24 @@ def main() -> None:
         "--block", type=int, default=10, help="plain steps per repeat; twice as many of ours"
     )
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+    rows = {}
+    for name in devices():
         print(f"training step on {name}:")
-        results[f"train_step_{name}"] = measure(
+        rows[f"train_step_{name}"] = measure(
             choose_device(name), arguments.repeats, arguments.block
         )
     peak = subprocess.run(
         [sys.executable, "-c", PEAK], check=True, capture_output=True, text=True
     ).stdout
-    results["train_step_cpu"]["peak_gib"] = round(float(peak), 2)
-    results["machine"] = {
+    rows["train_step_cpu"]["peak_gib"] = round(float(peak), 2)
+    rows["machine"] = {
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "revision": revision(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    results = add_rows(rows)
     print(f"\n{'':18}{'naive':>10}{'fast':>10}{'ratio':>8}{'of GEMM peak':>14}")
     for name, row in results.items():
         if name.startswith("train_step"):

@@ -25,18 +25,18 @@ def rows(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import answers
     import precision
+    import rows
 
     file = tmp_path / "results.json"
     old = {
         f"{name}_{device}": "old" for name in ("answers", "precision") for device in ("cpu", "cuda")
     }
     file.write_text(json.dumps(old))
-    for script in (answers, precision):
-        monkeypatch.setattr(script, "RESULTS", file)
+    monkeypatch.setattr(rows, "RESULTS", file)
     yield SimpleNamespace(
         answers=answers, precision=precision, read=lambda: json.loads(file.read_text())
     )
-    for name in ("answers", "precision", "train_step"):
+    for name in ("answers", "precision", "rows", "train_step"):
         sys.modules.pop(name, None)
 
 
