@@ -6,7 +6,7 @@ import functools
 import http.server
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,16 +19,23 @@ def serving(folder: Path) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             """Keep requests out of the terminal."""
 
+    with answering(functools.partial(Quiet, directory=str(folder))) as address:
+        yield f"{address}/"
+
+
+@contextmanager
+def answering(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on localhost whose requests the handler answers; what is given is its address."""
+
     class Patient(http.server.ThreadingHTTPServer):
         def handle_error(self, *arguments: object) -> None:
-            """A browser that leaves a page before all of it came is no fault."""
+            """A client that leaves before all of it came is no fault."""
             if not isinstance(sys.exception(), ConnectionError):
                 super().handle_error(*arguments)
 
-    handler = functools.partial(Quiet, directory=str(folder))
     with Patient(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/"
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workflow.http_server import answering
+
 REPOSITORY = "someone/something"
 REVISION = "c0ffee" + "0" * 34
 
@@ -88,14 +90,8 @@ def stalling_server(content: Content) -> Iterator[str]:
 
         do_HEAD = do_GET
 
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            """A client that was ended is no fault."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with answering(Handler) as address:
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield address
         finally:
             closing.set()
-            server.shutdown()
