@@ -73,8 +73,7 @@ class Run:
 
     def model_at(self, steps: int) -> TransformerBridge:
         """A new model on the trained model's device with the weights after ``steps`` steps."""
-        device = str(next(self.model.parameters()).device)
-        model = self.config.build(device)
+        model = self.config.build(str(self.device))
         _set_weights(model, self.snapshot(steps))
         return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ SMALL_STEP = 1e8
 """Rows times parameters of a step below which a second thread waits longer than it works."""
 
 
-class BaseTrainer:
+class BaseTrainer(ABC):
     """A training in progress, on one device: ``step`` steps of it are done.
 
     A subclass calls :meth:`optimise` with the tensors that are trained, sets a ``history``, a
@@ -60,9 +61,9 @@ class BaseTrainer:
             while not self.done and self.step != last:
                 self.train_step()
 
+    @abstractmethod
     def train_step(self) -> None:
         """Take one optimiser step and record its metrics."""
-        raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on exactly as if never stopped."""
