@@ -65,12 +65,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 def asked(count: int = 40, device: str = "cpu", task: AdditionTask = TASK) -> Questions:
     """Uniform questions, drawn on the CPU."""
-    questions = sampling.uniform_questions(task, count, torch.Generator().manual_seed(1))
-    return on(device, questions)
-
-
-def on(device: str, questions: Questions) -> Questions:
-    return Questions(questions.task, questions.x.to(device), questions.y.to(device))
+    return sampling.uniform_questions(task, count, torch.Generator().manual_seed(1)).to(device)
 
 
 # ------------------------------------------------------------- the same on both devices
@@ -121,7 +116,7 @@ def task_of_pairs(device):
 
 def samples(device):
     generator = torch.Generator().manual_seed(2)
-    cascades = on(device, sampling.cascade_questions(TASK, 1, 20, generator))
+    cascades = sampling.cascade_questions(TASK, 1, 20, generator).to(device)
     return [
         sampling.joined([cascades, asked(device=device)]),
         sampling.without_carry(cascades),
@@ -131,7 +126,7 @@ def samples(device):
 
 def sub_tasks(device):
     questions = asked(device=device)
-    source = on(device, asked(80)[40:])
+    source = asked(80)[40:].to(device)
     key = subtasks.key(questions)
     return [
         subtasks.base_sum(questions),

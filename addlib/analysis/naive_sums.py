@@ -27,9 +27,8 @@ def leakage(
     """
     task = questions.task
     naive = base_sum(questions)[:, : task.n_digits, None]
-    digits = (
-        naive + torch.arange(task.base, device=naive.device)
-    ) % task.base  # (batch, n_digits, r)
+    residues = torch.arange(task.base, device=naive.device)
+    digits = (naive + residues) % task.base  # (batch, n_digits, r)
     return p[:, : task.n_digits].gather(2, digits).mean(0)
 
 

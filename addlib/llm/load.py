@@ -95,8 +95,8 @@ def load_llm(
     seconds = time.perf_counter() - begun
     print(
         f"Language model: {source}; {bridge.cfg.n_layers} layers, {bridge.cfg.n_heads} heads, on "
-        f"{device_name(target)}; loaded in {seconds:.0f} s; hooks change probabilities by {parity:.0e} at "
-        f"most.",
+        f"{device_name(target)}; loaded in {seconds:.0f} s; hooks change probabilities by "
+        f"{parity:.0e} at most.",
         flush=True,
     )
     return LLM(bridge, tokenizer, source, parity)

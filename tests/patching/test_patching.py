@@ -322,12 +322,14 @@ def full(*_, **__):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
+def no_memory_for(what):
+    return pytest.raises(torch.OutOfMemoryError, match=f"^there is no memory for {what}")
+
+
 def test_gradients_that_do_not_fit_are_one_sentence(monkeypatch):
     clean, corrupted = pairs()
     monkeypatch.setattr(attribution_patching, "cache_activation_and_gradient", full)
-    with pytest.raises(
-        torch.OutOfMemoryError, match=r"^there is no memory for the gradients of so many prompts"
-    ):
+    with no_memory_for("the gradients of so many prompts"):
         attribution_patch(model(), ["z"], corrupted, clean, difference())
 
 
@@ -335,10 +337,10 @@ def test_a_single_prompt_that_does_not_fit_is_one_sentence(monkeypatch):
     clean, corrupted = pairs()
     patcher = Patcher(model(), corrupted, clean)
     monkeypatch.setattr(ShortEngine, "outcome", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt:"):
+    with no_memory_for("a single prompt:"):
         patcher.sweep("z", difference())
     monkeypatch.setattr(ShortForward, "run", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt:"):
+    with no_memory_for("a single prompt:"):
         Patcher(model(), corrupted, clean)
 
 
@@ -346,10 +348,10 @@ def test_activations_of_all_prompts_that_do_not_fit_are_one_sentence(monkeypatch
     clean, corrupted = pairs()
     patcher = Patcher(model(), corrupted, clean)
     monkeypatch.setattr(HookEngine, "_both", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for so many prompts"):
+    with no_memory_for("so many prompts"):
         patcher.sweep("z", difference())
     monkeypatch.setattr(HookEngine, "__init__", full)
-    with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for so many prompts"):
+    with no_memory_for("so many prompts"):
         patcher.exchanged()
 
 

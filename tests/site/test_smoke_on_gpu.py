@@ -20,10 +20,7 @@ QUICK = ("03_loss_shelves", "07_where_and_when", "12_qwen_multiplication")
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    "name",
-    [name for name in chapters() if FULL or name in QUICK],
-)
+@pytest.mark.parametrize("name", chapters() if FULL else QUICK)
 def test_a_chapter_runs_on_a_gpu(name: str, gpu, smoke_runs: SmokeRuns, tmp_path: Path) -> None:
     """With weights of a run on the CPU; where there is time for it, it trains its own."""
     weights = tmp_path / "weights" if FULL else smoke_runs.weights
