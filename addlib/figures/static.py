@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 from concurrent.futures import TimeoutError as NoAnswer
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,8 @@ def _browser() -> tuple:
         raise NoBrowserError(f"{REMEDY} (reported: {error or type(error).__name__})") from error
 
     def close() -> None:
+        # Its last message may come in two halves, which the library reports and ignores.
+        logging.getLogger("choreographer.channels.pipe").setLevel(logging.CRITICAL)
         asyncio.run_coroutine_threadsafe(browser.close(), loop).result(START_TIMEOUT)
         loop.call_soon_threadsafe(loop.stop)
 
