@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from addlib.files import write_whole
+from addlib.files import PACKAGE, write_whole
 
 FORMAT = "addlib-1"
 
-REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then run again"
+DISK_REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then run again"
 
 
 class CheckpointError(RuntimeError):
@@ -33,9 +33,14 @@ class CheckpointError(RuntimeError):
 
 
 def cache_dir() -> Path:
-    """Where trained runs live: ``ADDLIB_CACHE`` of the environment, or ``~/.cache/addlib``."""
-    folder = os.environ.get("ADDLIB_CACHE") or Path.home() / ".cache" / "addlib"
-    return Path(folder).expanduser().resolve()
+    """Where trained runs live.
+
+    It is ``ADDLIB_CACHE`` of the environment. Else it is ``weights`` in a clone of the book, where
+    `make book` puts them, and ``~/.cache/addlib`` for a package installed elsewhere.
+    """
+    clone = PACKAGE.parent
+    usual = clone / "weights" if (clone / "workflow").is_dir() else "~/.cache/addlib"
+    return Path(os.environ.get("ADDLIB_CACHE") or usual).expanduser().resolve()
 
 
 class CacheFolder:
@@ -147,7 +152,7 @@ def broken_seal(folder: Path, marks: Mapping[str, str]) -> str | None:
 
 
 def _write_seal(folder: Path, seal: Mapping[str, Any]) -> None:
-    write_whole(folder / "files.json", json.dumps(seal, indent=1).encode(), REMEDY)
+    write_whole(folder / "files.json", json.dumps(seal, indent=1).encode(), DISK_REMEDY)
 
 
 # ------------------------------------------------------------------------------ runs
@@ -197,7 +202,7 @@ class RunFolder(CacheFolder):
 
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         marks = {"format": FORMAT, "key": self.key, "sha256": _digest(on_cpu)}
-        write_whole(self.path / file, save(on_cpu, metadata=marks), REMEDY)
+        write_whole(self.path / file, save(on_cpu, metadata=marks), DISK_REMEDY)
 
     def read(
         self, file: str, like: Mapping[str, Tensor] | None = None, by_name: bool = False
@@ -252,7 +257,7 @@ class RunFolder(CacheFolder):
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Mark the run as finished, with its description and a record of how it was made."""
         text = json.dumps({"key": self.key, "description": self.description, **record}, indent=1)
-        write_whole(self.path / "run.json", text.encode(), REMEDY)
+        write_whole(self.path / "run.json", text.encode(), DISK_REMEDY)
 
     def record(self) -> dict[str, Any] | None:
         """The record of a finished run, or None if it has not finished.

@@ -2,21 +2,33 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from addlib import store
 from addlib.models.addition import ModelConfig
 from addlib.store import CheckpointError, broken_seal, sealed
 from addlib.tasks.addition import AdditionTask
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
+from workflow.chapters import ROOT
 
 MARKS = {"format": "test-1", "made_from": "a"}
 
 SMALL = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=24), steps=20, snapshot_every=20, batch_size=16
 )
+
+
+def test_a_clone_keeps_weights_beside_the_book(tmp_path, monkeypatch):
+    monkeypatch.delenv("ADDLIB_CACHE", raising=False)
+    assert store.cache_dir() == ROOT / "weights"
+    monkeypatch.setattr(store, "PACKAGE", tmp_path / "site-packages" / "addlib")
+    assert store.cache_dir() == Path.home() / ".cache" / "addlib"
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path))
+    assert store.cache_dir() == tmp_path
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from addlib.files import write_whole
 START_TIMEOUT = 60  # seconds
 DRAW_TIMEOUT = 120  # seconds
 
-REMEDY = (
+BROWSER_REMEDY = (
     "Static exports need a Chromium or Chrome. Install one (Debian, Ubuntu: `apt-get install "
     "chromium`; elsewhere: `kaleido_get_chrome`) or set BROWSER_PATH to its program. Figures in "
     "the notebook do not need it."
@@ -81,7 +81,9 @@ def _browser() -> tuple:
         browser = asyncio.run_coroutine_threadsafe(start(), loop).result(START_TIMEOUT)
     except (ChromeNotFoundError, BrowserFailedError, ChannelClosedError, NoAnswer) as error:
         loop.call_soon_threadsafe(loop.stop)
-        raise NoBrowserError(f"{REMEDY} (reported: {error or type(error).__name__})") from error
+        raise NoBrowserError(
+            f"{BROWSER_REMEDY} (reported: {error or type(error).__name__})"
+        ) from error
 
     def close() -> None:
         # Its last message may come in two halves, which the library reports and ignores.

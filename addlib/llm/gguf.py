@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from addlib.device import out_of_memory
-from addlib.store import REMEDY, CacheFolder, broken_seal, cache_dir, sealed
+from addlib.store import DISK_REMEDY, CacheFolder, broken_seal, cache_dir, sealed
 
 FORMAT = "addlib-llm-1"
 
@@ -114,7 +114,7 @@ class WeightsFolder(CacheFolder):
             raise WeightsError(
                 f"{gguf.name} of {self.name} could not be unpacked ({type(error).__name__}: "
                 f"{error}). It must be the GGUF file of a causal language model that transformers "
-                f"knows; if the disk is full, {REMEDY}."
+                f"knows; if the disk is full, {DISK_REMEDY}."
             ) from error
 
 

