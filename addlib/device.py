@@ -23,7 +23,10 @@ Result = TypeVar("Result")
 NO_MEMORY = "there is no memory for"
 """How the message begins where even the smallest part of a work does not fit."""
 
-REMEDY = 'end other programs that use its memory, or, on a GPU, run with device = "cpu"'
+MEMORY_REMEDY = (
+    'end other programs that use its memory, or, on a GPU, run with device = "cpu" or with '
+    "CUDA_VISIBLE_DEVICES set to nothing"
+)
 """What a person can do where memory is short."""
 
 
@@ -56,9 +59,7 @@ def choose_device(device: str = "auto") -> torch.device:
     if not name:
         raise ValueError(f"device = {device!r}: must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if device != "cpu" and int(name[1] or 0) >= gpus:
-        raise ValueError(
-            f"device = {device!r}: this machine has {gpus} CUDA devices; use 'auto' or 'cpu'"
-        )
+        raise ValueError(f"device = {device!r}: CUDA devices here: {gpus}; use 'auto' or 'cpu'")
     fault = _fault_of(torch.device(device))
     if fault:
         raise ValueError(
@@ -147,11 +148,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_for(what: str) -> Iterator[None]:
+def memory_for(what: str, then: str = "") -> Iterator[None]:
     """Around work that can't be done in smaller parts: one sentence where memory is short.
 
     Args:
         what: that there may be no memory for, for the message.
+        then: what comes of the work when it is run again, for the end of the message.
 
     Raises:
         torch.OutOfMemoryError: in place of any error that says so; the text says what to do.
@@ -159,9 +161,14 @@ def memory_for(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error) or str(error).startswith(NO_MEMORY):
+        if not out_of_memory(error):
             raise
-        raise torch.OutOfMemoryError(f"{NO_MEMORY} {what}: {REMEDY} ({error})") from error
+        message = str(error)
+        if not message.startswith(NO_MEMORY):
+            message = f"{NO_MEMORY} {what}: {MEMORY_REMEDY} ({message})"
+        elif not then:
+            raise
+        raise torch.OutOfMemoryError(f"{message}; {then}" if then else message) from error
 
 
 _undo: ContextVar[list[Callable[[], object]] | None] = ContextVar("undo", default=None)

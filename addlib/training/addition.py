@@ -1,7 +1,7 @@
 """Training the addition model, with every metric recorded at every step.
 
-Nothing is copied to the host in between, so a GPU never waits. Questions are drawn on the CPU, so a
-seed asks the same ones on every device.
+Metrics stay on the device, so the host waits for it only to send new questions. They are drawn on
+the CPU, so a seed asks the same ones on every device.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from addlib.training.trainer import BaseTrainer
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-AHEAD = 16_384
+QUESTIONS_AHEAD = 16_384
 """Questions that are drawn at once, for the steps to come."""
 
 TRAINING_VERSION = 3
@@ -126,7 +126,12 @@ class TrainConfig:
 
 
 class Trainer(BaseTrainer):
-    """A training in progress, with its stream of questions."""
+    """A training in progress, with its stream of questions.
+
+    Attributes:
+        micro_batch_size: questions in memory at once; fewer than in a step where memory ran short,
+            and gradients are then summed up.
+    """
 
     config: TrainConfig
 
@@ -138,8 +143,7 @@ class Trainer(BaseTrainer):
         else:
             self.optimise(weights(self.model))
             self.forward = partial(answer_logits, self.model, config.task)
-        # Questions at once: fewer than in a step where there is no memory for all.
-        self.batch_size = config.batch_size
+        self.micro_batch_size = config.batch_size
         self.rows = config.batch_size * config.task.n_answer
         self.stream = QuestionStream(config, self.device)
         self.history = History.empty(config.task, config.steps, self.device)
@@ -150,7 +154,10 @@ class Trainer(BaseTrainer):
         return self.step >= self.config.steps
 
     def train_step(self) -> None:
-        """Take one optimiser step on the next batch and record its metrics; the host never waits."""
+        """Take one optimiser step on the next batch and record its metrics.
+
+        The host waits for the device only where the stream draws questions ahead.
+        """
         questions = next(self.stream)
         nll = self._gradients(questions)
         grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
@@ -163,23 +170,25 @@ class Trainer(BaseTrainer):
     def _gradients(self, questions: Questions) -> Float[Tensor, "batch n_answer"]:
         """Put the gradient of the mean loss on the weights; the losses."""
 
-        def in_parts(size: int) -> Float[Tensor, "batch n_answer"]:
+        def accumulated(size: int) -> Float[Tensor, "batch n_answer"]:
             self.optimizer.zero_grad()
             count = len(questions)
             if size >= count:
-                return self._part(questions, 1.0)
+                return self._micro_batch(questions, 1.0)
             parts = [questions[start : start + size] for start in range(0, count, size)]
-            return torch.cat([self._part(part, len(part) / count) for part in parts])
+            return torch.cat([self._micro_batch(part, len(part) / count) for part in parts])
 
-        nll, self.batch_size = with_smaller_batches(in_parts, self.batch_size)
+        nll, self.micro_batch_size = with_smaller_batches(accumulated, self.micro_batch_size)
         return nll
 
-    def _part(self, questions: Questions, share: float) -> Float[Tensor, "part n_answer"]:
+    def _micro_batch(
+        self, questions: Questions, weight: float
+    ) -> Float[Tensor, "micro_batch n_answer"]:
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
             logits = self.forward(questions.tokens)
         nll = answer_nll(logits, questions.answer)
-        (nll.mean() * share).backward()
+        (nll.mean() * weight).backward()
         return nll.detach()
 
     def state(self) -> dict[str, Tensor]:
@@ -187,13 +196,14 @@ class Trainer(BaseTrainer):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         super().restore(state)
-        self.stream.go_on(self.step, state["generator"])
+        self.stream.restore(self.step, state["generator"])
 
 
 class QuestionStream:
     """The batches of a training, one after another, for ever: ``next(stream)``.
 
-    They are drawn on the CPU, some hundreds ahead, and are the same whatever device they go to.
+    They are drawn on the CPU, :data:`QUESTIONS_AHEAD` questions at a time, and are the same on
+    every device.
 
     Attributes:
         dataset: the questions that batches are drawn from; empty where each batch is new.
@@ -205,10 +215,10 @@ class QuestionStream:
         self.device = device
         self.generator = torch.Generator().manual_seed(config.seed)
         self.dataset = uniform_questions(config.task, config.dataset_size, self.generator)
-        self.go_on(0, self.generator.get_state())
+        self.restore(0, self.generator.get_state())
 
-    def go_on(self, step: int, state: Tensor) -> None:
-        """Give out the batch of this step next; ``state`` is that of the batch before."""
+    def restore(self, step: int, state: Tensor) -> None:
+        """Continue with the batch of this step; ``state`` is the generator's before it is drawn."""
         self.generator.set_state(state)
         self.state = state
         self.step = step
@@ -227,7 +237,7 @@ class QuestionStream:
     def _draw_ahead(self) -> None:
         """Draw batches, and move and label them all at once."""
         size = self.config.batch_size
-        count = max(1, AHEAD // size)
+        count = max(1, QUESTIONS_AHEAD // size)
         batches = []
         states = []
         for step in range(self.step, self.step + count):

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from addlib import __version__
-from addlib.device import REMEDY, choose_device, device_name
+from addlib.device import choose_device, device_name, memory_for
 from addlib.files import write_whole
 from addlib.models.bridge import weights
 from addlib.store import CheckpointError, RunFolder
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 RunConfig = TrainConfig | PairConfig
+
+STEPS_PER_REPORT = 25
+"""Training steps between two looks at the loss for the progress bar."""
 
 RUNS: dict[str, RunConfig] = {
     "main": TrainConfig(),
@@ -169,17 +172,13 @@ def _train_if_missing(config: RunConfig, device: str, progress: bool = False) ->
     with folder.lock():
         if folder.record() is not None:  # another process made it meanwhile
             return
-        try:
-            _train(config, str(choose_device(device)), progress)
-        except torch.OutOfMemoryError as error:
-            raise torch.OutOfMemoryError(
-                f"no memory to train {folder.name}: {REMEDY}; the training then goes on from "
-                f"its last saved step ({error})"
-            ) from error
+        resumed = f"the training of {folder.name} then continues from its last saved step"
+        with memory_for("a training step", then=resumed):
+            _train(config, device, progress)
 
 
 def _train(config: RunConfig, device: str, progress: bool) -> None:
-    """Train to the end, with a snapshot and a resume file at each stride, and then a record."""
+    """Train to the end, with a snapshot and a resume file every ``snapshot_every`` steps."""
     from tqdm import tqdm
 
     folder = config.folder
@@ -206,10 +205,12 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
     with bar:
         while not trainer.done:
             before = trainer.step
-            trainer.train(min(25, config.snapshot_every - before % config.snapshot_every))
-            loss = trainer.history.loss[trainer.step - 1].item()
-            bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-            bar.update(trainer.step - before)
+            to_snapshot = config.snapshot_every - before % config.snapshot_every
+            trainer.train(min(STEPS_PER_REPORT, to_snapshot))
+            if progress:
+                loss = trainer.history.loss[trainer.step - 1].item()
+                bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+                bar.update(trainer.step - before)
             if trainer.step % config.snapshot_every == 0 and not trainer.done:
                 folder.write(_snapshot_file(trainer.step), weights(trainer.model))
                 folder.write("resume.safetensors", trainer.state())

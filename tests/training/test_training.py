@@ -111,14 +111,14 @@ def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):
 def test_batches_drawn_ahead_are_those_drawn_one_by_one(monkeypatch, changes):
     """Also when a stream goes on from the middle of what was drawn ahead."""
     config = replace(SMALL, **changes)
-    monkeypatch.setattr(addition, "AHEAD", config.batch_size)
+    monkeypatch.setattr(addition, "QUESTIONS_AHEAD", config.batch_size)
     one_by_one = [questions.tokens for questions in islice(QuestionStream(config), 23)]
-    monkeypatch.setattr(addition, "AHEAD", 5 * config.batch_size)
+    monkeypatch.setattr(addition, "QUESTIONS_AHEAD", 5 * config.batch_size)
     stream = QuestionStream(config)
     for step in range(13):
         assert torch.equal(next(stream).tokens, one_by_one[step])
     later = QuestionStream(config)
-    later.go_on(stream.step, stream.state)
+    later.restore(stream.step, stream.state)
     for step in range(13, 23):
         assert torch.equal(next(later).tokens, one_by_one[step])
     if not changes:
