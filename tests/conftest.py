@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +23,15 @@ from xdist.scheduler import LoadFileScheduling
 from workflow.browser import find_browser
 from workflow.chapters import ROOT
 
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # a shell did so that runs us in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("no clock", deadline=None)  # a busy machine is no fault
 settings.load_profile("no clock")
 
-SEES_GPU = "ADDLIB_TEST_GPU" in os.environ
+SEES_GPU = os.environ.get("ADDLIB_TEST_GPU") == "1"
 
 if not SEES_GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for other processes, too
@@ -84,7 +90,8 @@ def gpu():
 
     from pretend_gpu import pretend_gpu
 
-    if torch.cuda.is_available():
+    if SEES_GPU:
+        assert torch.cuda.is_available(), "ADDLIB_TEST_GPU=1, but torch can't use a GPU here"
         yield None
     else:
         with pretend_gpu() as pretended:

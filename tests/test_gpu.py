@@ -69,16 +69,21 @@ def asked(count: int = 40, device: str = "cpu", task: AdditionTask = TASK) -> Qu
 
 
 # ------------------------------------------------------------- the same on both devices
-def assert_same(result: Any, expected: Any) -> None:
+WITHOUT_GRADIENT = "attn.k.bias"
+"""Weights that attention does not depend on: their gradient is rounding alone, which AdamW enlarges."""
+
+
+def assert_same(result: Any, expected: Any, atol: float = 1e-5, rtol: float = 1e-4) -> None:
     """Both hold the same numbers, whatever the device and up to rounding."""
     if isinstance(expected, Tensor):
         assert result.dtype == expected.dtype
-        close = {"atol": 1e-5, "rtol": 1e-4, "equal_nan": True}
+        close = {"atol": atol, "rtol": rtol, "equal_nan": True}
         assert torch.allclose(result.detach().cpu(), expected.detach(), **close)
     elif isinstance(expected, dict):
         assert result.keys() == expected.keys()
         for name in expected:
-            assert_same(result[name], expected[name])
+            if WITHOUT_GRADIENT not in str(name):
+                assert_same(result[name], expected[name], atol, rtol)
     elif isinstance(expected, list | tuple):
         assert len(result) == len(expected)
         for part, expected_part in zip(result, expected, strict=True):
@@ -436,7 +441,7 @@ def test_patching_through_hooks_is_the_same(gpu, monkeypatch):
 def test_a_model_is_loaded_onto_the_gpu(gpu, tmp_path, capsys):
     llm = load_llm(path=save_folder(tmp_path / "tiny"), device="cuda")
     assert {p.device.type for p in llm.bridge.parameters()} == {"cuda"}
-    assert "on Pretend GPU; loaded" in capsys.readouterr().out
+    assert f"on {torch.cuda.get_device_name(0)}; loaded" in capsys.readouterr().out
 
 
 def test_the_device_says_its_name(gpu):
@@ -469,8 +474,9 @@ CONFIGS = {
 }
 
 
-RARE_TESTS = {PairConfig: {"test_every": 100}}
-"""A training on pairs may wait where it looks at its stop rule, after a test."""
+def tolerance(config: RunConfig) -> dict[str, float]:
+    """Of a comparison over devices: bf16 has 8 bits, and its sums differ in the last one or two."""
+    return {"atol": 0.05, "rtol": 0.05} if getattr(config, "precision", "") == "bf16" else {}
 
 
 def trained(config: RunConfig, device: str, steps: int) -> BaseTrainer:
@@ -497,14 +503,16 @@ def test_a_training_lies_on_the_gpu_as_a_whole(config, gpu):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_training_on_the_gpu_is_the_same(config, gpu):
     """The same questions, and the same losses up to rounding."""
-    on_gpu, on_cpu = (trained(config, device, 7) for device in ("cuda", "cpu"))
-    assert_same(on_gpu.history.tensors(), on_cpu.history.tensors())
+    given, expected = (trained(config, device, 7) for device in ("cuda", "cpu"))
+    assert_same(given.history.tensors(), expected.history.tensors(), **tolerance(config))
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_ten_steps_wait_for_nothing(config, counted):
     """Enriched steps neither. What is drawn ahead is there after the first step."""
-    trainer = trained(replace(config, **RARE_TESTS.get(type(config), {})), "cuda", 1)
+    if isinstance(config, PairConfig):  # it waits where it looks at its stop rule, after a test
+        config = replace(config, test_every=100)
+    trainer = trained(config, "cuda", 1)
     counted.waits.clear()
     trainer.train(10)
     assert not counted.waits
@@ -548,8 +556,9 @@ def test_an_interrupted_training_goes_on_on_the_other_device(
     resumed = load_or_train(config, then, progress=False)
     assert resumed.record["steps_in_this_session"] == 20
     assert next(resumed.model.parameters()).device.type == then
-    assert_same(weights(resumed.model), on_cpu(weights(whole.model)))
-    assert_same(resumed.history.tensors(), on_cpu(whole.history.tensors()))
+    close = tolerance(config)
+    assert_same(weights(resumed.model), on_cpu(weights(whole.model)), **close)
+    assert_same(resumed.history.tensors(), on_cpu(whole.history.tensors()), **close)
 
 
 def test_an_interrupted_training_goes_on_on_the_gpu(gpu, cache):
