@@ -49,7 +49,7 @@ from workflow.chapters import (
     shown,
 )
 from workflow.gpus import device_for
-from workflow.kernel import OUTPUT, KernelStartError, execute_notebook
+from workflow.kernel import OUTPUT_SECONDS, KernelStartError, execute_notebook
 from workflow.notebook_cells import first_line, last_started
 from workflow.parameters import check_parameters, declared_defaults, value_of
 
@@ -165,7 +165,7 @@ def _reason(error: BaseException) -> str:
         case DeadKernelError():
             return "the kernel died; most often the machine was out of memory"
         case CellTimeoutError():
-            return f"the cell's output did not arrive within {OUTPUT} seconds of its end"
+            return f"the cell's output did not arrive within {OUTPUT_SECONDS} seconds of its end"
         case KernelStartError() | WorkflowError():
             return str(error)
         case KeyboardInterrupt():

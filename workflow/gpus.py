@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import runpy
 import shutil
 import subprocess
@@ -29,9 +28,9 @@ from filelock import FileLock, Timeout
 
 from workflow.chapters import ROOT, WorkflowError
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
-POLL = 1.0
+POLL_SECONDS = 1.0
 """Seconds between two looks for room."""
 
 
@@ -41,7 +40,8 @@ class Gpu:
 
     Args:
         number: torch's, as in ``cuda:1``, among those that CUDA_VISIBLE_DEVICES leaves.
-        id: what tells it from all others. name: its maker's.
+        id: what tells it from all others.
+        name: its maker's.
         gib: its memory in whole GiB.
     """
 
@@ -69,7 +69,7 @@ def usable() -> list[Gpu]:
     return [Gpu(**fields) for fields in json.loads(listed.stdout)]
 
 
-def _asked_of_torch() -> list[Gpu]:
+def _query_torch() -> list[Gpu]:
     import torch  # takes seconds
 
     if not torch.cuda.is_available():  # also for a torch without CUDA, and a driver too old
@@ -88,7 +88,7 @@ def device_for(device: str, gib: int, job: str) -> Iterator[str | None]:
 
     Where the job may choose ("auto", "cuda"), it gets a GPU with ``gib`` GiB to spare, waits for
     one if need be, and what it starts sees no other. A numbered GPU ("cuda:1") is not kept: a
-    person has chosen. None stands for a device that isn't there.
+    person has chosen. None stands for a device that isn't there or has another name.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -99,27 +99,27 @@ def device_for(device: str, gib: int, job: str) -> Iterator[str | None]:
         yield "cpu"
         return
     gpus = usable()
-    if numbered := re.fullmatch(r"cuda:(\d+)", device):
-        yield {gpu.number: gpu.name for gpu in gpus}.get(int(numbered[1]))
+    if device not in ("auto", "cuda"):
+        yield {f"cuda:{gpu.number}": gpu.name for gpu in gpus}.get(device)
         return
     if not gpus:
         yield "cpu" if device == "auto" else None
         return
-    with _held(gpus, gib, job) as gpu:
-        before = os.environ.get(VISIBLE)
+    with _reserve(gpus, gib, job) as gpu:
+        before = os.environ.get(CUDA_VISIBLE_DEVICES)
         names = before.split(",") if before else [str(gpu.number) for gpu in gpus]
-        os.environ[VISIBLE] = names[gpu.number]
+        os.environ[CUDA_VISIBLE_DEVICES] = names[gpu.number]
         try:
             yield gpu.name
         finally:
             if before is None:
-                del os.environ[VISIBLE]
+                del os.environ[CUDA_VISIBLE_DEVICES]
             else:
-                os.environ[VISIBLE] = before
+                os.environ[CUDA_VISIBLE_DEVICES] = before
 
 
 @contextmanager
-def _held(gpus: Sequence[Gpu], gib: int, job: str) -> Iterator[Gpu]:
+def _reserve(gpus: Sequence[Gpu], gib: int, job: str) -> Iterator[Gpu]:
     """The GPU with the most room, with locks on as many of its GiB."""
     large_enough = [gpu for gpu in gpus if gpu.gib >= gib]
     candidates = large_enough or [max(gpus, key=lambda gpu: gpu.gib)]
@@ -137,7 +137,7 @@ def _held(gpus: Sequence[Gpu], gib: int, job: str) -> Iterator[Gpu]:
             if not waits:
                 print(f"{job}: waits for {needed} GiB of a GPU.", file=sys.stderr, flush=True)
                 waits = True
-            time.sleep(POLL)
+            time.sleep(POLL_SECONDS)
         yield roomiest
 
 
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own")
     options = parser.parse_args()
     if options.module is None:
-        print(json.dumps([asdict(gpu) for gpu in _asked_of_torch()]))
+        print(json.dumps([asdict(gpu) for gpu in _query_torch()]))
         return
     sys.argv = [options.module, *options.arguments]
     with device_for("auto", options.gib, " ".join(sys.argv[:2])):

@@ -20,16 +20,16 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from traitlets.config import Config
 
-STARTS = 3
+MAX_STARTS = 3
 """How often a kernel is started before a run is given up."""
 
-ANSWER = 180
+ANSWER_SECONDS = 180
 """Seconds that a kernel may take to its first answer: many start at once on a small machine."""
 
-OUTPUT = 120
+OUTPUT_SECONDS = 120
 """Seconds that the rest of a cell's output may take after the cell's end: nbclient gives it 4."""
 
-LONGEST = 80
+MAX_FOLDER_CHARACTERS = 80
 """Characters of a folder for sockets: their paths, which are longer, may have about 100."""
 
 
@@ -43,16 +43,17 @@ def execute_notebook(
     """Execute a notebook through papermill; a kernel that gives no answer is started again.
 
     Args:
-        notebook: the file. target: where papermill saves the executed one after each cell.
+        notebook: the file.
+        target: where papermill saves the executed notebook after each cell.
         parameters: papermill's.
-        name: what the line calls it that says so when a kernel is started again.
+        name: the notebook's, for the line that says that its kernel is started again.
         options: further ones of ``papermill.execute_notebook``.
 
     Raises:
-        KernelStartError: none of three kernels answered.
+        KernelStartError: none of :data:`MAX_STARTS` kernels answered.
         PapermillExecutionError, DeadKernelError: a cell failed; the kernel died in a cell.
     """
-    for start in range(1, STARTS + 1):
+    for start in range(1, MAX_STARTS + 1):
         answered = Event()
         try:
             with _connection() as config:
@@ -63,8 +64,8 @@ def execute_notebook(
                     kernel_name="python3",
                     config=config,
                     extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-                    start_timeout=ANSWER,
-                    iopub_timeout=OUTPUT,
+                    start_timeout=ANSWER_SECONDS,
+                    iopub_timeout=OUTPUT_SECONDS,
                     on_notebook_start=lambda notebook, answered=answered: answered.set(),
                     **options,
                 )
@@ -74,8 +75,8 @@ def execute_notebook(
         except RuntimeError as error:  # what jupyter_client raises where no answer came
             if answered.is_set():
                 raise
-            if start == STARTS:
-                text = f"the kernel could not be started, {STARTS} times: {error}"
+            if start == MAX_STARTS:
+                text = f"the kernel could not be started, {MAX_STARTS} times: {error}"
                 raise KernelStartError(text) from error
             print(
                 f"{name}: the kernel gave no answer ({error}); it is started again.",
@@ -91,7 +92,7 @@ def _connection() -> Iterator[Config]:
         yield Config()
         return
     usual = tempfile.gettempdir()
-    parent = usual if len(usual) < LONGEST else "/tmp"
+    parent = usual if len(usual) < MAX_FOLDER_CHARACTERS else "/tmp"
     with tempfile.TemporaryDirectory(
         prefix="kernel-", dir=parent, ignore_cleanup_errors=True
     ) as folder:

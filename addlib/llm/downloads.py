@@ -19,10 +19,10 @@ STALL_SECONDS = 120.0
 The hub's client writes 10 MB at a time: a line with less than 80 kB/s would look stalled.
 """
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 """How often to look at what has arrived."""
 
-SAID_EVERY = 100_000_000
+BYTES_PER_REPORT = 100_000_000
 """A line says how much has arrived after each so many bytes."""
 
 
@@ -56,7 +56,7 @@ def run_download(
         try:
             while True:
                 try:
-                    output, errors = process.communicate(timeout=LOOK_SECONDS)
+                    output, errors = process.communicate(timeout=POLL_SECONDS)
                     return subprocess.CompletedProcess(command, process.returncode, output, errors)
                 except subprocess.TimeoutExpired:
                     size_before = size
@@ -65,8 +65,8 @@ def run_download(
                     last_growth = time.monotonic()
                 if time.monotonic() - last_growth > STALL_SECONDS:
                     raise TimeoutError(f"nothing arrived for {STALL_SECONDS:.0f} seconds")
-                if size - begun_with >= said + SAID_EVERY:
-                    said = (size - begun_with) // SAID_EVERY * SAID_EVERY
+                if size - begun_with >= said + BYTES_PER_REPORT:
+                    said = (size - begun_with) // BYTES_PER_REPORT * BYTES_PER_REPORT
                     print(f"  {said / 1e6:.0f} MB so far", flush=True)
         finally:
             process.kill()  # nothing to a process that has ended

@@ -35,8 +35,8 @@ def locks(tmp_path, monkeypatch) -> None:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr(gpus, "POLL", 0.01)
-    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.setattr(gpus, "POLL_SECONDS", 0.01)
+    monkeypatch.delenv(gpus.CUDA_VISIBLE_DEVICES, raising=False)
 
 
 @pytest.fixture
@@ -93,23 +93,24 @@ def test_a_torch_that_fails_is_no_machine_without_gpus(driver, monkeypatch, tmp_
         ("cuda:0", [SMALL, LARGE], "Small", None),  # a person's choice: the numbers stay
         ("cuda:1", [SMALL, LARGE], "Large", None),
         ("cuda:2", [SMALL, LARGE], None, None),
+        ("mps", [SMALL, LARGE], None, None),
     ],
 )
 def test_a_job_sees_the_gpu_that_it_is_said_to_run_on(monkeypatch, device, there, name, visible):
     pretend(monkeypatch, *there)
     with gpus.device_for(device, 1, "job") as chosen:
         assert chosen == name
-        assert os.environ.get(gpus.VISIBLE) == visible
-    assert gpus.VISIBLE not in os.environ
+        assert os.environ.get(gpus.CUDA_VISIBLE_DEVICES) == visible
+    assert gpus.CUDA_VISIBLE_DEVICES not in os.environ
 
 
 def test_gpus_that_a_person_has_hidden_stay_hidden(monkeypatch):
     """CUDA counts the visible ones from 0 on: here torch's GPU 1 is called 7."""
-    monkeypatch.setenv(gpus.VISIBLE, "3,7")
+    monkeypatch.setenv(gpus.CUDA_VISIBLE_DEVICES, "3,7")
     pretend(monkeypatch, SMALL, LARGE)
     with gpus.device_for("auto", 1, "job"):
-        assert os.environ[gpus.VISIBLE] == "7"
-    assert os.environ[gpus.VISIBLE] == "3,7"
+        assert os.environ[gpus.CUDA_VISIBLE_DEVICES] == "7"
+    assert os.environ[gpus.CUDA_VISIBLE_DEVICES] == "3,7"
 
 
 def test_a_record_names_the_device_of_the_notebook_s_parameter(tmp_path, monkeypatch):
@@ -127,12 +128,12 @@ def test_a_record_names_the_device_of_the_notebook_s_parameter(tmp_path, monkeyp
 # -------------------------------------------------------------------------------- room
 def test_jobs_spread_and_a_gpu_is_shared_by_those_that_fit():
     with ExitStack() as jobs:
-        taken = [jobs.enter_context(gpus._held([SMALL, LARGE], 2, "job")) for _ in range(6)]
+        taken = [jobs.enter_context(gpus._reserve([SMALL, LARGE], 2, "job")) for _ in range(6)]
     assert taken == [LARGE, LARGE, SMALL, LARGE, SMALL, LARGE]  # of equals the first
 
 
 def test_a_job_that_is_larger_than_every_gpu_gets_a_whole_one():
-    with gpus._held([SMALL, LARGE], 99, "job") as gpu:
+    with gpus._reserve([SMALL, LARGE], 99, "job") as gpu:
         assert gpu == LARGE
         assert gpus._free(LARGE) == []
     assert len(gpus._free(LARGE)) == 8
@@ -145,7 +146,7 @@ def test_many_jobs_at_once_never_take_more_than_there_is():
     guard = threading.Lock()
 
     def job(need: int) -> None:
-        with gpus._held([SMALL, LARGE], int(need), "job") as gpu:
+        with gpus._reserve([SMALL, LARGE], int(need), "job") as gpu:
             with guard:
                 used[gpu] += need
                 most[gpu] = max(most[gpu], used[gpu])
@@ -171,7 +172,7 @@ def test_a_job_waits_and_a_killed_one_leaves_its_gpu(capsys):
     )
     assert first.stdout.readline() == "holds\n"
     with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(lambda: gpus._held([SMALL], 1, "second").__enter__())
+        second = pool.submit(lambda: gpus._reserve([SMALL], 1, "second").__enter__())
         while "second: waits for 1 GiB of a GPU." not in capsys.readouterr().err:
             time.sleep(0.01)
         assert not second.done()
