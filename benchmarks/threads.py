@@ -17,51 +17,70 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from rows import RESULTS, add_rows
-
-STEPS = """
 import time
-from addlib.models.addition import ModelConfig
-from addlib.tasks.addition import AdditionTask
-from addlib.training.addition import TrainConfig, Trainer
-config = TrainConfig(AdditionTask(3), ModelConfig(width=128), steps=4000, lr=5e-4)
-trainer = Trainer(config, "cpu")
-trainer.train_step()
-begun = time.perf_counter()
-{steps}
-print((time.perf_counter() - begun) / {count})
-"""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-SETUP = "from addlib.notebook import setup\nsetup()\n"
-
-BARE = """
-import torch
-from addlib.device import limited_threads
-from addlib.stats import answer_nll
-questions = next(trainer.stream)
-with limited_threads(trainer.threads):
-    for _ in range({count}):
-        trainer.optimizer.zero_grad()
-        answer_nll(trainer.forward(questions.tokens), questions.answer).mean().backward()
-        trainer.optimizer.step()
-"""
-
-WAYS = {
-    "plain": STEPS.replace("{steps}", "for _ in range({count}):\n    trainer.train_step()"),
-    "ours": SETUP + STEPS.replace("{steps}", "trainer.train({count})"),
-    "bare": SETUP + STEPS.replace("{steps}", BARE),
-}
+if TYPE_CHECKING:
+    from addlib.training.addition import Trainer
 
 BUSY = "while True: sum(range(10_000))"
 
 
+# ---------------------------------------------------------------- in a process of its own
+def plain(trainer: Trainer, count: int) -> None:
+    """Steps on as many threads as torch takes."""
+    for _ in range(count):
+        trainer.train_step()
+
+
+def ours(trainer: Trainer, count: int) -> None:
+    """Steps as the chapters' models are trained."""
+    trainer.train(count)
+
+
+def bare(trainer: Trainer, count: int) -> None:
+    """Forward, backward and optimizer alone, on the same threads as ours."""
+    from addlib.device import limited_threads
+    from addlib.stats import answer_nll
+
+    questions = next(trainer.stream)
+    with limited_threads(trainer.threads):
+        for _ in range(count):
+            trainer.optimizer.zero_grad()
+            answer_nll(trainer.forward(questions.tokens), questions.answer).mean().backward()
+            trainer.optimizer.step()
+
+
+WAYS: dict[str, Callable[[Trainer, int], None]] = {"plain": plain, "ours": ours, "bare": bare}
+
+
+def time_one_way(way: str, count: int) -> float:
+    """Seconds per step in this process, in which torch must not be loaded yet."""
+    from addlib.notebook import setup
+
+    if way != "plain":
+        setup()
+    from addlib.models.addition import ModelConfig
+    from addlib.tasks.addition import AdditionTask
+    from addlib.training.addition import TrainConfig
+
+    config = TrainConfig(
+        AdditionTask(3), ModelConfig(width=128), steps=2 * count, lr=5e-4, warmup_steps=1
+    )
+    trainer = config.trainer("cpu")
+    trainer.train_step()
+    begun = time.perf_counter()
+    WAYS[way](trainer, count)
+    return (time.perf_counter() - begun) / count
+
+
+# ------------------------------------------------------------------------ the measurement
 def seconds_per_step(way: str, count: int) -> float:
-    """Of so many steps in a process that has no settings for threads but its own."""
+    """Seconds per step in a fresh process without ``OMP_`` variables."""
     environment = {name: value for name, value in os.environ.items() if "OMP_" not in name}
-    command = [sys.executable, "-c", WAYS[way].replace("{count}", str(count))]
+    command = [sys.executable, __file__, "--way", way, "--steps", str(count)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(done.stdout.split()[-1])
 
@@ -87,16 +106,14 @@ def measure(programs: int, repeats: int, count: int) -> dict:
                 times[way].append(seconds_per_step(way, count))
             turn = ", ".join(f"{way} {1e3 * values[-1]:.1f} ms" for way, values in times.items())
             print(f"  {repeat + 1}/{repeats}: {turn}", flush=True)
-    ratios = [plain / ours for plain, ours in zip(times["plain"], times["ours"], strict=True)]
-    of_bare = [ours / bare for ours, bare in zip(times["ours"], times["bare"], strict=True)]
+    of_plain = [first / second for first, second in zip(times["plain"], times["ours"], strict=True)]
+    of_bare = [first / second for first, second in zip(times["ours"], times["bare"], strict=True)]
     return {
         "busy_programs": programs,
-        "plain_ms": round(1e3 * statistics.median(times["plain"]), 2),
-        "ours_ms": round(1e3 * statistics.median(times["ours"]), 2),
-        "bare_ms": round(1e3 * statistics.median(times["bare"]), 2),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-        "times_bare": round(statistics.median(of_bare), 2),
+        **{f"{way}_ms": round(1e3 * statistics.median(times[way]), 2) for way in WAYS},
+        "plain_to_ours": round(statistics.median(of_plain), 2),
+        "plain_to_ours_range": [round(min(of_plain), 2), round(max(of_plain), 2)],
+        "ours_to_bare": round(statistics.median(of_bare), 2),
         "repeats": repeats,
         "steps_per_repeat": count,
         "cores": os.cpu_count(),
@@ -104,22 +121,27 @@ def measure(programs: int, repeats: int, count: int) -> dict:
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300)
-    arguments = parser.parse_args()
+    parser.add_argument("--way", choices=WAYS, help="time one way in this process, and no more")
+    options = parser.parse_args()
+    if options.way:
+        print(time_one_way(options.way, options.steps))
+        return
+    from rows import RESULTS, add_rows
+
     rows = {}
     for name, programs in (("quiet", 0), ("busy", os.cpu_count() or 1)):
         print(f"small training step, {programs} busy programs beside it:")
-        rows[f"threads_{name}"] = measure(programs, arguments.repeats, arguments.steps)
+        rows[f"threads_{name}"] = measure(programs, options.repeats, options.steps)
     add_rows(rows)
-    print(f"\n{'':10}{'plain':>12}{'ours':>12}{'bare':>12}{'plain / ours':>14}{'ours / bare':>13}")
+    print(f"\n{'':8}{'plain':>12}{'ours':>12}{'bare':>12}{'plain : ours':>15}{'ours : bare':>14}")
     for name in ("quiet", "busy"):
         row = rows[f"threads_{name}"]
-        print(
-            f"{name:10}{row['plain_ms']:>9} ms{row['ours_ms']:>9} ms{row['bare_ms']:>9} ms"
-            f"{row['ratio']:>14}{row['times_bare']:>13}"
-        )
+        times = "".join(f"{row[f'{way}_ms']:>9} ms" for way in WAYS)
+        print(f"{name:8}{times}{row['plain_to_ours']:>15}{row['ours_to_bare']:>14}")
     print(f"Written to {RESULTS.name}.")
 
 
