@@ -70,7 +70,7 @@ clean: ## remove the site and all results; trained weights and the environment s
 	  echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv || { \
 	  echo "No virtual environment could be made (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
-	@echo "Installing the pinned packages into .venv: about 2 GB, some minutes, once."
+	@echo "Installing the pinned packages into .venv: about 2 GB (several more with CUDA's libraries), some minutes, once."
 	@$(INSTALL) "$$(grep '^torch==' requirements.txt)"
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps -e .
