@@ -554,7 +554,9 @@ def test_an_interrupted_training_goes_on_on_the_other_device(
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "interrupted"))
     interrupt(config, first, step=15)
     resumed = load_or_train(config, then, progress=False)
-    assert resumed.record["steps_in_this_session"] == 20
+    names = {"cpu": "cpu", "cuda": torch.cuda.get_device_name(0)}
+    assert resumed.record["device"] == f"{names[first]}, then {names[then]}"
+    assert [session["to_step"] for session in resumed.record["sessions"]] == [10, 30]
     assert next(resumed.model.parameters()).device.type == then
     close = tolerance(config)
     assert_same(weights(resumed.model), on_cpu(weights(whole.model)), **close)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 QUESTIONS_AHEAD = 16_384
 """Questions that are drawn at once, for the steps to come."""
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Raised whenever the same configuration would train to other weights; part of every run's key.
 
 It says nothing of what is recorded: histories are read by name.

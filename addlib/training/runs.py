@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from addlib import __version__
-from addlib.device import choose_device, device_name, memory_for
+from addlib.device import choose_device, device_name, memory_for, out_of_memory
 from addlib.files import write_whole
 from addlib.models.bridge import weights
 from addlib.store import CheckpointError, RunFolder
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 RunConfig = TrainConfig | PairConfig
+
+SESSIONS = "sessions.json"
+"""The file of an unfinished training that says which processes did its steps."""
 
 STEPS_PER_REPORT = 25
 """Training steps between two looks at the loss for the progress bar."""
@@ -191,7 +194,20 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
     else:
         folder.write(_snapshot_file(0), weights(trainer.model))
     first = trainer.step
+    sessions = _earlier_sessions(folder, first)
     started = time.perf_counter()
+
+    def with_this_session() -> list[dict[str, Any]]:
+        session = {
+            "from_step": first,
+            "to_step": trainer.step,
+            "seconds": round(time.perf_counter() - started, 1),
+            "device": device_name(trainer.device),
+            "threads": trainer.threads,
+            "torch": torch.__version__,
+        }
+        return [*sessions, session]
+
     is_terminal = sys.stderr.isatty()
     bar = tqdm(
         total=config.steps,
@@ -213,21 +229,32 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
                 bar.update(trainer.step - before)
             if trainer.step % config.snapshot_every == 0 and not trainer.done:
                 folder.write(_snapshot_file(trainer.step), weights(trainer.model))
+                write_whole(folder.path / SESSIONS, json.dumps(with_this_session()).encode())
                 folder.write("resume.safetensors", trainer.state())
     folder.write(_snapshot_file(trainer.step), weights(trainer.model))
     folder.write("history.safetensors", trainer.history.tensors())
+    sessions = with_this_session()
     folder.write_record(
         {
             "steps": trainer.step,
-            "steps_in_this_session": trainer.step - first,
-            "seconds": round(time.perf_counter() - started, 1),
-            "device": device_name(trainer.device),
-            "threads": trainer.threads,
+            "seconds": round(sum(session["seconds"] for session in sessions), 1),
+            "device": ", then ".join(dict.fromkeys(session["device"] for session in sessions)),
+            "sessions": sessions,
             "versions": {"addlib": __version__, "torch": torch.__version__},
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
     (folder.path / "resume.safetensors").unlink(missing_ok=True)
+    (folder.path / SESSIONS).unlink(missing_ok=True)
+
+
+def _earlier_sessions(folder: RunFolder, first: int) -> list[dict[str, Any]]:
+    """What earlier processes did of the steps before ``first``: where, and for how long."""
+    file = folder.path / SESSIONS
+    if first == 0 or not file.is_file():
+        return []
+    sessions = json.loads(file.read_bytes())
+    return [session | {"to_step": min(session["to_step"], first)} for session in sessions]
 
 
 def _restore(trainer: Trainer | PairTrainer, folder: RunFolder) -> None:
@@ -235,6 +262,8 @@ def _restore(trainer: Trainer | PairTrainer, folder: RunFolder) -> None:
     try:
         trainer.restore(state)
     except (KeyError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise CheckpointError(
             f"{folder.path / 'resume.safetensors'} can't be continued: another version of addlib "
             f"wrote it ({error}). Delete this file and run again; the training then starts anew."
@@ -253,7 +282,10 @@ def main() -> None:
     )
     parser.add_argument("--stamp", type=Path, help="JSON file to write when the run is there")
     arguments = parser.parse_args()
-    run = load_or_train(RUNS[arguments.name], arguments.device)
+    try:
+        run = load_or_train(RUNS[arguments.name], arguments.device)
+    except (CheckpointError, ValueError, OSError, torch.OutOfMemoryError) as error:
+        sys.exit(f"error: {arguments.name} was not trained: {error}")
     if arguments.stamp:
         note = {"name": arguments.name, "folder": run.config.folder.path.name, **run.record}
         write_whole(arguments.stamp, json.dumps(note, indent=1).encode())

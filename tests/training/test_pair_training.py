@@ -122,7 +122,7 @@ def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch
     # the stop rule looks back across the interruption
     config = replace(SMALL, stop_below=1e3, stop_for=49)
     whole = load_or_train(config, "cpu", progress=False)
-    assert (whole.record["steps_in_this_session"], whole.steps) == (51, 51)
+    assert (whole.record["sessions"][0]["to_step"], whole.steps) == (51, 51)
 
     class Interrupted(Exception):
         pass
@@ -139,7 +139,7 @@ def test_an_interrupted_training_resumes_to_identical_weights(cache, monkeypatch
         with pytest.raises(Interrupted):
             load_or_train(config, "cpu", progress=False)
     resumed = load_or_train(config, "cpu", progress=False)
-    assert resumed.record["steps_in_this_session"] == 51 - 40
+    assert [session["to_step"] for session in resumed.record["sessions"]] == [40, 51]
     assert same_weights(resumed.model, whole.model) and same_history(resumed.history, whole.history)
 
 

@@ -222,7 +222,7 @@ from addlib.training.addition import TrainConfig
 task, model, steps = AdditionTask(2), ModelConfig(width=24), int(sys.argv[1])
 config = TrainConfig(task, model, steps=steps, snapshot_every=50, batch_size=16)
 run = load_or_train(config, "cpu", progress=False)
-print("steps trained here:", run.record["steps_in_this_session"])
+print("steps trained here:", run.steps - run.record["sessions"][-1]["from_step"])
 """
 
 
@@ -256,10 +256,14 @@ def test_killed_training_resumes_to_identical_weights(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "killed"))
     resumed = load_or_train(config, "cpu", progress=False)
-    assert 0 < resumed.record["steps_in_this_session"] < steps
+    first, last = resumed.record["sessions"]
+    assert (
+        0 == first["from_step"] < first["to_step"] == last["from_step"] < last["to_step"] == steps
+    )
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "whole"))
     whole = load_or_train(config, "cpu", progress=False)
-    assert whole.record["steps_in_this_session"] == steps
+    (session,) = whole.record["sessions"]
+    assert (session["from_step"], session["to_step"]) == (0, steps)
     assert same_weights(resumed.model, whole.model)
     for name, tensor in whole.history.tensors().items():
         assert torch.equal(
@@ -383,3 +387,19 @@ def test_nll_is_minus_log_probability():
     answer = torch.tensor([[1, 2], [3, 4], [0, 9]])
     expected = -logits.double().softmax(-1).gather(2, answer[:, :, None])[..., 0].log()
     assert torch.allclose(answer_nll(logits, answer), expected)
+
+
+def test_memory_that_runs_short_at_a_resume_does_not_condemn_the_saved_state(cache, monkeypatch):
+    def short(self, state):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    config = replace(SMALL, steps=40, snapshot_every=20)
+    trainer = config.trainer("cpu")
+    trainer.train(20)
+    config.folder.write("resume.safetensors", trainer.state())
+    monkeypatch.setattr(addition.Trainer, "restore", short)
+    with pytest.raises(
+        torch.OutOfMemoryError, match="continues from its last saved step"
+    ) as caught:
+        load_or_train(config, "cpu", progress=False)
+    assert "Delete" not in str(caught.value)
