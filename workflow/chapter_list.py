@@ -12,13 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import yaml
 from nbformat import NotebookNode
 
 from addlib.files import write_whole
 from workflow.chapters import CHAPTERS, ROOT, Chapter, WorkflowError, chapters, shown
-from workflow.notebook_cells import write_back
+from workflow.notebook_cells import read_committed, write_back
 
 TOC = ROOT / "_toc.yml"
 
@@ -106,7 +105,7 @@ def _line(path: Path, text: str) -> int:
 
 
 def _title(chapter: Chapter) -> str:
-    notebook = nbformat.read(chapter.notebook, as_version=4)
+    notebook = read_committed(chapter.notebook)
     first = notebook.cells[0].source if notebook.cells else ""
     return first.partition("\n")[0].removeprefix("# ")
 
@@ -143,7 +142,7 @@ def write_all() -> list[str]:
         )
     notebooks = {}
     for chapter in chapters().values():
-        notebook = nbformat.read(chapter.notebook, as_version=4)
+        notebook = read_committed(chapter.notebook)
         if not set_run_time(notebook, chapter):
             raise WorkflowError(
                 f"{shown(chapter.notebook)}: the first cell must have one paragraph that begins "

@@ -19,11 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
 import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 
 from workflow.chapters import ROOT, Chapter, chapters
+from workflow.notebook_cells import read_committed
 
 PACKAGES = ("addlib", "workflow")
 
@@ -69,7 +69,7 @@ def notebook_code(notebook: Path) -> Code:
     Args:
         notebook: the file. The text below a cell magic is read too where it is Python.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = read_committed(notebook).cells
     sources = [cell.source for cell in cells if cell.cell_type == "code"]
     sources += [source.partition("\n")[2] for source in sources if source.startswith("%%")]
     python = TransformerManager()

@@ -33,6 +33,7 @@ from typing import Any, TextIO
 import nbformat
 from filelock import Timeout
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.reader import NotJSONError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
@@ -50,7 +51,7 @@ from workflow.chapters import (
 )
 from workflow.gpus import device_for
 from workflow.kernel import OUTPUT_SECONDS, KernelStartError, execute_notebook
-from workflow.notebook_cells import first_line, last_started
+from workflow.notebook_cells import first_line, last_started, read_committed
 from workflow.parameters import check_parameters, declared_defaults, value_of
 
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
@@ -69,38 +70,42 @@ def execute(
     Raises:
         WorkflowError: the notebook or a parameter is not there.
     """
-    if not chapter.notebook.is_file():
-        raise WorkflowError(f"{chapter.name}: there is no {shown(chapter.notebook)}")
+    read_committed(chapter.notebook)
     check_parameters(chapter, parameters)
     _set_environment(results, smoke)
     with _lock(results, chapter.name):
-        _remove_old_claims(results, chapter.name)
-        results.executed(chapter.name).unlink(missing_ok=True)  # a graph then runs it again
-        results.partial(chapter.name).unlink(missing_ok=True)
         record = {
             "chapter": chapter.name,
             "status": "running",
             "parameters": dict(parameters),
             "smoke": smoke,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "revision": revision(),
-            "versions": {package: metadata.version(package) for package in PACKAGES},
+            "revision": None,
+            "versions": {},
             "device": None,
         }
         begun = time.perf_counter()
         failure = {"cell": None, "source": None, "error": "it did not come to its end"}
         try:
             _write_record(results, record)
+            results.executed(chapter.name).unlink(missing_ok=True)  # a graph then runs it again
+            results.partial(chapter.name).unlink(missing_ok=True)
+            _remove_old_claims(results, chapter.name)
+            record["revision"] = revision()
+            record["versions"] = {package: metadata.version(package) for package in PACKAGES}
             wanted = parameters.get("device", declared_defaults(chapter).get("device", "auto"))
             with device_for(wanted, chapter.gpu_gib, chapter.name) as device:
                 record["device"] = device
+                _write_record(results, record)
                 _run(chapter, parameters, results)
+            record["device"] = _measured_on(results, chapter.name) or record["device"]
             failure = None
         except BaseException as error:
             failure = _place(results.partial(chapter.name)) | {"error": _reason(error)}
             if not isinstance(error, Exception):
                 raise
         finally:
+            _ignore_signals()
             record |= {
                 "status": "failed" if failure else "done",
                 "failure": failure,
@@ -149,7 +154,7 @@ def _place(partial: Path) -> dict[str, Any]:
     """Number and first line of the cell that a run stopped in; None where it got to no cell."""
     try:
         started = last_started(nbformat.read(partial, as_version=4))
-    except FileNotFoundError:
+    except (OSError, NotJSONError):  # there is none, or none that can be read
         started = None
     if started is None:
         return {"cell": None, "source": None}
@@ -178,7 +183,7 @@ def _reason(error: BaseException) -> str:
 
 def _disk_reason(error: OSError) -> str:
     reason = str(error.strerror or error)
-    if error.errno == errno.ENOENT:
+    if error.filename:
         reason += f": {error.filename}"
     if error.errno == errno.ENOSPC and "free some space" not in reason:
         reason += "; free some space, then run again"
@@ -250,13 +255,25 @@ def _lock(results: Results, chapter: str) -> Iterator[None]:
         lock.release()
 
 
-def _remove_old_claims(results: Results, chapter: str) -> None:
-    """Remove the claims of an earlier run, which may have had other ids."""
+def _claim_files(results: Results, chapter: str) -> Iterator[Path]:
+    """The files of a chapter's claims."""
     for path in (results.folder / "claims").rglob("*.json"):
         # another chapter, which starts at the same time, may have removed its own meanwhile
         with suppress(FileNotFoundError):
-            if f'"chapter": "{chapter}"' in path.read_text(encoding="utf-8"):
-                path.unlink()
+            if f'"chapter": "{chapter}"'.encode() in path.read_bytes():
+                yield path
+
+
+def _remove_old_claims(results: Results, chapter: str) -> None:
+    """Remove the claims of an earlier run, which may have had other ids."""
+    for path in _claim_files(results, chapter):
+        path.unlink()
+
+
+def _measured_on(results: Results, chapter: str) -> str:
+    """The devices that a chapter's claims name; empty where it has none."""
+    claims = [json.loads(path.read_bytes()) for path in _claim_files(results, chapter)]
+    return ", ".join(sorted({claim["device"] for claim in claims}))
 
 
 def _write_record(results: Results, record: Mapping[str, Any]) -> None:
@@ -281,19 +298,29 @@ def _peak_memory_mib() -> int:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
+def _ending_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end."""
+    return [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # the last one is not on Windows
+
+
 def _stop_on_signals() -> None:
     """Let the signals that ask a process to end raise KeyboardInterrupt with their name, once."""
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     # what is ignored stays so: nohup's SIGHUP, a background job's SIGINT
-    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    for number in _ending_signals():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        for heeded_number in heeded:
-            signal.signal(heeded_number, signal.SIG_IGN)
-        raise KeyboardInterrupt(signal.Signals(number).name)
 
-    for number in heeded:
-        signal.signal(number, stop)
+def _stop(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _ignore_signals() -> None:
+    """Let nothing interrupt the last record, where signals were heeded until now."""
+    for number in _ending_signals():
+        if signal.getsignal(number) == _stop:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def main() -> int:
@@ -343,6 +370,9 @@ def main() -> int:
         return 1
     except KeyboardInterrupt as stop:
         print(f"{options.chapter}: stopped by {stop}.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        print(f"error: {options.chapter} stopped: {_reason(error)}", file=sys.stderr)
         return 1
     if record["status"] == "failed":
         print(failure_line(chapter.name, record), file=sys.stderr)

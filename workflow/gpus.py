@@ -176,8 +176,11 @@ def main() -> None:
         print(json.dumps([asdict(gpu) for gpu in _query_torch()]))
         return
     sys.argv = [options.module, *options.arguments]
-    with device_for("auto", options.gib, " ".join(sys.argv[:2])):
-        runpy.run_module(options.module, run_name="__main__", alter_sys=True)
+    try:
+        with device_for("auto", options.gib, " ".join(sys.argv[:2])):
+            runpy.run_module(options.module, run_name="__main__", alter_sys=True)
+    except WorkflowError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

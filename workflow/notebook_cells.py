@@ -7,8 +7,10 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.reader import NotJSONError
 
 from addlib.files import write_whole
+from workflow.chapters import WorkflowError, shown
 
 COMPARED = "nbval-check-output"
 """Tag of the cells whose stored output the regression check compares."""
@@ -17,6 +19,23 @@ PLOTLY = "application/vnd.plotly.v1+json"
 """The MIME type of a plotly figure."""
 
 ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
+
+
+def read_committed(path: Path) -> NotebookNode:
+    """A committed notebook.
+
+    Raises:
+        WorkflowError: it isn't there, or is no notebook; a merge may have left its marks in it.
+    """
+    if not path.is_file():
+        raise WorkflowError(f"there is no {shown(path)}")
+    try:
+        return nbformat.read(path, as_version=4)
+    except (NotJSONError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise WorkflowError(
+            f"{shown(path)} is no notebook ({reason}…): look for the marks of a merge in it"
+        ) from error
 
 
 def has_tag(cell: NotebookNode, *tags: str) -> bool:

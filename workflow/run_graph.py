@@ -158,6 +158,9 @@ def main() -> int:
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped; run it again, and it goes on where it was.", file=sys.stderr)
+        return 130
     if status:
         lines = problems() or [
             "All chapters ran, but what comes after them failed; the reason stands above."

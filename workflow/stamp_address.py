@@ -15,13 +15,12 @@ import argparse
 import re
 import sys
 
-import nbformat
 import yaml
 from nbformat import NotebookNode
 
 from addlib.files import write_whole
 from workflow.chapters import ROOT, WorkflowError, shown
-from workflow.notebook_cells import has_tag, write_back
+from workflow.notebook_cells import has_tag, read_committed, write_back
 
 SETUP = """\
 import subprocess
@@ -100,7 +99,7 @@ def stamp_all() -> list[str]:
     """
     notebooks = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read_committed(path)
         if (count := stamp(notebook)) != 1:
             raise WorkflowError(f"{shown(path)} has {count} cells with the tag 'setup': must be 1")
         notebooks[path] = notebook

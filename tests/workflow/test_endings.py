@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_notebook
 
+from runs import run_script
 from throwaway_book import Book
 from workflow import execute, kernel
 from workflow.chapters import Results, chapters
@@ -184,3 +187,119 @@ def test_a_signal_ends_a_run_with_a_record_and_its_kernel(tmp_path, number):
     )
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A book whose one chapter has run."""
+    book = Book(tmp_path)
+    book.chapter("01_first", "print(steps)")
+    assert book.run("-m", "workflow.execute", "01_first").status == 0
+    return book
+
+
+def test_a_notebook_with_the_marks_of_a_merge_is_refused_in_a_sentence(book):
+    path = book.root / "notebooks" / "01_first.ipynb"
+    path.write_text("<<<<<<< ours\n" + path.read_text())
+    for command in (["workflow.execute", "01_first"], ["workflow.run_graph", "chapters"]):
+        done = book.run("-m", *command)
+        assert done.status == 2
+        assert done.lines[-1].startswith("error: notebooks/01_first.ipynb is no notebook (")
+        assert done.lines[-1].endswith("look for the marks of a merge in it")
+        assert "Traceback" not in done.text
+
+
+def test_what_goes_wrong_before_the_first_cell_is_in_the_record_too(book):
+    book.results.partial("01_first").mkdir(parents=True)
+    done = book.run("-m", "workflow.execute", "01_first")
+    assert done.status == 1
+    assert "Traceback" not in done.text
+    fault = book.results.fault("01_first")
+    assert fault.startswith("01_first failed before its first cell: ")
+    assert str(book.results.partial("01_first")) in fault
+    assert fault in done.text
+
+
+def test_foreign_files_among_the_claims_stop_nothing(book):
+    claims = book.results.folder / "claims"
+    claims.mkdir(exist_ok=True)
+    (claims / "other.json").write_bytes(b"\xff\xfe")
+    assert book.run("-m", "workflow.execute", "01_first").status == 0
+    assert (claims / "other.json").is_file()
+
+
+def test_a_place_that_is_no_folder_is_named(book):
+    (book.root / "file").write_text("")
+    done = book.run("-m", "workflow.execute", "01_first", "--results", "file/results")
+    assert done.status == 1
+    assert re.fullmatch(
+        r"error: 01_first stopped: Not a directory: \S*file/results\S*", done.lines[-1]
+    )
+
+
+def test_the_last_record_is_written_whatever_comes_meanwhile(tmp_path, monkeypatch):
+    def killed_meanwhile():
+        signal.raise_signal(signal.SIGTERM)
+        return 1
+
+    monkeypatch.setattr(execute, "execute_notebook", lambda *_, **__: Path(partial).touch())
+    monkeypatch.setattr(execute, "_set_environment", lambda *_: None)
+    monkeypatch.setattr(execute, "_peak_memory_mib", killed_meanwhile)
+    results = Results(tmp_path)
+    partial = results.partial("01_setup")
+    before = {number: signal.getsignal(number) for number in execute._ending_signals()}
+    execute._stop_on_signals()
+    try:
+        record = execute.execute(chapters()["01_setup"], {}, results)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert record["status"] == results.record("01_setup")["status"] == "done"
+
+
+def test_a_record_names_the_device_that_the_claims_name(tmp_path, monkeypatch):
+    """The kernel may take another one than the runner has kept for it."""
+
+    def measures(*_, **__):
+        partial.touch()
+        claim = {"chapter": "01_setup", "device": "GPU One"}
+        path = results.folder / "claims" / "01.a.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(claim))
+
+    monkeypatch.setattr(execute, "execute_notebook", measures)
+    monkeypatch.setattr(execute, "_set_environment", lambda *_: None)
+    results = Results(tmp_path)
+    partial = results.partial("01_setup")
+    assert execute.execute(chapters()["01_setup"], {}, results)["device"] == "GPU One"
+
+
+def test_an_interrupted_book_says_how_it_goes_on(tmp_path):
+    book = Book(tmp_path)
+    started = book.root / "started"
+    book.chapter(
+        "01_first",
+        f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(600)",
+    )
+    process = book.start("-m", "workflow.run_graph", "chapters")
+    deadline = time.monotonic() + 120
+    while not started.is_file():
+        assert time.monotonic() < deadline, "the slow cell was never reached"
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate()
+    assert process.returncode == 130
+    assert "Stopped; run it again, and it goes on where it was." in text
+    assert "Traceback" not in text
+
+
+# ---------------------------------------------------------------------------- trainings
+def test_a_training_that_can_not_begin_says_why_in_a_line():
+    training = ("addlib.training.runs", "main", "--device", "cuda:9")
+    for command in (training, ("workflow.gpus", "1", *training)):
+        done = run_script("-m", *command)
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1].startswith(
+            "error: main was not trained: device = 'cuda:9'"
+        )
+        assert "Traceback" not in done.stdout
