@@ -95,10 +95,12 @@ def pin_float32() -> None:
     """
     # The older of torch's two ways to say it: it sets the newer one, too, in one state.
     torch.set_float32_matmul_precision("highest")
-    if torch.backends.cuda.matmul.allow_tf32:
+    if (
+        os.environ.get("NVIDIA_TF32_OVERRIDE") == "1"
+    ):  # CUDA's libraries obey it, whatever torch says
         say_once(
             "Products of float32 matrices are off by a thousandth here (TF32), and checks may fail: "
-            "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE and start again."
+            "unset NVIDIA_TF32_OVERRIDE and start again."
         )
 
 

@@ -39,7 +39,7 @@ def cache_dir() -> Path:
     `make book` puts them, and ``~/.cache/addlib`` for a package installed elsewhere.
     """
     clone = PACKAGE.parent
-    usual = clone / "weights" if (clone / "workflow").is_dir() else "~/.cache/addlib"
+    usual = clone / "weights" if (clone / "workflow" / "Snakefile").is_file() else "~/.cache/addlib"
     return Path(os.environ.get("ADDLIB_CACHE") or usual).expanduser().resolve()
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -163,12 +162,11 @@ print(torch.backends.cuda.matmul.fp32_precision)
 
 def test_a_line_says_where_tf32_cannot_be_switched_off(monkeypatch, capsys):
     say_once.cache_clear()
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
-    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     choose_device("cpu")
     choose_device("cpu")
     (line,) = capsys.readouterr().out.splitlines()
-    assert "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE" in line
+    assert "unset NVIDIA_TF32_OVERRIDE" in line
 
 
 # -------------------------------------------------------------- GPU out of memory

@@ -56,7 +56,7 @@ def execute_notebook(
     for start in range(1, MAX_STARTS + 1):
         answered = Event()
         try:
-            with _connection() as config:
+            with _connection(start) as config:
                 papermill.execute_notebook(
                     notebook,
                     target,
@@ -86,9 +86,12 @@ def execute_notebook(
 
 
 @contextmanager
-def _connection() -> Iterator[Config]:
-    """Settings of a kernel manager: sockets in a folder of their own, which is gone afterwards."""
-    if os.name != "posix":
+def _connection(start: int) -> Iterator[Config]:
+    """Settings of a kernel manager: sockets in a folder of their own, which is gone afterwards.
+
+    The last start does without, for a folder that can't hold sockets.
+    """
+    if os.name != "posix" or start == MAX_STARTS:
         yield Config()
         return
     usual = tempfile.gettempdir()

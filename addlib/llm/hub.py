@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from addlib.files import PACKAGE
 from addlib.llm.downloads import run_download
 
@@ -62,7 +64,9 @@ def fetch(repository: str, revision: str) -> Path:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     command = [sys.executable, "-P", "-m", "addlib.llm.hub", repository, revision]
-    with without_leftovers(folder):
+    cache.mkdir(parents=True, exist_ok=True)
+    # One process at a time: those that are ended remove all unfinished files.
+    with FileLock(folder.with_suffix(".addlib.lock")), without_leftovers(folder):
         done = run_download(command, folder, environment)
     if done.returncode:
         said = done.stderr.strip() or "it ended without a word"

@@ -24,13 +24,15 @@ T = TypeVar("T")
 
 def once(name: str, make: Callable[[], T]) -> T:
     """What ``make`` returns, made by the first worker that asks; the others wait for it."""
-    kept = SMOKE.with_name(f"smoke-{name}.pickle")
+    kept = SMOKE.with_name(f"smoke-{name}-{THIS_RUN}.pickle")
     kept.parent.mkdir(exist_ok=True)
-    with FileLock(f"{kept}.lock"):
-        run, made = pickle.loads(kept.read_bytes()) if kept.is_file() else (None, None)
-        if run != THIS_RUN:
-            made = make()
-            kept.write_bytes(pickle.dumps((THIS_RUN, made)))
+    with FileLock(SMOKE.with_name(f"smoke-{name}.lock")):
+        if kept.is_file():
+            return pickle.loads(kept.read_bytes())
+        for path in SMOKE.parent.glob(f"smoke-{name}-*.pickle"):  # of earlier runs
+            path.unlink()
+        made = make()
+        kept.write_bytes(pickle.dumps(made))
     return made
 
 

@@ -56,7 +56,7 @@ def write(
             stays.
         OSError: the files can't be written; each is there whole or not at all.
     """
-    model = load_or_train(config).model
+    model = load_or_train(config, device="cpu").model
     task = config.task
     exported, whole = export(model, config.model, task, comparison(task, compared, seed))
     data = page_data(model, config.model, task, exported, seed)
