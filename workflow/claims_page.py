@@ -142,9 +142,7 @@ def _row(record: Record) -> str:
     fields = [
         f"[{record['id']}]({link})",
         f"{record['statement']}{source}",
-        re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: number(float(n[0])), record["threshold"])
-        .replace("<=", "≤")
-        .replace(">=", "≥"),
+        shown_threshold(record["threshold"]),
         number(record["value"]),
         " to ".join(map(number, record["ci"])) if record["ci"] else "–",
         str(record["n_seeds"]),
@@ -158,6 +156,12 @@ def _verdict(record: Record) -> str:
     name = record["verdict"]
     data = f'data-chapter="{record["chapter"][:2]}" data-verdict="{name}"'
     return f"<strong {data}>{VERDICTS[name].sign} {name}</strong>"
+
+
+def shown_threshold(threshold: str) -> str:
+    """A threshold as people write it: ``≥ 0.9``."""
+    numbers = re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: number(float(n[0])), threshold)
+    return numbers.replace("<=", "≤").replace(">=", "≥")
 
 
 def number(value: float) -> str:

@@ -21,6 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+from addlib.claims import stored
 from workflow import shared_scripts
 from workflow.chapter_list import set_run_time
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
@@ -28,6 +29,7 @@ from workflow.claims_page import add_claim_targets, add_ledger
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
 from workflow.package_page import package_page
+from workflow.rounding_table import rounding_table
 from workflow.stamp_address import site_config, stamp
 
 STAGE = ROOT / "_build" / "stage"
@@ -80,6 +82,9 @@ def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = 
     generated = target / "book" / "_generated"
     generated.mkdir(exist_ok=True)
     (generated / "package.md").write_text(package_page(), encoding="utf-8")
+    (generated / "rounding.md").write_text(
+        rounding_table(stored.read("rounding")), encoding="utf-8"
+    )
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     return incomplete
 
