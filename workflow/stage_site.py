@@ -29,7 +29,7 @@ from workflow.claims_page import add_claim_targets, add_ledger
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
 from workflow.package_page import package_page
-from workflow.rounding_table import rounding_table
+from workflow.rounding import rounding_table
 from workflow.stamp_address import site_config, stamp
 
 STAGE = ROOT / "_build" / "stage"

@@ -5,18 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-import pytest
-
-from workflow.chapters import ROOT
-from workflow.rounding_table import rounding_table
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "studies"))
-    import rounding
-
-    return rounding
+from workflow import rounding
 
 
 def claim(name, value, verdict, chapter="02_training"):
@@ -40,8 +29,8 @@ MEASURED = {
 }
 
 
-def test_claims_that_all_settings_have_are_compared(study):
-    content = study.compared(MEASURED)
+def test_claims_that_all_settings_have_are_compared():
+    content = rounding.compared(MEASURED)
     assert content["claims"] == 2
     assert content["same_value"] == 1
     assert list(content["differing_verdicts"]) == ["02.b"]
@@ -49,7 +38,7 @@ def test_claims_that_all_settings_have_are_compared(study):
     assert content["differing_verdicts"]["02.b"]["verdicts"] == ["holds", "fails"]
 
 
-def test_the_table_shows_value_and_verdict_of_each_setting(study):
+def test_the_table_shows_value_and_verdict_of_each_setting():
     head = {
         "made_by": "a test",
         "date": "2026-01-01",
@@ -57,7 +46,7 @@ def test_the_table_shows_value_and_verdict_of_each_setting(study):
         "revision": "abc",
         "versions": {"torch": "2"},
     }
-    lines = rounding_table(head | study.compared(MEASURED)).splitlines()
+    lines = rounding.rounding_table(head | rounding.compared(MEASURED)).splitlines()
     assert lines[0] == (
         "Of 2 claims 1 have another verdict under another setting; 1 have the same value to four "
         "digits under all 2."
@@ -70,8 +59,8 @@ def test_the_table_shows_value_and_verdict_of_each_setting(study):
     assert lines[-1] == "Measured on 2026-01-01 on cpu by `a test`, revision abc, torch 2."
 
 
-def test_a_second_start_runs_only_what_is_missing(study, monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "ROOT", tmp_path)
+def test_a_second_start_runs_only_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(rounding, "ROOT", tmp_path)
     monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "cache"))
     started = []
 
@@ -86,8 +75,8 @@ def test_a_second_start_runs_only_what_is_missing(study, monkeypatch, tmp_path):
         record = claim(f"{name[:2]}.a", 1, "holds", name)
         (folder / "claims" / f"{name[:2]}.a.json").write_text(json.dumps(record))
 
-    monkeypatch.setattr(study, "subprocess", SimpleNamespace(run=execute))
+    monkeypatch.setattr(rounding, "subprocess", SimpleNamespace(run=execute))
     for names in (["01_setup"], ["01_setup", "02_training"]):
-        records = study.run("one thread, AVX2", names)
+        records = rounding.run("one thread, AVX2", names)
         assert [record["chapter"] for record in records] == names
     assert started == [("01_setup", "1", "avx2"), ("02_training", "1", "avx2")]

@@ -1,6 +1,6 @@
 """Which verdicts depend on rounding: all chapters under other threads and another instruction set.
 
-    python studies/rounding.py    # hours; a second start goes on where the first one stopped
+    python -m workflow.rounding    # hours; a second start goes on where the first one stopped
 
 Each setting gets models of its own, trained anew, under results/rounding/. The record is
 addlib/data/rounding.json; the page "How to read this book" shows it. A sum in another order rounds
@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from addlib.claims import stored
-from addlib.device import hardware
+from addlib.claims.threshold import VERDICTS
 from workflow.chapters import ROOT, Results, chapters
+from workflow.claims_page import number, shown_threshold
 
 SETTINGS = {
     "two threads": {"OMP_NUM_THREADS": "2"},
@@ -63,7 +62,7 @@ def compared(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     same = [
         claim
         for claim, rows in complete.items()
-        if np.allclose([row["value"] for row in rows], rows[0]["value"], rtol=SAME, atol=0)
+        if all(math.isclose(row["value"], rows[0]["value"], rel_tol=SAME) for row in rows)
     ]
     differing = {
         claim: {
@@ -83,17 +82,47 @@ def compared(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
+def rounding_table(record: dict[str, Any]) -> str:
+    """Markdown: a sentence that counts, a row for each claim with differing verdicts, the source.
+
+    Args:
+        record: of this module's command.
+    """
+    differing = record["differing_verdicts"]
+    lines = [
+        f"Of {record['claims']} claims {len(differing)} have another verdict under another setting; "
+        f"{record['same_value']} have the same value to four digits under all "
+        f"{len(record['settings'])}.",
+        "",
+        f"| claim | threshold | {' | '.join(record['settings'])} |",
+        "|---" * (2 + len(record["settings"])) + "|",
+    ]
+    for claim, row in differing.items():
+        cells = [
+            f"{number(value)} {VERDICTS[verdict].sign} {verdict}"
+            for value, verdict in zip(row["values"], row["verdicts"], strict=True)
+        ]
+        claim_text = f"**{claim}** {row['statement']}"
+        fields = [claim_text, shown_threshold(row["threshold"]), *cells]
+        lines.append("| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |")
+    return "\n".join([*lines, "", stored.source_line(record)])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
+    import torch  # takes seconds
+
+    from addlib.device import hardware
+
     stored.clean_revision()
     measured = {setting: run(setting, list(chapters())) for setting in SETTINGS}
     content = compared(measured)
     path = stored.write(
-        "rounding", "python studies/rounding.py", hardware(torch.device("cpu")), content
+        "rounding", "python -m workflow.rounding", hardware(torch.device("cpu")), content
     )
     print(f"{len(content['differing_verdicts'])} verdicts differ; written to {path.name}")
 
