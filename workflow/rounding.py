@@ -90,7 +90,7 @@ def rounding_table(record: dict[str, Any]) -> str:
     """
     differing = record["differing_verdicts"]
     lines = [
-        f"Of {record['claims']} claims {len(differing)} have another verdict under another setting; "
+        f"Of {record['claims']} claims, {len(differing)} have another verdict under another setting; "
         f"{record['same_value']} have the same value to four digits under all "
         f"{len(record['settings'])}.",
         "",

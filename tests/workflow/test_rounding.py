@@ -48,7 +48,7 @@ def test_the_table_shows_value_and_verdict_of_each_setting():
     }
     lines = rounding.rounding_table(head | rounding.compared(MEASURED)).splitlines()
     assert lines[0] == (
-        "Of 2 claims 1 have another verdict under another setting; 1 have the same value to four "
+        "Of 2 claims, 1 have another verdict under another setting; 1 have the same value to four "
         "digits under all 2."
     )
     assert lines[2:5] == [
