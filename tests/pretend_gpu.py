@@ -83,6 +83,20 @@ INDEXED = {"_index_put_impl_", "index", "index_put", "index_put_"}
 SCATTERED = {"index_add", "index_add_", "scatter_add", "scatter_add_"}
 """Operators that add up atomically on CUDA; their arguments are target, axis, index, source."""
 
+ADDED_IN_ANY_ORDER = {
+    "_scaled_dot_product_flash_attention_for_cpu_backward",
+    "cumsum",
+    "scatter_reduce",
+    "scatter_reduce_",
+}
+"""Other operators whose sums of floating-point numbers have no fixed order on CUDA."""
+
+OF_FLOATS_ALONE = {"addmm", "addmv", "baddbmm", "bmm", "dot", "mm", "mv"}
+"""Matrix products, which CUDA does not have for whole numbers."""
+
+NOT_ON_CUDA = {"histogram"}
+"""Operators that CUDA lacks."""
+
 OF_PYTHON = sysconfig.get_path("stdlib")
 
 RealGenerator = torch.Generator
@@ -315,12 +329,14 @@ class Operators(TorchDispatchMode):
         name = func.overloadpacket.__name__
         is_on_gpu = any(map(on_gpu, operands)) if operands else self.gpu.makes_on_gpu()
         if is_on_gpu and operands:
-            self._check(func, name, args, operands)
+            self._check(func, name, args, kwargs, operands)
         result = func(*args, **kwargs)
         is_operand = bool(args) and result is args[0]
         return mark(result) if is_on_gpu and not is_operand else result
 
-    def _check(self, func: Any, name: str, args: tuple, operands: list[Tensor]) -> None:
+    def _check(
+        self, func: Any, name: str, args: tuple, kwargs: dict, operands: list[Tensor]
+    ) -> None:
         if name in WAITS:
             self.gpu.note(self.gpu.waits, name)
         if name in INDEXED:
@@ -332,6 +348,21 @@ class Operators(TorchDispatchMode):
                 raise mixed(name)
         if name in SCATTERED and _adds_twice(name, *args[:3]):
             self.gpu.note(self.gpu.open_sums, name)
+        if name in ADDED_IN_ANY_ORDER and operands[0].is_floating_point():
+            self.gpu.note(self.gpu.open_sums, name)
+        if name == "bincount" and len(operands) > 1:  # with weights
+            self.gpu.note(self.gpu.open_sums, name)
+        self._check_support(name, kwargs, operands)
+
+    @staticmethod
+    def _check_support(name: str, kwargs: dict[str, Any], operands: list[Tensor]) -> None:
+        """Refuse what CUDA has no code for."""
+        if name in NOT_ON_CUDA:
+            raise NotImplementedError(f"Could not run 'aten::{name}' with the 'CUDA' backend")
+        if name in OF_FLOATS_ALONE and not operands[0].is_floating_point():
+            raise RuntimeError(f"\"{name}_cuda\" not implemented for '{operands[0].dtype}'")
+        if name == "linalg_lstsq" and kwargs.get("driver") not in (None, "gels"):
+            raise RuntimeError("torch.linalg.lstsq: parameter `driver` should be one of (gels)")
 
     @staticmethod
     def _takes_numbers(func: Any, args: tuple, operands: list[Tensor]) -> bool:
@@ -392,7 +423,6 @@ def pretend_gpu() -> Iterator[PretendGpu]:
         "max_memory_allocated": 0,
         "reset_peak_memory_stats": None,
         "set_rng_state": None,
-        "synchronize": None,
     }
     run_backward = torch.autograd._engine_run_backward
     new_parameter = torch.nn.Parameter.__new__
@@ -416,6 +446,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
             )
         for place, name, new in (
             (torch, "Generator", Generator),
+            (torch.cuda, "synchronize", lambda *_, **__: gpu.note(gpu.waits, "synchronize")),
             (torch.autocast, "__init__", autocast),
             (torch.autograd, "_engine_run_backward", backward),
             (torch.backends.cuda, "is_built", lambda: False),

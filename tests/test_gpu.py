@@ -417,9 +417,15 @@ ROOMS = (
 )
 
 
+SUMS_OF_TWO = {waves}
+"""Rooms with a sum into places of which none gets more than two summands: it has one order."""
+
+
 @pytest.mark.parametrize("work", ROOMS)
 def test_a_gpu_gives_what_the_cpu_gives(work, gpu):
     assert_same(work("cuda"), work("cpu"))
+    if gpu is not None and work not in SUMS_OF_TWO:
+        assert not gpu.open_sums
 
 
 def test_many_questions_are_answered_through_the_readout(gpu, monkeypatch):
@@ -567,7 +573,8 @@ def test_an_interrupted_training_goes_on_on_the_gpu(gpu, cache):
     interrupt(DIGITS, "cuda", step=15)
     resumed = load_or_train(DIGITS, "cuda", progress=False)
     whole = trained(DIGITS, "cuda", DIGITS.steps)
-    assert_same(weights(resumed.model), on_cpu(weights(whole.model)))
+    for name, tensor in weights(whole.model).items():
+        assert torch.equal(weights(resumed.model)[name].cpu(), tensor.cpu()), name
 
 
 def test_a_run_of_one_device_is_the_run_of_the_other(gpu, cache):

@@ -1,4 +1,8 @@
-"""The stand-in for a GPU keeps CUDA's rules; where tests see a GPU, that the rules are CUDA's own."""
+"""The stand-in for a GPU keeps CUDA's rules.
+
+Where tests see a GPU, the same rules are tried on CUDA itself, but for host waits and open sums,
+which only the stand-in counts.
+"""
 
 from __future__ import annotations
 
@@ -171,6 +175,23 @@ MIXED = {
 def test_tensors_of_two_devices_are_refused(name, tensors):
     with pytest.raises(RuntimeError, match=r"device|indices should be|cpu"):
         MIXED[name](tensors)
+
+
+WITHOUT_CODE = {
+    "product of whole numbers": lambda t: t.gpu_index[None] @ t.gpu_index[:, None],
+    "dot product of whole numbers": lambda t: t.gpu_index @ t.gpu_index,
+    "batched, of whole numbers": lambda t: torch.einsum(
+        "bij,bjk->bik", t.gpu_index.expand(2, 2, 2), t.gpu_index.expand(2, 2, 2)
+    ),
+    "another solver": lambda t: torch.linalg.lstsq(t.gpu_table, t.gpu_table, driver="gelsd"),
+    "histogram": lambda t: torch.histogram(t.gpu_table, 3),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_CODE)
+def test_what_cuda_has_no_code_for_is_refused(name, tensors):
+    with pytest.raises(RuntimeError, match=r"not implemented|should be one of|Could not run"):
+        WITHOUT_CODE[name](tensors)
 
 
 ALLOWED = {
@@ -350,3 +371,26 @@ def test_a_sum_of_one_summand_or_of_whole_numbers_has_no_order(counted, tensors)
         0, 0 * columns[:, 0], columns[:, 0]
     )
     assert not counted.open_sums
+
+
+@pytest.mark.parametrize(
+    "adds",
+    [
+        lambda table: table.cumsum(0),
+        lambda table: torch.zeros(4, device="cuda").scatter_reduce(
+            0, torch.zeros(4, dtype=torch.int64, device="cuda"), table[0], "sum"
+        ),
+        lambda table: torch.bincount(
+            torch.zeros(4, dtype=torch.int64, device="cuda"), weights=table[0]
+        ),
+    ],
+    ids=["running sum", "reduced", "counted by weight"],
+)
+def test_other_sums_without_an_order_are_counted_too(adds, counted, tensors):
+    adds(tensors.gpu_table)
+    assert counted.open_sums
+
+
+def test_waiting_for_the_device_is_a_wait(counted):
+    torch.cuda.synchronize()
+    assert counted.waits

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
 from addlib.geometry.components import correlation
 
@@ -88,6 +88,5 @@ def nearest_direction(
 
 def means_by(rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "label d"]:
     """Mean row of each label 0…max; every label must occur."""
-    count = torch.bincount(labels)
-    total = rows.new_zeros(len(count), rows.shape[1]).index_add_(0, labels, rows)
-    return total / count[:, None]
+    member = one_hot(labels).to(rows.dtype)  # (n, label); index_add_ has no fixed order on a GPU
+    return member.T @ rows / member.sum(0)[:, None]

@@ -184,8 +184,8 @@ class FastForward:
         row = rows.first + tokens[:, :-1]  # (batch, read)
         query = row[:, self.task.answer_positions.start :]  # (batch, answers)
         entry = (query - rows.first_query)[:, :, None] * len(scaled) + row[:, None]
-        # F.embedding, not indexing or gathering: their gradients add up in any order, on a GPU or
-        # where there are several threads.
+        # F.embedding, not gathering, whose gradients add up in any order on a GPU; nor indexing,
+        # whose gradients do so on a CPU with several threads.
         scores = F.embedding(entry, table.flatten(1).T).movedim(-1, 0)
         pattern = scores.masked_fill(rows.later, float("-inf")).softmax(-1)
         read = F.embedding(row, scaled)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from runs import FULL, SmokeRuns, run_script
 from workflow.chapters import ROOT, Results, chapters
@@ -32,4 +33,6 @@ def test_a_chapter_runs_on_a_gpu(name: str, gpu, smoke_runs: SmokeRuns, tmp_path
         PYTHONPATH=os.pathsep.join(map(str, [*path, ROOT])),
     )
     assert done.returncode == 0, done.stdout
-    assert Results(tmp_path / "results").record(name)["parameters"]["device"] == "cuda"
+    results = Results(tmp_path / "results")
+    devices = {claim["device"] for claim in results.claims(smoke=True)}
+    assert torch.cuda.get_device_name(0) in devices
