@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 import os
-import string
+import re
 import sys
-import textwrap
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
+from IPython import get_ipython
 from IPython.display import display
 
 from addlib.figures.page import Renderer, figure_bundle, plot_div, plotly_bundle, titled
 from addlib.figures.palette import template
+from addlib.reading import chosen, filled, value_of
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -29,8 +29,9 @@ def setup() -> None:
 
     Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
     defaults, so that a bare ``fig.show()`` appears too: in Jupyter, VS Code, Colab, papermill and
-    the book. Called before torch is loaded, it makes torch's threads wait without spinning, which
-    is several times faster where other programs run. Safe to call again.
+    the book. From then on a cell may begin with ``%%reading`` or ``%%figure``. Called before torch
+    is loaded, it makes torch's threads wait without spinning, which is several times faster where
+    other programs run. Safe to call again.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     import torch
@@ -39,6 +40,7 @@ def setup() -> None:
     pio.templates.default = "addlib"
     pio.renderers["addlib"] = Renderer()
     pio.renderers.default = "addlib"
+    _register_magics()
     machine = f"CPU, {torch.get_num_threads()} threads"
     # Only counted: to ask for names starts CUDA, in chapters that run on the CPU, too.
     gpus = torch.cuda.device_count()
@@ -98,31 +100,58 @@ def table(rows: Any, columns: list[str] | None = None) -> Styler:
     return pd.DataFrame(rows, columns=columns).style.hide(axis="index")
 
 
-def reading(text: str, **values: object) -> None:
-    """Show Markdown with the run's numbers filled in, so that text and figure cannot disagree.
+def reading_magic(line: str, cell: str) -> None:
+    """Show a cell's Markdown with its fields filled in: the cell magic ``%%reading``.
 
-    ``reading("The loss falls to {loss:.3f} nats.", loss=run.final_loss)``. Braces of formulas are
-    doubled.
+    So text and figure can't disagree. ``%%reading if share > 0.9`` names the condition that the
+    text rests on; where a run violates it, the page says so in the text's place, or shows what
+    stands below a line ``%%else``.
 
     Raises:
-        ValueError: naming a field without a value, a value without a field, or a value that is
-            None, NaN or infinite.
+        ValueError: as :func:`addlib.reading.chosen`; text after ``%%reading`` that is no condition.
     """
-    text = textwrap.dedent(text).strip()
-    formatter = string.Formatter()
-    used = set()
-    for _, field, _, _ in formatter.parse(text):
-        if field is None:
-            continue
-        try:
-            value, name = formatter.get_field(field, (), values)
-        except LookupError as error:
-            hint = "braces of a formula are doubled: {{ }}"
-            raise ValueError(f"reading: no value for {{{field}}} ({hint})") from error
-        if value is None or (hasattr(value, "__float__") and not math.isfinite(value)):
-            raise ValueError(f"reading: {field} = {value}: the run gave no number for it")
-        used.add(name)
-    if unused := sorted(set(values) - used):
-        raise ValueError(f"reading: the text has no field for {', '.join(unused)}")
-    filled = text.format(**values)
-    display({"text/markdown": filled, "text/plain": filled}, raw=True)
+    word, _, condition = line.strip().partition(" ")
+    if word not in ("", "if"):
+        raise ValueError(f"%%reading {line}: write %%reading, or %%reading if <condition>")
+    text = chosen(condition.strip(), cell, get_ipython().user_ns)
+    display({"text/markdown": text, "text/plain": text}, raw=True)
+
+
+def figure_magic(line: str, cell: str) -> None:
+    """Show a figure with the cell as its caption: ``%%figure fig 5.6 share-by-class``.
+
+    The line gives the figure (plotly's, or a drawing's SVG; an expression without spaces), its
+    number and its name. The cell is the caption, with fields as in a reading, and then, in a
+    paragraph that begins with ``Alt:``, what the picture shows.
+
+    Raises:
+        ValueError: a line or a cell of another form; as :func:`show`.
+    """
+    names = get_ipython().user_ns
+    try:
+        expression, number, name = line.split()
+        caption, alt = re.split(r"^Alt:", cell, flags=re.MULTILINE)
+    except ValueError as error:
+        raise ValueError(
+            "write %%figure <figure> <number> <name>, then the caption, then a paragraph that "
+            "begins with Alt: and says what the picture shows"
+        ) from error
+    labels = {
+        "number": number,
+        "name": name,
+        "caption": " ".join(filled(caption, names).split()),
+        "alt": " ".join(filled(alt, names).split()),
+    }
+    figure = value_of(expression, names)
+    if isinstance(figure, str):
+        show_svg(figure, **labels)
+    else:
+        show(figure, **labels)
+
+
+def _register_magics() -> None:
+    """Let cells begin with ``%%reading`` and ``%%figure``, where this is a notebook."""
+    shell = get_ipython()
+    if shell is not None:
+        shell.register_magic_function(reading_magic, "cell", "reading")
+        shell.register_magic_function(figure_magic, "cell", "figure")

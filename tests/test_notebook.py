@@ -5,8 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -21,7 +21,7 @@ from addlib import notebook
 from addlib.figures import charts
 from addlib.figures.heatmaps import heat_map_film
 from addlib.figures.page import PLOTLY_MIME, plot_div
-from addlib.notebook import reading, setup, show, show_svg, table
+from addlib.notebook import figure_magic, reading_magic, setup, show, show_svg, table
 
 ROOT = str(Path(notebook.__file__).parents[1])
 
@@ -307,52 +307,70 @@ def test_setup_counts_gpus_and_starts_none(capsys, defaults, monkeypatch):
 
 def test_a_kernel_shows_figures_and_readings():
     cells = [
-        "from addlib.notebook import reading, setup, show; setup()",
+        "from addlib.notebook import setup, show; setup()",
         "import plotly.graph_objects as go; fig = go.Figure(go.Scatter(y=[1, 2])); fig.show()",
         'show(fig, number="1.1", caption="Two points.", alt="A line.", name="two")',
-        'reading("The loss is {loss:.2f}.", loss=0.123)',
+        "loss = 0.123",
+        "%%reading if loss < 1\nThe loss is {loss:.2f}.",
+        "%%figure fig 1.2 three\nThe loss: {loss}.\n\nAlt: A line.",
         "fig",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
-    line, bare, captioned, text, last = [cell.outputs for cell in book.cells]
+    line, bare, captioned, _, text, magic, last = [cell.outputs for cell in book.cells]
     assert [output.output_type for output in line] == ["stream"]
     assert set(captioned[0].data) == {PLOTLY_MIME, "text/html", "text/plain"}
     assert captioned[0].data["text/plain"] == "Figure 1.1: Two points."
     assert text[0].data == {"text/markdown": "The loss is 0.12.", "text/plain": "The loss is 0.12."}
+    assert magic[0].data["text/plain"] == "Figure 1.2: The loss: 0.123."
     for outputs in (bare, last):
         assert {PLOTLY_MIME, "text/html"} <= set(outputs[0].data)
 
 
-# ----------------------------------------------------------------------------------------------- readings
-def test_a_reading_is_filled_with_the_run_s_numbers(shown):
-    reading(
-        "Loss {loss:.3f}, {share:.0%} right, $x^{{2}}$.",
-        loss=np.float32(0.03149),
-        share=torch.tensor(0.921),
-    )
-    assert shown[0] == dict.fromkeys(
-        ("text/markdown", "text/plain"), "Loss 0.031, 92% right, $x^{2}$."
-    )
+# ----------------------------------------------------------------------------------------------- cell magics
+@pytest.fixture
+def names(monkeypatch):
+    """The variables of the notebook whose cells these are."""
+    variables = {"loss": 0.0315, "fig": figure(), "svg": SVG}
+    monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns=variables))
+    return variables
 
 
-def test_fields_may_name_an_entry_or_an_attribute(shown):
-    reading("{levels[A5]:.2f} {half.numerator}", levels={"A5": 0.6931}, half=Fraction(1, 2))
-    assert shown[0]["text/plain"] == "0.69 1"
+def test_a_reading_is_markdown_with_the_run_s_numbers(shown, names):
+    reading_magic("", "The *loss* is {loss:.2f}.\n")
+    assert shown == [dict.fromkeys(("text/markdown", "text/plain"), "The *loss* is 0.03.")]
+
+
+def test_a_reading_may_rest_on_a_condition(shown, names):
+    reading_magic(" if loss < 0.1 ", "Low.")
+    reading_magic("if loss > 0.1", "High.")
+    low, high = shown
+    assert low["text/plain"] == "Low."
+    assert "`loss > 0.1`; here `loss` is 0.0315" in high["text/markdown"]
+    with pytest.raises(ValueError, match="%%reading when"):
+        reading_magic("when loss > 0.1", "High.")
+
+
+@pytest.mark.parametrize("kind", ["fig", "svg"])
+def test_a_cell_is_the_caption_of_a_figure(shown, names, kind):
+    figure_magic(
+        f"{kind} 2.1 total-loss", "It falls\nto {loss:.2f}.\n\nAlt: Two lines,\nfalling.\n"
+    )
+    page = page_of(shown)
+    assert "<figcaption><b>Figure 2.1.</b> It falls to 0.03." in page
+    assert 'aria-label="Two lines, falling."' in page
+    assert 'id="fig-total-loss"' in page
 
 
 @pytest.mark.parametrize(
-    ("values", "complaint"),
+    ("line", "cell"),
     [
-        ({}, r"no value for \{loss\}"),
-        (dict(loss=None), "loss = None"),
-        (dict(loss=float("nan")), "loss = nan"),
-        (dict(loss=np.float64("inf")), "loss = inf"),
-        (dict(loss=torch.tensor(float("nan"))), "loss = nan"),
-        (dict(loss=0.1, lost=0.2), "no field for lost"),
+        ("fig 2.1", "It falls.\n\nAlt: Lines."),
+        ("fig 2.1 total-loss", "It falls."),
+        ("fig 2.1 total-loss", "It falls.\nAlt: Lines.\nAlt: More."),
     ],
 )
-def test_a_reading_with_a_hole_is_refused(shown, values, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        reading("{loss:.3f}", **values)
+def test_a_figure_without_name_or_alternative_text_is_refused(shown, names, line, cell):
+    with pytest.raises(ValueError, match="write %%figure <figure> <number> <name>"):
+        figure_magic(line, cell)
     assert not shown
