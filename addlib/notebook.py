@@ -105,7 +105,7 @@ def reading_magic(line: str, cell: str) -> None:
 
     So text and figure can't disagree. ``%%reading if share > 0.9`` names the condition that the
     text rests on; where a run violates it, the page says so in the text's place, or shows what
-    stands below a line ``%%else``.
+    stands below a line ``%%else``. Nothing below that line: the cell shows nothing then.
 
     Raises:
         ValueError: as :func:`addlib.reading.chosen`; text after ``%%reading`` that is no condition.
@@ -114,7 +114,8 @@ def reading_magic(line: str, cell: str) -> None:
     if word not in ("", "if"):
         raise ValueError(f"%%reading {line}: write %%reading, or %%reading if <condition>")
     text = chosen(condition.strip(), cell, get_ipython().user_ns)
-    display({"text/markdown": text, "text/plain": text}, raw=True)
+    if text:
+        display({"text/markdown": text, "text/plain": text}, raw=True)
 
 
 def figure_magic(line: str, cell: str) -> None:

@@ -351,6 +351,11 @@ def test_a_reading_may_rest_on_a_condition(shown, names):
         reading_magic("when loss > 0.1", "High.")
 
 
+def test_where_nothing_is_to_be_said_a_reading_has_no_output(shown, names):
+    reading_magic("if loss > 0.1", "High.\n%%else")
+    assert not shown
+
+
 @pytest.mark.parametrize("kind", ["fig", "svg"])
 def test_a_cell_is_the_caption_of_a_figure(shown, names, kind):
     figure_magic(
