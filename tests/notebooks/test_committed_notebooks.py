@@ -70,13 +70,23 @@ def test_committed_notebooks_are_small(name: str) -> None:
     assert CHAPTERS[name].notebook.stat().st_size < MAX_BYTES
 
 
+def test_readings_show_their_text_alone(notebook: nbformat.NotebookNode) -> None:
+    """On the page and in Jupyter a reading looks like any other text: its source is hidden."""
+    readings = [cell for cell in code_cells(notebook) if cell.source.startswith("%%reading")]
+    assert readings
+    for cell in readings:
+        assert has_tag(cell, "remove-input"), cell.source
+        assert cell.metadata.get("jupyter", {}).get("source_hidden"), cell.source
+
+
 def test_lists_are_lists(notebook: nbformat.NotebookNode) -> None:
     """Markdown joins the lines of a paragraph, so a list wrapped like one ends up inside it."""
     inside = re.compile(r"(?m)^(?![-*|]).*(?:[.:;]|\*\*) - \S")
     assert not [
         cell.source
         for cell in notebook.cells
-        if cell.cell_type == "markdown" and inside.search(cell.source)
+        if (cell.cell_type == "markdown" or cell.source.startswith("%%reading"))
+        and inside.search(cell.source)
     ]
 
 
