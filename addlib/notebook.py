@@ -7,6 +7,7 @@ import html
 import os
 import re
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 
 from addlib.figures.page import Renderer, figure_bundle, plot_div, plotly_bundle, titled
 from addlib.figures.palette import template
@@ -29,7 +30,8 @@ def setup() -> None:
 
     Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
     defaults, so that a bare ``fig.show()`` appears too: in Jupyter, VS Code, Colab, papermill and
-    the book. From then on a cell may begin with ``%%reading`` or ``%%figure``. Called before torch
+    the book. From then on a cell may begin with ``%%reading``, ``%%figure``, ``%%opening``,
+    ``%%prediction`` or ``%%summary``. Called before torch
     is loaded, it makes torch's threads wait without spinning, which is several times faster where
     other programs run. Safe to call again.
     """
@@ -67,12 +69,7 @@ def show(fig: go.Figure, *, number: str, caption: str, alt: str, name: str) -> N
     Raises:
         ValueError: a number or name of another form, or an empty text.
     """
-    # a chart that fills gaps says so in its meta
-    caption = " ".join([caption, *(fig.layout.meta or {}).get("notes", [])])
-    download = f'<button class="addlib-svg" id="plot-{name}-svg" hidden>Download SVG</button>'
-    picture = plot_div(fig.to_dict(), name, alt)
-    bundle = figure_bundle(picture, number, caption, alt, name, download)
-    display(bundle | plotly_bundle(titled(fig, number, caption).to_dict()), raw=True)
+    display(_figure_bundle(fig, number, caption, alt, name), raw=True)
 
 
 def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> None:
@@ -81,10 +78,7 @@ def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> Non
     Raises:
         ValueError: as `show`.
     """
-    link = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-    download = f'<a class="addlib-svg" download="{name}.svg" href="{link}">Download SVG</a>'
-    picture = f'<div role="img" aria-label="{html.escape(alt)}">{svg}</div>'
-    display(figure_bundle(picture, number, caption, alt, name, download), raw=True)
+    display(_svg_bundle(svg, number, caption, alt, name), raw=True)
 
 
 def table(rows: Any, columns: list[str] | None = None) -> Styler:
@@ -115,7 +109,7 @@ def reading_magic(line: str, cell: str) -> None:
         raise ValueError(f"%%reading {line}: write %%reading, or %%reading if <condition>")
     text = chosen(condition.strip(), cell, get_ipython().user_ns)
     if text:
-        display({"text/markdown": text, "text/plain": text}, raw=True)
+        display(_markdown(text), raw=True)
 
 
 def figure_magic(line: str, cell: str) -> None:
@@ -128,7 +122,108 @@ def figure_magic(line: str, cell: str) -> None:
     Raises:
         ValueError: a line or a cell of another form; as :func:`show`.
     """
+    display(_captioned(line, cell, get_ipython().user_ns), raw=True)
+
+
+def opening_magic(line: str, cell: str) -> None:
+    """Show a chapter's answer at its top: ``%%opening fig 5.6 share-by-class``.
+
+    Text with fields as in a reading; where the line names a figure as ``%%figure`` does, then a
+    paragraph ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that run later, so
+    text and figure appear when the chapter comes to its ``%%summary``.
+
+    Raises:
+        ValueError: a line or a cell of another form.
+    """
+    text, *labels = re.split(r"^Caption:", cell, flags=re.MULTILINE)
+    if bool(line.strip()) != (len(labels) == 1):
+        raise ValueError(
+            "write %%opening <figure> <number> <name>, then the text, then a paragraph that begins "
+            "with Caption: and one that begins with Alt:; or %%opening and the text alone"
+        )
+    _later(lambda names: _markdown(filled(text, names)))
+    if labels:
+        _later(lambda names: _captioned(line, labels[0], names))
+
+
+def prediction_magic(line: str, cell: str) -> None:
+    """Show a prediction, and below it what became of it: ``%%prediction 02.ends-first``.
+
+    The line gives the ids of the claims that test it; their verdicts, from the notebook's ledger
+    ``claims``, appear when the chapter comes to its ``%%summary``. The cell may have fields that
+    the notebook knows already.
+
+    Raises:
+        ValueError: no id, or one that the ledger does not have; a field that can't be filled in.
+    """
+    ids = line.split()
+    if not ids:
+        raise ValueError("write %%prediction and the ids of the claims that test it")
     names = get_ipython().user_ns
+    ledger = value_of("claims", names)
+    text = filled(f"**Prediction.** {cell.strip()}", names)
+    for id in ids:
+        ledger[id]  # refuses an id that is not declared
+    _later(
+        lambda names: _markdown(_quoted(text, *(ledger.outcome(id) for id in ids))),
+        before=_markdown(_quoted(text)),
+    )
+
+
+def summary_magic(line: str, cell: str) -> None:
+    """Show a chapter's last words, a reading, and fill in what waits above for its numbers.
+
+    Raises:
+        ValueError: as :func:`reading_magic`; for a field of the opening, too.
+    """
+    names = get_ipython().user_ns
+    for spot, bundle in _waiting:
+        spot.update(bundle(names), raw=True)
+    reading_magic(line, cell)
+
+
+_waiting: list[tuple[DisplayHandle, Callable[[dict[str, Any]], dict[str, object]]]] = []
+"""Places on the page that the summary fills, and what makes their content of a notebook's names."""
+
+
+def _later(
+    bundle: Callable[[dict[str, Any]], dict[str, object]], before: dict[str, object] | None = None
+) -> None:
+    """Keep a place on the page for what the summary will show there; until then show `before`."""
+    spot = display(before or _markdown(UNTIL_THEN), raw=True, display_id=True)
+    _waiting.append((spot, bundle))
+
+
+def _markdown(text: str) -> dict[str, object]:
+    return {"text/markdown": text, "text/plain": text}
+
+
+def _quoted(*paragraphs: str) -> str:
+    """Paragraphs in a Markdown quotation."""
+    lines = "\n\n".join(paragraphs).splitlines()
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def _figure_bundle(
+    fig: go.Figure, number: str, caption: str, alt: str, name: str
+) -> dict[str, object]:
+    # a chart that fills gaps says so in its meta
+    caption = " ".join([caption, *(fig.layout.meta or {}).get("notes", [])])
+    download = f'<button class="addlib-svg" id="plot-{name}-svg" {SAVE} hidden>SVG</button>'
+    picture = plot_div(fig.to_dict(), name, alt)
+    bundle = figure_bundle(picture, number, caption, alt, name, download)
+    return bundle | plotly_bundle(titled(fig, number, caption).to_dict())
+
+
+def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dict[str, object]:
+    link = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    download = f'<a class="addlib-svg" {SAVE} download="{name}.svg" href="{link}">SVG</a>'
+    picture = f'<div role="img" aria-label="{html.escape(alt)}">{svg}</div>'
+    return figure_bundle(picture, number, caption, alt, name, download)
+
+
+def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]:
+    """The figure that the line of a ``%%figure`` names, with the cell as its caption."""
     try:
         expression, number, name = line.split()
         caption, alt = re.split(r"^Alt:", cell, flags=re.MULTILINE)
@@ -144,15 +239,28 @@ def figure_magic(line: str, cell: str) -> None:
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)
-    if isinstance(figure, str):
-        show_svg(figure, **labels)
-    else:
-        show(figure, **labels)
+    bundle = _svg_bundle if isinstance(figure, str) else _figure_bundle
+    return bundle(figure, **labels)
 
 
 def _register_magics() -> None:
-    """Let cells begin with ``%%reading`` and ``%%figure``, where this is a notebook."""
+    """Let cells begin with ``%%reading`` and the like, where this is a notebook."""
+    _waiting.clear()
     shell = get_ipython()
     if shell is not None:
-        shell.register_magic_function(reading_magic, "cell", "reading")
-        shell.register_magic_function(figure_magic, "cell", "figure")
+        for name, magic in MAGICS.items():
+            shell.register_magic_function(magic, "cell", name)
+
+
+MAGICS = {
+    "reading": reading_magic,
+    "figure": figure_magic,
+    "opening": opening_magic,
+    "prediction": prediction_magic,
+    "summary": summary_magic,
+}
+"""What a cell of prose begins with, behind ``%%``."""
+
+SAVE = 'title="Download SVG" aria-label="Download SVG"'
+
+UNTIL_THEN = "*What this chapter finds stands here when it has run to its end.*"

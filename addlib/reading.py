@@ -10,11 +10,22 @@ from typing import Any
 ELSE = re.compile(r"^%%else[ \t]*\n?", re.MULTILINE)
 """The line between a text and what stands there where its condition does not hold."""
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def written(value: float) -> str:
+    """Three digits, as people write them: 0.0158, 2,000, −3 or 2.4 × 10⁻⁶."""
+    rounded = float(f"{value:.3g}")
+    if rounded == 0 or 1e-3 <= abs(rounded) < 1e6:
+        return f"{rounded:,.10g}".replace("-", "−")
+    return _typeset(f"{rounded:.3g}" if abs(rounded) < 1e-3 else f"{rounded:.2e}")
+
 
 def filled(text: str, names: dict[str, Any]) -> str:
     """A text with its fields filled in: ``"The loss is {run.loss:.3f} nats."``
 
     A field is a Python expression, with a format after a colon. Braces of formulas are doubled.
+    Numbers get a minus sign and powers of ten as people write them: −0.3, 2.7 × 10⁻⁶.
 
     Args:
         text: any text without three double quotes in a row.
@@ -86,7 +97,17 @@ def _field(field: ast.FormattedValue, names: dict[str, Any]) -> str:
         raise ValueError(f"{{{source}}} can't be written: {error}") from error
     if re.search(r"\b(nan|inf)\b", text):
         raise ValueError(f"{{{source}}} is {text}: the run gave no number for it")
-    return text
+    return _typeset(text) if hasattr(value, "__float__") else text
+
+
+def _typeset(number: str) -> str:
+    """A number with a minus sign and a power of ten: −0.3, 2.7 × 10⁻⁶ for ``2.7e-06``."""
+    mantissa, _, exponent = number.partition("e")
+    if exponent.lstrip("+-").isdecimal():
+        power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+        mantissa = f"{float(mantissa):g}"
+        number = {"1": power, "-1": f"-{power}"}.get(mantissa, f"{mantissa} × {power}")
+    return re.sub(r"^(\s*)-", r"\1−", number)
 
 
 def _expression(source: str) -> ast.expr:
@@ -119,7 +140,7 @@ def _otherwise(condition: str, names: dict[str, Any]) -> str:
                 if not isinstance(side, ast.Constant):
                     compared[ast.unparse(side)] = _value(side, names)
     numbers = [
-        f"`{source}` is {value:.3g}"
+        f"`{source}` is {written(value)}"
         for source, value in compared.items()
         if hasattr(value, "__float__")
     ]

@@ -15,13 +15,24 @@ import plotly.io as pio
 import pytest
 import torch
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from plotly.offline import get_plotlyjs
 
 from addlib import notebook
+from addlib.claims.ledger import Ledger
 from addlib.figures import charts
 from addlib.figures.heatmaps import heat_map_film
 from addlib.figures.page import PLOTLY_MIME, plot_div
-from addlib.notebook import figure_magic, reading_magic, setup, show, show_svg, table
+from addlib.notebook import (
+    figure_magic,
+    opening_magic,
+    prediction_magic,
+    reading_magic,
+    setup,
+    show,
+    show_svg,
+    table,
+)
 
 ROOT = str(Path(notebook.__file__).parents[1])
 
@@ -51,9 +62,7 @@ def defaults():
 def figure():
     x = np.arange(3000)
     y = np.exp(-x / 500)
-    return charts.line_family(
-        x, {"BA": y, "UC1": 2 - y}, x_title="step (count)", y_title="loss (nats)"
-    )
+    return charts.line_family(x, {"BA": y, "UC1": 2 - y}, x_title="step", y_title="loss (nats)")
 
 
 def page_of(shown):
@@ -90,7 +99,7 @@ def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown):
 
 def test_captions_say_that_gaps_were_filled(shown):
     gaps = charts.line_family(
-        [1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step (count)", y_title="loss (nats)"
+        [1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step", y_title="loss (nats)"
     )
     show(gaps, **LABELS)
     assert shown[0]["text/plain"] == f"Figure 2.1: Units <first>. {charts.CARRIED}"
@@ -241,9 +250,7 @@ def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(
 
 def test_a_film_plays(browser, tmp_path, shown):
     """Frames belong to the figure: without them a slider is there, and moves nothing."""
-    titles = dict(
-        x_title="digit", y_title="digit", z_title="share (1)", slider_title="step (count)"
-    )
+    titles = dict(x_title="digit", y_title="digit", z_title="share (%)", slider_title="step")
     film = heat_map_film(np.arange(12.0).reshape(3, 2, 2), [0, 10, 20], "ab", "ab", **titles)
     show(film, **LABELS)
     assert len(shown[0][PLOTLY_MIME]["frames"]) == 3  # for JupyterLab
@@ -305,6 +312,55 @@ def test_setup_counts_gpus_and_starts_none(capsys, defaults, monkeypatch):
     assert re.search(r" on CPU, \d+ threads, GPUs: 2; torch ", capsys.readouterr().out)
 
 
+def executed(cells):
+    """The outputs of each cell of a notebook that ran in a kernel of its own."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
+    return [cell.outputs for cell in book.cells]
+
+
+CHAPTER = [
+    "from addlib.notebook import setup; setup()",
+    "%%opening fig 1.1 two\nThe loss is {loss:.2f}.\n\nCaption: It ends at {loss}.\n\nAlt: A line.",
+    "from addlib.claims.ledger import Ledger; claims = Ledger('02_training'); steps = 5000",
+    "%%prediction 02.final-loss 02.ends-first\nAfter {steps:,} steps it is low.",
+    "import plotly.graph_objects as go; fig = go.Figure(go.Scatter(y=[1, 2]))",
+    "loss = 0.123; record = claims.measure('02.final-loss', loss)",
+    "%%summary\nIt ends at {loss:.3f}.",
+]
+
+
+def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path))
+    _, (answer, picture), _, (prediction,), _, _, (last,) = executed(CHAPTER)
+    assert answer.data["text/markdown"] == "The loss is 0.12."
+    assert picture.data["text/plain"] == "Figure 1.1: It ends at 0.123."
+    assert PLOTLY_MIME in picture.data
+    assert prediction.data["text/markdown"].splitlines() == [
+        "> **Prediction.** After 5,000 steps it is low.",
+        ">",
+        '> <b class="addlib-verdict fails">✗ fails</b> – mean loss of the last 100 steps: '
+        "**0.123 nats**; predicted ≤ 0.05",
+        ">",
+        "> <b>not measured in this run</b> – later of the two ends / earliest digit between them",
+    ]
+    assert last.data["text/markdown"] == "It ends at 0.123."
+
+
+def test_without_its_summary_a_chapter_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path))
+    _, (answer, picture), _, (prediction,), *_ = executed(CHAPTER[:-1])
+    assert answer.data == picture.data
+    assert "has run to its end" in answer.data["text/markdown"]
+    assert "verdict" not in prediction.data["text/markdown"]
+
+
+def test_a_summary_refuses_an_opening_that_asks_for_what_the_run_has_not():
+    unknown = [cell for cell in CHAPTER if "measure" not in cell]
+    with pytest.raises(CellExecutionError, match="no loss"):
+        executed(unknown)
+
+
 def test_a_kernel_shows_figures_and_readings():
     cells = [
         "from addlib.notebook import setup, show; setup()",
@@ -315,9 +371,7 @@ def test_a_kernel_shows_figures_and_readings():
         "%%figure fig 1.2 three\nThe loss: {loss}.\n\nAlt: A line.",
         "fig",
     ]
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
-    line, bare, captioned, _, text, magic, last = [cell.outputs for cell in book.cells]
+    line, bare, captioned, _, text, magic, last = executed(cells)
     assert [output.output_type for output in line] == ["stream"]
     assert set(captioned[0].data) == {PLOTLY_MIME, "text/html", "text/plain"}
     assert captioned[0].data["text/plain"] == "Figure 1.1: Two points."
@@ -379,3 +433,22 @@ def test_a_figure_without_name_or_alternative_text_is_refused(shown, names, line
     with pytest.raises(ValueError, match="write %%figure <figure> <number> <name>"):
         figure_magic(line, cell)
     assert not shown
+
+
+@pytest.mark.parametrize(
+    ("line", "cell"),
+    [
+        ("fig 2.1 total-loss", "It falls."),
+        ("", "It falls.\n\nCaption: It falls.\n\nAlt: Lines."),
+    ],
+)
+def test_an_opening_has_a_figure_and_its_caption_or_neither(names, line, cell):
+    with pytest.raises(ValueError, match="write %%opening <figure>"):
+        opening_magic(line, cell)
+
+
+@pytest.mark.parametrize(("line", "complaint"), [("", "the ids"), ("02.lost", "not declared")])
+def test_a_prediction_names_the_claims_that_test_it(names, line, complaint):
+    names["claims"] = Ledger("02_training")
+    with pytest.raises(ValueError, match=complaint):
+        prediction_magic(line, "It falls.")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.reading import chosen, filled, value_of
+from addlib.reading import chosen, filled, value_of, written
 
 NUMBERS = {
     "loss": np.float32(0.03149),
@@ -100,3 +100,34 @@ def test_conditions_of_another_form_are_refused(condition, text, complaint):
 
 def test_an_expression_is_worked_out():
     assert value_of("levels['A5']", dict(NUMBERS)) == 0.6931
+
+
+WRITTEN = {
+    0.01584: "0.0158",
+    2000: "2,000",
+    -0.5: "−0.5",
+    0: "0",
+    123456: "123,000",
+    2.4e-6: "2.4 × 10⁻⁶",
+    1e-5: "10⁻⁵",
+    -3e7: "−3 × 10⁷",
+}
+
+
+@pytest.mark.parametrize("value", WRITTEN)
+def test_numbers_are_written_as_people_do(value):
+    assert written(value) == WRITTEN[value]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("{loss - 1:.2f}", "−0.97"),
+        ("{0.00000271:.1e}", "2.7 × 10⁻⁶"),
+        ("{1e12:.0e}", "10¹²"),
+        ("{-1e-5:.0e}", "−10⁻⁵"),
+        ("{'-1e-5'}", "-1e-5"),
+    ],
+)
+def test_fields_have_minus_signs_and_powers_of_ten(field, expected):
+    assert filled(field, dict(NUMBERS)) == expected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from addlib.claims.threshold import VERDICTS
+from addlib.claims.threshold import VERDICTS, written_threshold
+from addlib.reading import written
 
 Record = dict[str, Any]
 
@@ -142,9 +142,9 @@ def _row(record: Record) -> str:
     fields = [
         f"[{record['id']}]({link})",
         f"{record['statement']}{source}",
-        shown_threshold(record["threshold"]),
-        number(record["value"]),
-        " to ".join(map(number, record["ci"])) if record["ci"] else "–",
+        written_threshold(record["threshold"]),
+        written(record["value"]),
+        " to ".join(map(written, record["ci"])) if record["ci"] else "–",
         str(record["n_seeds"]),
         _verdict(record),
     ]
@@ -156,19 +156,3 @@ def _verdict(record: Record) -> str:
     name = record["verdict"]
     data = f'data-chapter="{record["chapter"][:2]}" data-verdict="{name}"'
     return f"<strong {data}>{VERDICTS[name].sign} {name}</strong>"
-
-
-def shown_threshold(threshold: str) -> str:
-    """A threshold as people write it: ``≥ 0.9``."""
-    numbers = re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: number(float(n[0])), threshold)
-    return numbers.replace("<=", "≤").replace(">=", "≥")
-
-
-def number(value: float) -> str:
-    """Three digits, as people write them: 0.0158, 2,000, or 2.4 × 10 to the -6th."""
-    rounded = float(f"{value:.3g}")
-    if rounded == 0 or 1e-3 <= abs(rounded) < 1e6:
-        return f"{rounded:,.10g}".replace("-", "−")
-    mantissa, _, exponent = f"{rounded:.2e}".partition("e")
-    power = f"10<sup>{int(exponent)}</sup>"
-    return (power if float(mantissa) == 1 else f"{float(mantissa):g} × {power}").replace("-", "−")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from addlib.claims import stored
-from addlib.claims.threshold import VERDICTS
+from addlib.claims.threshold import VERDICTS, written_threshold
+from addlib.reading import written
 from workflow.chapters import ROOT, Results, chapters
-from workflow.claims_page import number, shown_threshold
 
 SETTINGS = {
     "two threads": {"OMP_NUM_THREADS": "2"},
@@ -99,11 +99,11 @@ def rounding_table(record: dict[str, Any]) -> str:
     ]
     for claim, row in differing.items():
         cells = [
-            f"{number(value)} {VERDICTS[verdict].sign} {verdict}"
+            f"{written(value)} {VERDICTS[verdict].sign} {verdict}"
             for value, verdict in zip(row["values"], row["verdicts"], strict=True)
         ]
         claim_text = f"**{claim}** {row['statement']}"
-        fields = [claim_text, shown_threshold(row["threshold"]), *cells]
+        fields = [claim_text, written_threshold(row["threshold"]), *cells]
         lines.append("| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |")
     return "\n".join([*lines, "", stored.source_line(record)])
 

@@ -22,8 +22,9 @@ import pandas as pd
 
 from addlib.claims.claim import Claim, declared
 from addlib.claims.provenance import revision, versions
-from addlib.claims.threshold import VERDICTS
+from addlib.claims.threshold import VERDICTS, Threshold, written_threshold
 from addlib.files import results_dir, write_whole
+from addlib.reading import written
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,13 @@ DECLARED = ("id", "chapter", "statement", "source", "metric", "unit", "threshold
 
 MEASURED = ("value", "ci", "n_seeds", "verdict", "device", "revision", "seed", "cell", "smoke")
 """Keys of a record that only the run can know."""
+
+
+SHARES = ("fraction", "probability")
+"""Units of shares, which readers see in per cent."""
+
+PLAIN = ("ratio", "correlation", "count", "kappa", "difference", "from 0 to 1")
+"""Units that say nothing behind a number."""
 
 
 class Ledger:
@@ -131,6 +139,28 @@ class Ledger:
         _write(results_dir() / "claims" / folder / f"{id}.json", record)
         self._measured[id] = record
         return record
+
+    def outcome(self, id: str) -> str:
+        """What became of a claim, in a line of Markdown: verdict, what was measured, threshold.
+
+        Says so where this run has not measured it.
+
+        Raises:
+            ValueError: for another chapter's or an undeclared id.
+        """
+        claim = self[id]
+        record = self._measured.get(id)
+        if record is None:
+            return f"<b>not measured in this run</b> – {claim.metric}"
+        verdict = record["verdict"]
+        word = f'<b class="addlib-verdict {verdict}">{VERDICTS[verdict].sign} {verdict}</b>'
+        value = _quantity(record["value"], claim.unit)
+        if record["ci"] and record["ci"][0] < record["ci"][1]:
+            value += " (" + " to ".join(_quantity(end, claim.unit) for end in record["ci"]) + ")"
+        percent = 100 if claim.unit.startswith(SHARES) else 1
+        limits = Threshold(percent * claim.threshold.low, percent * claim.threshold.high)
+        predicted = written_threshold(str(limits)) + ("%" if percent == 100 else "")
+        return f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
 
     def table(self) -> pd.DataFrame:
         """One row per claim, in the order of ids: threshold, value to two digits, verdict.
@@ -247,6 +277,15 @@ def _read(path: Path, chapters: Collection[str]) -> Record | None:
             f"{claim.place} declares {claim.threshold} ({verdict})"
         )
     return record | _texts(claim)
+
+
+def _quantity(value: float, unit: str) -> str:
+    """A value as readers see it: ``98.4%``, ``0.34``, ``0.015 nats``."""
+    if unit.startswith(SHARES):
+        return f"{written(100 * value)}%"
+    return (
+        written(value) if unit.startswith(PLAIN) else f"{written(value)} {unit.partition(';')[0]}"
+    )
 
 
 def _name(device: torch.device | str) -> str:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from addlib.reading import written
+
 NUMBER = r"([-+.\deE]+)"
 
 
@@ -81,6 +83,12 @@ class Threshold:
         if high < self.low or low > self.high:
             return "fails"
         return "inconclusive"
+
+
+def written_threshold(text: str) -> str:
+    """A threshold's text as people write it: ``≥ 0.9``."""
+    numbers = re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: written(float(n[0])), text)
+    return numbers.replace("<=", "≤").replace(">=", "≥")
 
 
 def _text(number: float) -> str:

@@ -18,9 +18,10 @@ from addlib.figures.layout import (
     axis,
     extent_of,
     frame,
+    hover_of,
+    in_percent,
     label_ends,
     panel_frame,
-    require_units,
     title_edges,
 )
 from addlib.figures.palette import NEUTRAL, line_colours, tinted
@@ -62,8 +63,8 @@ def line_family(
     Args:
         x: positions, increasing.
         lines: label → values at x. The labels choose the colours (`palette.line_colours`).
-        x_title, y_title: with the unit in parentheses: ``"loss (nats)"``, ``"training step
-            (count)"``.
+        x_title, y_title: with the unit, where there is one, in parentheses: ``"loss (nats)"``,
+            ``"training step"``; the values of ``"right (%)"`` are shares, written in per cent.
         log_x, log_y: logarithmic axes; their values must be positive.
         x_range, y_range: the part drawn; points outside x_range are not stored in the page.
         levels: label → y of dashed horizontal reference lines.
@@ -71,20 +72,19 @@ def line_family(
         max_points: most points of one line. height: CSS pixels.
 
     Raises:
-        ValueError: a title without unit, unequal lengths, an infinite value, a value ≤ 0 on a
+        ValueError: unequal lengths, an infinite value, a value ≤ 0 on a
             logarithmic axis, or a line without a value.
     """
-    require_units(x_title=x_title, y_title=y_title)
     levels = levels or {}
     palette = line_colours(list(lines)) | dict(colours or {})
     most = min(max_points, FAMILY_POINTS // len(lines))
     points = _points(x, lines, most, log_x, log_y, x_range)
     fig = frame(height)
-    fig.add_traces([_line(name, *points[name], palette[name]) for name in lines])
+    fig.add_traces([_line(name, *points[name], palette[name], y_title) for name in lines])
     x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
     y_extent = extent_of([*(y for _, y in points.values()), *levels.values()], log_y, y_range)
-    fig.update_xaxes(title_text=x_title, **axis(log_x, x_extent, x_range))
-    fig.update_yaxes(title_text=y_title, **axis(log_y, y_extent, y_range))
+    fig.update_xaxes(axis(x_title, log_x, x_extent, x_range))
+    fig.update_yaxes(axis(y_title, log_y, y_extent, y_range))
     first_x, _ = next(iter(points.values()))
     add_levels(fig, levels, first_x[0], y_extent, log_y)
     ends = {name: y[-1] for name, (_, y) in points.items()}
@@ -118,7 +118,6 @@ def panel_grid(
     Raises:
         ValueError: as `line_family`.
     """
-    require_units(x_title=x_title, y_title=y_title)
     lines = {(heading, name): y for heading in panels for name, y in panels[heading].items()}
     names = list(dict.fromkeys(name for _, name in lines))
     palette = line_colours(names) | dict(colours or {})
@@ -128,16 +127,16 @@ def panel_grid(
     cell_of = dict(zip(panels, cells, strict=True))
     unseen = set(names)
     for (heading, name), (line_x, line_y) in points.items():
-        line = _line(name, line_x, line_y, palette[name])
+        line = _line(name, line_x, line_y, palette[name], y_title)
         line.update(legendgroup=name, showlegend=name in unseen)
         fig.add_trace(line, **cell_of[heading])
         unseen.discard(name)
     x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
     y_extent = extent_of([y for _, y in points.values()], log_y, y_range)
     fig.update_xaxes(
-        **dict(tickformat="~s", nticks=5, tickangle=0) | axis(log_x, x_extent, x_range)
+        dict(tickformat="~s", nticks=5, tickangle=0) | axis("", log_x, x_extent, x_range)
     )
-    fig.update_yaxes(**axis(log_y, y_extent, y_range))
+    fig.update_yaxes(axis(y_title, log_y, y_extent, y_range), title_text="")
     for cell in cells[1:]:
         fig.update_xaxes(matches="x", **cell).update_yaxes(matches="y", **cell)
     for cell in cells[:-columns]:
@@ -146,7 +145,7 @@ def panel_grid(
         fig.update_yaxes(showticklabels=False, col=inner)
     # two lines where panels stand side by side: a phone's panel is narrow
     foot = x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))
-    title_edges(fig, cells, columns, foot, y_title)
+    title_edges(fig, cells, columns, foot, in_percent(y_title)[0])
     return _noted(fig.update_layout(showlegend=len(names) > 1), lines.values())
 
 
@@ -166,15 +165,13 @@ def bars(
 
     Args:
         names: groups along x; x_title says what they are.
-        series: label → one value per name; NaN leaves the bar out. y_title: the quantity with its
-            unit.
+        series: label → one value per name; NaN leaves the bar out.
         intervals: label → (low, high) ends of the interval around each value, drawn as whiskers.
             The other arguments are those of `line_family`.
 
     Raises:
-        ValueError: a y_title without unit, unequal lengths, or an infinite value.
+        ValueError: unequal lengths, or an infinite value.
     """
-    require_units(y_title=y_title)
     levels = levels or {}
     palette = line_colours(list(series)) | dict(colours or {})
     heights = {name: as_array(y, name, (len(names),)) for name, y in series.items()}
@@ -191,12 +188,12 @@ def bars(
             name=name,
             marker=dict(color=tinted(palette[name]), line=dict(color=palette[name], width=1.6)),
             error_y=whiskers,
-            hovertemplate="%{y:.4g}",
+            hovertemplate=hover_of(y_title),
         )
     extent = extent_of([0.0, *levels.values(), *heights.values()], False, y_range)
     add_levels(fig, levels, names[0], extent, log_y=False)
     fig.update_xaxes(title_text=x_title, type="category", showgrid=False)
-    fig.update_yaxes(title_text=y_title, range=y_range, rangemode="tozero")
+    fig.update_yaxes(axis(y_title, False, extent, y_range), rangemode="tozero")
     return fig.update_layout(barmode="group", bargap=0.25, showlegend=len(series) > 1)
 
 
@@ -228,14 +225,14 @@ def _points(
     return points
 
 
-def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str) -> go.Scatter:
+def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, y_title: str) -> go.Scatter:
     return go.Scatter(
         x=compact(x),
         y=compact(y),
         name=name,
         mode="lines+markers" if len(x) <= 20 else "lines",
         line=dict(color=colour, width=1.8),
-        hovertemplate="%{y:.4g}",
+        hovertemplate=hover_of(y_title),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from addlib.figures.layout import frame, panel_frame, require_units, title_edges
+from addlib.figures.layout import frame, in_percent, panel_frame, title_edges
 from addlib.figures.palette import DIVERGING, GRID, NEUTRAL, SEQUENTIAL
 from addlib.figures.thin import as_array, compact
 
@@ -31,7 +31,7 @@ def heat_map(
     z_title: str,
     diverging: bool = False,
     z_range: tuple[float, float] | None = None,
-    number_format: str = ".2f",
+    number_format: str = "",
     annotate: bool | None = None,
     height: int = 380,
 ) -> go.Figure:
@@ -39,20 +39,20 @@ def heat_map(
 
     Args:
         z: values. x, y: names of the columns and of the rows.
-        x_title, y_title: what the names are. z_title: the quantity with its unit, ``"attention
-            (share)"``.
+        x_title, y_title: what the names are. z_title: the quantity with its unit; the values of
+            ``"attention (%)"`` are shares, written in per cent.
         diverging: blue, white, orange around 0 instead of dark to bright.
         z_range: values of the scale's ends; default those of z (symmetric when diverging).
-        number_format: d3 format of the numbers. annotate: write them in the cells; default up to
-            160 cells. height: CSS pixels.
+        number_format: d3 format of the numbers; default two decimals, or whole per cent.
+        annotate: write them in the cells; default up to 160 cells. height: CSS pixels.
 
     Raises:
-        ValueError: names that do not fit z, an infinite value, or a z_title without unit.
+        ValueError: names that do not fit z, or an infinite value.
     """
-    require_units(z_title=z_title)
     z = as_array(z, "z", (len(y), len(x)))
     annotate = z.size <= 160 if annotate is None else annotate
     hover = _hover(x_title, y_title, z_title)
+    number_format = number_format or (".0%" if in_percent(z_title)[1] else ".2f")
     fig = frame(height)
     fig.add_trace(_map(z, x, y, hover, number_format if annotate else ""))
     fig.update_xaxes(title_text=x_title, **CATEGORIES)
@@ -88,7 +88,6 @@ def map_grid(
     Raises:
         ValueError: as `heat_map`.
     """
-    require_units(z_title=z_title)
     fig, cells = panel_frame(panels, columns, panel_height, gap=58, apart=0.09)
     n_rows, n_columns = np.shape(next(iter(panels.values())))
     x = range(n_columns) if names is None else names
@@ -120,13 +119,13 @@ def heat_map_film(
 
     Args:
         frames: values. names: of the frames, all different, as the slider shows them.
-        slider_title: what the frames' names are, ``"training step (count)"``.
+        slider_title: what the frames' names are, ``"training step"``.
         z_range: values of the scale's ends; default those of all frames.
         first: the frame that is seen before anything is played.
             The other arguments are those of `heat_map`.
 
     Raises:
-        ValueError: as `heat_map`, and for a slider_title without unit.
+        ValueError: as `heat_map`.
     """
     frames = as_array(frames, "frames", (len(names), len(y), len(x)))
     titles = dict(x_title=x_title, y_title=y_title, z_title=z_title)
@@ -152,9 +151,8 @@ def with_player(
     Args:
         moments: name of each moment → what its trace is then, with the trace's ``type``.
         first: the moment shown now. frame_ms: milliseconds per frame when played.
-        slider_title: what the names are, with the unit in parentheses.
+        slider_title: what the names are.
     """
-    require_units(slider_title=slider_title)
     fig.frames = [go.Frame(name=name, data=[trace], traces=[0]) for name, trace in moments.items()]
     at_once = dict(mode="immediate", transition=dict(duration=0))
     still = dict(frame=dict(duration=0, redraw=True), **at_once)
@@ -204,7 +202,9 @@ def _map(
 
 def _hover(x_title: str, y_title: str, z_title: str, heading: str = "") -> str:
     place = f"{y_title} %{{y}}, {x_title} %{{x}}"
-    return f"{place}<br>{z_title}: %{{z:.4g}}<extra>{heading}</extra>"
+    z_title, percent = in_percent(z_title)
+    value = "%{z:.1%}" if percent else "%{z:.4g}"
+    return f"{place}<br>{z_title}: {value}<extra>{heading}</extra>"
 
 
 def _scale(
@@ -215,6 +215,9 @@ def _scale(
     if diverging and not z_range:
         high = max(-low, high)
         low = -high
+    z_title, percent = in_percent(z_title)
     bar = dict(title=dict(text=z_title, side="right"), thickness=12, outlinewidth=0)
+    if percent:
+        bar["tickformat"] = "~%"
     colours = DIVERGING if diverging else SEQUENTIAL
     return dict(cmin=low, cmax=high, colorscale=colours, colorbar=bar)

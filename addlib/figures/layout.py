@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
@@ -66,13 +65,19 @@ def title_edges(
         fig.update_yaxes(title_text=y_title, **cell)
 
 
-def require_units(**titles: str) -> None:
-    """Raise ValueError for an axis title without its unit in parentheses; keywords name them."""
-    for name, title in titles.items():
-        if not re.search(r"\S.*\(.+\)", title):
-            raise ValueError(
-                f'{name} = {title!r}: needs its unit in parentheses, as in "loss (nats)"'
-            )
+def in_percent(title: str) -> tuple[str, bool]:
+    """An axis title, and whether its values are shares that readers see in per cent.
+
+    They are where the title's unit is that: ``"right (%)"`` → ``("right", True)``, since the ticks
+    then say it.
+    """
+    short = title.removesuffix(" (%)")
+    return short, short != title
+
+
+def hover_of(y_title: str) -> str:
+    """How a value is written where a reader points at it."""
+    return "%{y:.1%}" if in_percent(y_title)[1] else "%{y:.4g}"
 
 
 def extent_of(
@@ -89,19 +94,24 @@ def axis_position(value: float, log: bool) -> float:
 
 
 def axis(
-    log: bool, extent: tuple[float, float], ends: tuple[float, float] | None
+    title: str, log: bool, extent: tuple[float, float], ends: tuple[float, float] | None
 ) -> dict[str, object]:
     """Plotly's settings of a numeric axis.
 
     Args:
+        title: as `in_percent` reads it.
         extent: of `extent_of`. From two decades on, a logarithmic axis is labelled at whole decades
             only, on one decade at 1, 2 and 5.
         ends: where the axis must end; None leaves it to plotly.
     """
-    settings: dict[str, object] = dict(range=extent if ends else None)
+    title, percent = in_percent(title)
+    settings: dict[str, object] = dict(title_text=title, range=extent if ends else None)
+    if percent:
+        settings["tickformat"] = "~%"
     if log:
         minor = dict(ticks="outside", ticklen=2, tickcolor=NEUTRAL)
-        settings |= dict(type="log", tickformat="~g", minor=minor)
+        settings |= dict(type="log", minor=minor)
+        settings.setdefault("tickformat", "~g")
         decades = extent[1] - extent[0]
         if decades >= 2:
             settings["dtick"] = 1

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from addlib.figures.heatmaps import with_player
-from addlib.figures.layout import frame, panel_frame, require_units, title_edges
+from addlib.figures.layout import frame, panel_frame, title_edges
 from addlib.figures.palette import NEUTRAL, digit_colours, line_colours, tinted
 from addlib.figures.thin import as_array, compact
 
@@ -27,12 +27,12 @@ def cloud_grid(
 
     Args:
         panels: panel heading → {label: x and y of its points}.
-        x_title, y_title: what the two coordinates are, with the unit in parentheses.
+        x_title, y_title: what the two coordinates are.
         columns: 1 or 2 panels side by side. panel_height: CSS pixels of one row of them.
         colours: label → colour, where the label's own is not wanted.
 
     Raises:
-        ValueError: a title without unit, or points that are no finite pairs.
+        ValueError: points that are no finite pairs.
     """
     fig, cells = _plane_grid(panels, columns, panel_height, x_title, y_title)
     labels = list(dict.fromkeys(label for clouds in panels.values() for label in clouds))
@@ -65,11 +65,11 @@ def path_grid(
 
     Args:
         panels: panel heading → x and y of its points, in the order in which they are joined.
-        x_title, y_title: what the two coordinates are, with the unit in parentheses.
+        x_title, y_title: what the two coordinates are.
         closed: headings of panels whose last point is joined to the first.
 
     Raises:
-        ValueError: a title without unit, or points that are no finite pairs.
+        ValueError: points that are no finite pairs.
     """
     fig, cells = _plane_grid(panels, 2, 230, x_title, y_title)
     for cell, (heading, points) in zip(cells, panels.items(), strict=True):
@@ -93,15 +93,13 @@ def path_film(
     Args:
         frames: x and y of the points at each moment.
         names: of the moments, all different, as the slider shows them.
-        x_title, y_title: what the two coordinates are; slider_title: what the names are; each with
-            its unit.
+        x_title, y_title: what the two coordinates are; slider_title: what the names are.
         closed: join the last point to the first.
         first: the frame that is seen before anything is played.
 
     Raises:
-        ValueError: a title without unit, or points that are no finite pairs.
+        ValueError: points that are no finite pairs.
     """
-    require_units(x_title=x_title, y_title=y_title)
     paths = [_path(points, closed) for points in frames]
     fig = frame(560).add_trace(paths[first]).update_layout(hovermode="closest")
     bound = 1.05 * float(np.abs(as_array(frames, "frames")).max()) or 1.0
@@ -119,7 +117,6 @@ def _plane_grid(
     headings: Mapping[str, object], columns: int, panel_height: int, x_title: str, y_title: str
 ) -> tuple[go.Figure, list[dict[str, int]]]:
     """An empty frame of planes and plotly's row and column of each."""
-    require_units(x_title=x_title, y_title=y_title)
     fig, cells = panel_frame(headings, columns, panel_height, gap=46, apart=0.09)
     title_edges(fig, cells, columns, x_title, y_title)
     fig.update_xaxes(nticks=4).update_yaxes(nticks=4)

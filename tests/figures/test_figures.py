@@ -21,7 +21,7 @@ from colours import closest, contrast
 
 ROOT = str(Path(palette.__file__).parents[1])
 
-UNITS = dict(x_title="training step (count)", y_title="loss (nats)")
+UNITS = dict(x_title="training step", y_title="loss (nats)")
 
 
 # ---------------------------------------------------------------------- decimation
@@ -233,15 +233,15 @@ def test_few_lines_are_labelled_at_their_ends_others_in_a_legend_below():
 def test_panels_share_axes_and_legend():
     x = np.arange(50)
     panels = {f"column {c}": {"BA": x + c, "UC1": 2.0 * x} for c in range(5)}
-    fig = charts.panel_grid(x, panels, **UNITS)
+    fig = charts.panel_grid(x, panels, x_title="time (epochs)", y_title="loss (nats)")
     assert [trace.name for trace in fig.data if trace.showlegend] == ["BA", "UC1"]
     assert {trace.line.color for trace in fig.data if trace.name == "BA"} == {palette.COLOURS["BA"]}
     assert [note.text for note in fig.layout.annotations] == list(panels)
     assert {
         (fig.layout[f"xaxis{i}"].matches, fig.layout[f"yaxis{i}"].matches) for i in range(2, 6)
     } == {("x", "y")}
-    two_lines = "training step<br>(count)"
-    assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == [None, two_lines, two_lines]
+    two_lines = "time<br>(epochs)"
+    assert [fig.layout[f"xaxis{i}"].title.text for i in (3, 4, 5)] == ["", two_lines, two_lines]
     single = charts.panel_grid(x, panels, columns=1, **UNITS)
     assert {trace.xaxis for trace in single.data} == {"x", "x2", "x3", "x4", "x5"}
     assert single.layout.xaxis.domain == (0, 1)
@@ -250,7 +250,6 @@ def test_panels_share_axes_and_legend():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (dict(y_title="loss"), "y_title = 'loss'"),
         (dict(lines={"A0": [1, 2]}), "'A0' has shape"),
         (dict(lines={"A0": [np.nan] * 3}), "'A0' has no value"),
         (dict(lines={"A0": [1, 0, 2]}, log_y=True), "'A0' is 0: must be positive"),
@@ -263,6 +262,19 @@ def test_lines_that_would_mislead_are_refused(change, complaint):
     arguments["panels"] = {"panel": arguments.pop("lines")}
     with pytest.raises(ValueError, match=complaint.replace("'A0'", r"\('panel', 'A0'\)")):
         charts.panel_grid(**arguments)
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+def test_shares_are_written_in_per_cent(log_y):
+    titles = dict(x_title="training step", y_title="right (%)")
+    line = charts.line_family([1, 2], {"A0": [0.5, 0.9]}, log_y=log_y, **titles)
+    panels = charts.panel_grid([1, 2], {"a": {"A0": [0.5, 0.9]}}, log_y=log_y, **titles)
+    for fig in (line, panels):
+        axis = fig.layout.yaxis
+        assert (axis.title.text, axis.tickformat) == ("right", "~%")
+        assert fig.data[0].hovertemplate == "%{y:.1%}"
+    bar = charts.bars(["0"], {"model": [0.9]}, **titles)
+    assert (bar.layout.yaxis.title.text, bar.layout.yaxis.tickformat) == ("right", "~%")
 
 
 # ---------------------------------------------------------------------------- bars
@@ -283,8 +295,6 @@ def test_bars_have_whiskers_to_the_ends_of_their_intervals():
 
 
 def test_bars_that_would_mislead_are_refused():
-    with pytest.raises(ValueError, match="y_title"):
-        charts.bars(["0"], {"model": [0.9]}, x_title="length", y_title="accuracy")
     with pytest.raises(ValueError, match=r"model has shape \(1,\)"):
         charts.bars(["0", "1"], {"model": [0.9]}, x_title="length", y_title="accuracy (share)")
 
@@ -304,7 +314,7 @@ def test_exports_are_real_files_in_each_format(tmp_path):
     ]
     root = ElementTree.parse(tmp_path / "new" / "loss.svg").getroot()
     assert sum("js-line" in (node.get("class") or "") for node in root.iter()) == 2
-    assert {"training step (count)", "loss (nats)", "A0", "A1"} <= {
+    assert {"training step", "loss (nats)", "A0", "A1"} <= {
         text.strip() for text in root.itertext()
     }
     assert fig.to_json() == before, "saving must not change the figure"
