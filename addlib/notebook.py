@@ -218,7 +218,8 @@ def _figure_bundle(
 def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dict[str, object]:
     link = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     download = f'<a class="addlib-svg" {SAVE} download="{name}.svg" href="{link}">SVG</a>'
-    picture = f'<div role="img" aria-label="{html.escape(alt)}">{svg}</div>'
+    look = 'class="addlib-scroll" style="overflow-x:auto" tabindex="0"'
+    picture = f'<div {look} role="img" aria-label="{html.escape(alt)}">{svg}</div>'
     return figure_bundle(picture, number, caption, alt, name, download)
 
 

@@ -27,7 +27,7 @@ TABLE = re.compile(r"(?s)(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)
 """The part of README that is written."""
 
 RUN_TIME = re.compile(r"(?m)^\*\*Run time\*\*.*(\n.+)*")
-"""The paragraph of a notebook's first cell that is written."""
+"""The paragraph of a notebook that is written."""
 
 
 def check() -> None:
@@ -52,8 +52,8 @@ def _entry_faults() -> Iterator[str]:
         taken.setdefault(chapter.number, name)
         if not chapter.notebook.is_file():
             yield f"{place}: there is no {shown(chapter.notebook)}: write it or delete the entry"
-        elif (title := _title(chapter)) != chapter.title:
-            yield f"{place}: the notebook's title is '{title}': write that one here, or change it"
+        elif (heading := _heading(chapter)) != chapter.heading:
+            yield f"{place}: the notebook begins with '{heading}': it must be '{chapter.heading}'"
 
 
 def _notebook_faults() -> Iterator[str]:
@@ -104,7 +104,7 @@ def _line(path: Path, text: str) -> int:
     return next(numbers, len(lines))
 
 
-def _title(chapter: Chapter) -> str:
+def _heading(chapter: Chapter) -> str:
     notebook = read_committed(chapter.notebook)
     first = notebook.cells[0].source if notebook.cells else ""
     return first.partition("\n")[0].removeprefix("# ")
@@ -120,10 +120,13 @@ def table() -> str:
 
 
 def set_run_time(notebook: NotebookNode, chapter: Chapter) -> bool:
-    """Write the chapter's run time into the notebook's first cell; whether that has a place for it."""
+    """Write the chapter's run time into the notebook; whether it has one place for it."""
     line = f"**Run time** on two CPU cores: {chapter.run_time}."
-    first = notebook.cells[0]
-    first.source, places = RUN_TIME.subn(lambda _: line, first.source)
+    places = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source, found = RUN_TIME.subn(lambda _: line, cell.source)
+            places += found
     return places == 1
 
 
@@ -145,7 +148,7 @@ def write_all() -> list[str]:
         notebook = read_committed(chapter.notebook)
         if not set_run_time(notebook, chapter):
             raise WorkflowError(
-                f"{shown(chapter.notebook)}: the first cell must have one paragraph that begins "
+                f"{shown(chapter.notebook)}: one cell of text must have one paragraph that begins "
                 "with '**Run time**'"
             )
         notebooks[chapter.notebook] = notebook

@@ -59,6 +59,11 @@ class Chapter:
         return self.name[:2]
 
     @property
+    def heading(self) -> str:
+        """The first line of its page, without the mark: number and title."""
+        return f"{self.number} · {self.title}"
+
+    @property
     def notebook(self) -> Path:
         """The committed notebook."""
         return ROOT / "notebooks" / f"{self.name}.ipynb"

@@ -104,7 +104,7 @@ def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool
         note = _failed(record["failure"])
     else:
         note = "```{warning}\nThis chapter has not been run yet. `make book` runs it.\n```"
-    return new_notebook(cells=[new_markdown_cell(f"# {chapter.title}\n\n{note}")]), False
+    return new_notebook(cells=[new_markdown_cell(f"# {chapter.heading}\n\n{note}")]), False
 
 
 def clean(notebook: NotebookNode, chapter: Chapter) -> NotebookNode:

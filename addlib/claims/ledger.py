@@ -157,10 +157,21 @@ class Ledger:
         value = _quantity(record["value"], claim.unit)
         if record["ci"] and record["ci"][0] < record["ci"][1]:
             value += " (" + " to ".join(_quantity(end, claim.unit) for end in record["ci"]) + ")"
-        percent = 100 if claim.unit.startswith(SHARES) else 1
-        limits = Threshold(percent * claim.threshold.low, percent * claim.threshold.high)
-        predicted = written_threshold(str(limits)) + ("%" if percent == 100 else "")
+        predicted = _predicted(claim.threshold, claim.unit)
         return f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
+
+    def overview(self) -> pd.DataFrame:
+        """One row per claim, as readers see it: what was said, predicted and measured, verdict."""
+        rows = [
+            (
+                record["statement"],
+                f"{record['metric']}: {_quantity(record['value'], record['unit'])}",
+                _predicted(Threshold.parse(record["threshold"]), record["unit"]),
+                f"{VERDICTS[record['verdict']].sign} {record['verdict']}",
+            )
+            for record in sorted(self.records, key=lambda record: record["id"])
+        ]
+        return pd.DataFrame(rows, columns=["claim", "measured", "predicted", "verdict"])
 
     def table(self) -> pd.DataFrame:
         """One row per claim, in the order of ids: threshold, value to two digits, verdict.
@@ -286,6 +297,14 @@ def _quantity(value: float, unit: str) -> str:
     return (
         written(value) if unit.startswith(PLAIN) else f"{written(value)} {unit.partition(';')[0]}"
     )
+
+
+def _predicted(threshold: Threshold, unit: str) -> str:
+    """A threshold as readers see it: ``≥ 90%``, ``≤ 0.05``."""
+    if unit.startswith(SHARES):
+        threshold = Threshold(100 * threshold.low, 100 * threshold.high)
+        return f"{written_threshold(str(threshold))}%"
+    return written_threshold(str(threshold))
 
 
 def _name(device: torch.device | str) -> str:

@@ -1,4 +1,4 @@
-"""SVG drawings in the palette of the plots: a sum as at school, and the staircase of attention.
+"""SVG drawings in the palette of the plots: a sum, its tokens, the model, attention's staircase.
 
 Text without a colour of its own takes the page's.
 """
@@ -6,19 +6,25 @@ Text without a colour of its own takes the page's.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from addlib.figures.palette import COLOURS, line_colours, tinted
+from addlib.figures.palette import COLOURS, GRID, NEUTRAL, digit_colours, line_colours, tinted
 from addlib.tasks.addition import BUCKETS, AdditionTask, Questions
 
 # the sum, in SVG units
 COLUMN = 58  # width of a column
 ROW = 40  # height of a row
 SUM_LEFT = 92  # room for the row names
+
+# the tokens, in SVG units
+TOKEN = 46  # from one token to the next
+ARC = 84  # room above the tokens for arrows
+WIDE = 620  # CSS pixels below which tokens can't be read; narrower pages scroll the drawing
 
 # the staircase, in SVG units
 CELL = 74  # width of a column
@@ -65,6 +71,87 @@ def sum_picture(questions: Questions, index: int = 0) -> str:
     parts.append(f'<path d="{rule}" stroke="currentColor" stroke-width="1.5"/>')
     font = 'font-family="ui-monospace, monospace" font-size="22" text-anchor="middle"'
     return _svg(parts, width, height, font, shown_width=width)
+
+
+def token_picture(questions: Questions, index: int = 0) -> str:
+    """One question as the row of tokens that a model sees, an arrow to each digit that it predicts.
+
+    Below each token stand its name and its position; the tokens of one column share a colour.
+
+    Args:
+        questions: a batch; the question at ``index`` is drawn.
+
+    Returns:
+        The text of one SVG element.
+    """
+    task = questions.task
+    names = task.token_names
+    symbols = task.text(questions.tokens[index])
+    colours = digit_colours(task.n_answer)
+    width = len(names) * TOKEN + 8
+    parts = []
+    for position, (name, symbol) in enumerate(zip(names, symbols, strict=True)):
+        x = 4 + position * TOKEN
+        column = re.search(r"\d+", name)
+        hue = colours[int(column[0])] if column else NEUTRAL
+        look = f'rx="7" fill="{tinted(hue, 0.16)}" stroke="{hue}" stroke-width="1.5"'
+        parts.append(_box("token", x + 2, ARC, TOKEN - 4, TOKEN, look))
+        parts.append(_text(x + TOKEN / 2, ARC + 32, html.escape(symbol), 24))
+        parts.append(_text(x + TOKEN / 2, ARC + TOKEN + 24, name.replace("'", "&#8242;"), 15))
+        parts.append(_text(x + TOKEN / 2, ARC + TOKEN + 46, str(position), 13))
+    for position, column in zip(task.answer_positions, task.answer_columns, strict=True):
+        start, end = (4 + (place + 0.5) * TOKEN for place in (position, position + 1))
+        curve = f"M{start} {ARC - 4}C{start} {ARC - 44} {end} {ARC - 44} {end} {ARC - 6}"
+        parts.append(_arrow(curve, end, ARC - 2, colours[column]))
+    parts.append(_text(width - 6, 24, "each predicts the next token", 15, "end"))
+    font = 'font-family="ui-monospace, monospace" text-anchor="middle"'
+    return _svg(parts, width, ARC + TOKEN + 56, font, shown_width=width, least_width=WIDE)
+
+
+def model_picture(questions: Questions, column: int, index: int = 0) -> str:
+    """How a one-layer model makes one answer digit: read the tokens, look back, work, score.
+
+    Args:
+        questions: a batch; the question at ``index`` is drawn. column: of the digit that is made.
+
+    Returns:
+        The text of one SVG element.
+    """
+    task = questions.task
+    last = task.answer_positions[task.answer_columns.index(column)]
+    symbols = task.text(questions.tokens[index])
+    colours = digit_colours(task.n_answer)
+    width = (last + 1) * TOKEN + 360
+    stream = 4 + (last + 0.5) * TOKEN
+    steps = {
+        "embedding: token and position": 262,
+        "attention: heads look back": 190,
+        "MLP: works on what they bring": 118,
+        "unembedding: a score for each digit": 46,
+    }
+    parts = [
+        f'<path d="M{stream} 300V30" stroke="currentColor" stroke-width="2"/>',
+        _text(stream, 22, f"A{column} = {questions.answer[index, column]:x}", 22),
+    ]
+    for name, symbol in zip(range(last + 1), symbols, strict=False):
+        hue = NEUTRAL if name == last else GRID
+        look = f'rx="7" fill="none" stroke="{hue}" stroke-width="1.5"'
+        parts.append(_box("token", 4 + name * TOKEN + 2, 300, TOKEN - 4, TOKEN, look))
+        parts.append(_text(4 + (name + 0.5) * TOKEN, 332, html.escape(symbol), 24))
+    for down in range(min(3, column + 1)):
+        for name in (f"D{column - down}", f"D'{column - down}"):
+            if name in task.token_names:
+                x = 4 + (task.token_names.index(name) + 0.5) * TOKEN
+                curve = f"M{x} 298C{x} 210 {stream - 130} 190 {stream - 78} 190"
+                parts.append(_arrow(curve, stream - 71, 190, colours[column - down], flat=True))
+    for label, y in steps.items():
+        look = 'rx="8" fill="var(--pst-color-background, #fff)" stroke="currentColor"'
+        parts.append(_box("step", stream - 70, y - 18, 140, 36, look))
+        word, _, rest = label.partition(": ")
+        parts.append(_text(stream, y + 6, word, 18))
+        parts.append(_text(stream + 80, y + 6, rest, 18, "start"))
+    font = 'font-family="system-ui, sans-serif" text-anchor="middle"'
+    return _svg(parts, width, 352, font, shown_width=width, least_width=WIDE)
 
 
 def staircase_picture(
@@ -136,6 +223,15 @@ def _cell(
     return parts
 
 
+def _arrow(curve: str, x: float, y: float, colour: str, flat: bool = False) -> str:
+    """A curve with a head at its end, which points down, or to the right where it is flat."""
+    head = f"M{x} {y}l-8 -4v8z" if flat else f"M{x} {y}l-4 -8h8z"
+    return (
+        f'<path d="{curve}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
+        f'<path d="{head}" fill="{colour}"/>'
+    )
+
+
 def _written(
     x: float, row: int, text: str, size: int = 22, anchor: str = "middle", weight: str = "normal"
 ) -> str:
@@ -157,10 +253,13 @@ def _box(
     return f"<rect {place} {look}>{title}</rect>" if title else f"<rect {place} {look}/>"
 
 
-def _svg(parts: list[str], width: int, height: int, font: str, shown_width: int) -> str:
+def _svg(
+    parts: list[str], width: int, height: int, font: str, shown_width: int, least_width: int = 0
+) -> str:
     """The parts as one SVG element, `shown_width` CSS pixels wide where the page has room."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {font} '
-        f'fill="currentColor" style="width:100%;max-width:{shown_width}px;height:auto">'
+        f'fill="currentColor" style="width:100%;min-width:{least_width}px;max-width:{shown_width}px;'
+        f'height:auto">'
         f"{''.join(parts)}</svg>"
     )

@@ -5,7 +5,13 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from addlib.figures.drawings import CELL, staircase_picture, sum_picture
+from addlib.figures.drawings import (
+    CELL,
+    model_picture,
+    staircase_picture,
+    sum_picture,
+    token_picture,
+)
 from addlib.figures.palette import COLOURS, tinted
 from addlib.tasks.addition import AdditionTask, Questions
 
@@ -73,3 +79,22 @@ def test_rows_stand_in_the_order_of_writing():
         texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
         assert [text.removeprefix("makes ") for text in texts if text.startswith("makes ")] == names
         assert texts[:3] == ["D1 D′1", "D0 D′0", "elsewhere"]
+
+
+def test_tokens_stand_in_reading_order_with_an_arrow_to_each_answer_digit():
+    questions = Questions.of(AdditionTask(2), [(47, 85)])
+    root = ElementTree.fromstring(token_picture(questions))
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert texts[0:-1:3] == list("47+85=132")
+    assert texts[1:-1:3] == ["D1", "D0", "+", "D′1", "D′0", "=", "A2", "A1", "A0"]
+    assert texts[2:-1:3] == [str(position) for position in range(9)]
+    assert len([*root.iter(f"{SVG}path")]) == 2 * 3  # a curve and its head for each digit
+
+
+def test_the_model_reads_up_to_the_digit_before_and_writes_the_next():
+    questions = Questions.of(AdditionTask(3), [(147, 285)])
+    root = ElementTree.fromstring(model_picture(questions, column=1))
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert texts[0] == "A1 = 3"
+    assert "".join(texts[1:11]) == "147+285=04"
+    assert {"embedding", "attention", "MLP", "unembedding"} <= set(texts)

@@ -82,7 +82,7 @@ def test_each_frame_has_its_values_and_its_slider_step(frames):
     ]
     assert all(step.method == "animate" for step in slider.steps)
     assert slider.active == 1
-    assert slider.currentvalue.prefix == "step (count): "
+    assert slider.currentvalue.prefix == "step: "
     for frame, values in zip(fig.frames, frames, strict=True):
         assert np.allclose(
             np.array(frame.data[0].z, dtype=float), values, atol=5e-4, equal_nan=True

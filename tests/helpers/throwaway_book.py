@@ -116,7 +116,7 @@ class Book:
     def chapter(self, name: str, *sources: str) -> None:
         """Add or replace a chapter: title, parameters, these cells, and one that notes the end."""
         mark = f"open({str(self.root / (name + '.runs'))!r}, 'a').write('x')"
-        title = new_markdown_cell(f"# Is this {name}?\n\nText.")
+        title = new_markdown_cell(f"# {name[:2]} · Is this {name}?\n\nText.")
         parameters = new_code_cell("steps = 10  # steps, 1 to 100")
         parameters.metadata["tags"] = ["parameters"]
         cells = [title, parameters, *(new_code_cell(source) for source in (*sources, mark))]

@@ -8,6 +8,7 @@ import nbformat
 import papermill
 import pytest
 
+from addlib.notebook import MAGICS
 from workflow.chapters import chapters
 from workflow.notebook_cells import COMPARED, has_tag
 from workflow.stamp_address import setup_source
@@ -59,9 +60,7 @@ def test_setup_cells_are_the_same_everywhere() -> None:
         [cell for cell in code_cells(notebook) if has_tag(cell, "setup")] for notebook in notebooks
     ]
     assert [len(found) for found in cells] == [1] * len(CHAPTERS)
-    assert {tuple(found[0].metadata.tags) for found in cells} == {
-        ("setup", "hide-input", "remove-output")
-    }
+    assert {tuple(found[0].metadata.tags) for found in cells} == {("setup", "remove-cell")}
     assert {found[0].source for found in cells} == {setup_source()}, "`make stamp` writes them anew"
 
 
@@ -70,11 +69,14 @@ def test_committed_notebooks_are_small(name: str) -> None:
     assert CHAPTERS[name].notebook.stat().st_size < MAX_BYTES
 
 
-def test_readings_show_their_text_alone(notebook: nbformat.NotebookNode) -> None:
-    """On the page and in Jupyter a reading looks like any other text: its source is hidden."""
-    readings = [cell for cell in code_cells(notebook) if cell.source.startswith("%%reading")]
-    assert readings
-    for cell in readings:
+PROSE = tuple(f"%%{name}" for name in MAGICS)
+
+
+def test_prose_shows_its_text_alone(notebook: nbformat.NotebookNode) -> None:
+    """On the page and in Jupyter it looks like any other text: its source is hidden."""
+    prose = [cell for cell in code_cells(notebook) if cell.source.startswith(PROSE)]
+    assert prose
+    for cell in prose:
         assert has_tag(cell, "remove-input"), cell.source
         assert cell.metadata.get("jupyter", {}).get("source_hidden"), cell.source
 
@@ -85,7 +87,7 @@ def test_lists_are_lists(notebook: nbformat.NotebookNode) -> None:
     assert not [
         cell.source
         for cell in notebook.cells
-        if (cell.cell_type == "markdown" or cell.source.startswith("%%reading"))
+        if (cell.cell_type == "markdown" or cell.source.startswith(PROSE))
         and inside.search(cell.source)
     ]
 

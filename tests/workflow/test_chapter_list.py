@@ -80,8 +80,8 @@ def test_another_title_is_refused(book: Book) -> None:
     path = book.root / "workflow" / "chapters.yml"
     path.write_text(path.read_text().replace("Is this 01_first?", "Was it?"))
     assert refused(book) == [
-        "workflow/chapters.yml:1: 01_first: the notebook's title is 'Is this 01_first?': write "
-        "that one here, or change it"
+        "workflow/chapters.yml:1: 01_first: the notebook begins with '01 · Is this 01_first?': it "
+        "must be '01 · Was it?'"
     ]
 
 
