@@ -6,8 +6,10 @@ other the operators below them, those of backward passes included. Together they
 
 - make, move and find tensors on ``"cuda"`` as CUDA would,
 - refuse what CUDA refuses: operands on two devices, ``.numpy()``, a generator of another device,
+  products of whole numbers,
 - count *host waits*, at which the program stops until the device is done,
-- count sums whose order is open on the device, so that two runs may round them differently.
+- count sums whose order is open on the device, so that two runs may round them differently, and
+  writes of several values to one place, of which any may stay.
 
 Rounding, memory, time and CUDA's own random numbers are not imitated, and other threads than the
 one that made it don't see it.
@@ -80,22 +82,57 @@ WAITS = {
 INDEXED = {"_index_put_impl_", "index", "index_put", "index_put_"}
 """Operators that take indices from the CPU; their arguments are target, indices, values."""
 
-SCATTERED = {"index_add", "index_add_", "scatter_add", "scatter_add_"}
-"""Operators that add up atomically on CUDA; their arguments are target, axis, index, source."""
+SCANS = {"cumprod", "cumsum", "logcumsumexp"}
+"""Running sums and products, which CUDA splits into parts as it gets to them."""
 
-ADDED_IN_ANY_ORDER = {
-    "_scaled_dot_product_flash_attention_for_cpu_backward",
-    "cumsum",
-    "scatter_reduce",
-    "scatter_reduce_",
+FUSED = {"_scaled_dot_product_flash_attention_for_cpu_backward"}
+"""Backward passes of fused attention; with dropout or a float mask the CPU has none.
+
+On CUDA they add up atomically.
+"""
+
+ALONG_AXIS = {"index_add", "index_copy"}
+"""Operators whose arguments are target, axis, index of whole rows, source."""
+
+SCATTERED = {"scatter", "scatter_add", "scatter_reduce"}
+"""Operators whose arguments are target, axis, index of single places, source."""
+
+WRITES = {"index_copy", "put", "scatter"}
+"""Operators that write: of several values for one place any may stay, whole numbers included."""
+
+IN_ANY_ORDER = SCANS | FUSED | ALONG_AXIS | SCATTERED | WRITES | {"bincount"}
+"""Operators that CUDA runs in an order of its own; those in place have a _ at the end."""
+
+PRODUCTS = {
+    "addbmm": "addmm_cuda",
+    "addmm": "addmm_cuda",
+    "addmv": "addmv_impl_cuda",
+    "baddbmm": "baddbmm_cuda",
+    "bmm": "baddbmm_cuda",
+    "dot": "dot",
+    "mm": "addmm_cuda",
+    "mv": "addmv_impl_cuda",
+    "vdot": "dot",
 }
-"""Other operators whose sums of floating-point numbers have no fixed order on CUDA."""
+"""Products that CUDA has no kernel for in whole numbers, and what its message calls them."""
 
-OF_FLOATS_ALONE = {"addmm", "addmv", "baddbmm", "bmm", "dot", "mm", "mv"}
-"""Matrix products, which CUDA does not have for whole numbers."""
+WHOLE = {
+    torch.bool: "Bool",
+    torch.uint8: "Byte",
+    torch.int8: "Char",
+    torch.int16: "Short",
+    torch.int32: "Int",
+    torch.int64: "Long",
+}
+"""Types of whole numbers, as messages call them."""
 
-NOT_ON_CUDA = {"histogram"}
-"""Operators that CUDA lacks."""
+OF_CPU = {
+    "_histogramdd_bin_edges",
+    "_histogramdd_from_bin_cts",
+    "_histogramdd_from_bin_tensors",
+    "histogram",
+}
+"""Operators that CUDA does not have."""
 
 OF_PYTHON = sysconfig.get_path("stdlib")
 
@@ -329,13 +366,14 @@ class Operators(TorchDispatchMode):
         name = func.overloadpacket.__name__
         is_on_gpu = any(map(on_gpu, operands)) if operands else self.gpu.makes_on_gpu()
         if is_on_gpu and operands:
+            _refuse(func, name, operands[0], kwargs)
             self._check(func, name, args, kwargs, operands)
         result = func(*args, **kwargs)
         is_operand = bool(args) and result is args[0]
         return mark(result) if is_on_gpu and not is_operand else result
 
     def _check(
-        self, func: Any, name: str, args: tuple, kwargs: dict, operands: list[Tensor]
+        self, func: Any, name: str, args: tuple, kwargs: dict[str, Any], operands: list[Tensor]
     ) -> None:
         if name in WAITS:
             self.gpu.note(self.gpu.waits, name)
@@ -346,23 +384,8 @@ class Operators(TorchDispatchMode):
                 self.gpu.note(self.gpu.waits, name)
             elif name != "fill_" and not self._takes_numbers(func, args, operands):
                 raise mixed(name)
-        if name in SCATTERED and _adds_twice(name, *args[:3]):
+        if _is_open(name, args, kwargs):
             self.gpu.note(self.gpu.open_sums, name)
-        if name in ADDED_IN_ANY_ORDER and operands[0].is_floating_point():
-            self.gpu.note(self.gpu.open_sums, name)
-        if name == "bincount" and len(operands) > 1:  # with weights
-            self.gpu.note(self.gpu.open_sums, name)
-        self._check_support(name, kwargs, operands)
-
-    @staticmethod
-    def _check_support(name: str, kwargs: dict[str, Any], operands: list[Tensor]) -> None:
-        """Refuse what CUDA has no code for."""
-        if name in NOT_ON_CUDA:
-            raise NotImplementedError(f"Could not run 'aten::{name}' with the 'CUDA' backend")
-        if name in OF_FLOATS_ALONE and not operands[0].is_floating_point():
-            raise RuntimeError(f"\"{name}_cuda\" not implemented for '{operands[0].dtype}'")
-        if name == "linalg_lstsq" and kwargs.get("driver") not in (None, "gels"):
-            raise RuntimeError("torch.linalg.lstsq: parameter `driver` should be one of (gels)")
 
     @staticmethod
     def _takes_numbers(func: Any, args: tuple, operands: list[Tensor]) -> bool:
@@ -391,19 +414,54 @@ class Operators(TorchDispatchMode):
             self.gpu.note(self.gpu.waits, f"{name} with a mask")
 
 
+def _refuse(func: Any, name: str, operand: Tensor, kwargs: dict[str, Any]) -> None:
+    """Raise CUDA's error where it lacks an operator, or has it for other arguments alone."""
+    kernel = PRODUCTS.get(name.removesuffix("_"))
+    if kernel and operand.dtype in WHOLE:
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{WHOLE[operand.dtype]}'")
+    if name in OF_CPU:
+        raise NotImplementedError(
+            f"Could not run '{func.name()}' with arguments from the 'CUDA' backend."
+        )
+    if name == "linalg_lstsq" and kwargs.get("driver") not in (None, "gels"):
+        raise RuntimeError("torch.linalg.lstsq: parameter `driver` should be one of (gels)")
+
+
 def _is_not_ours(file: str) -> bool:
     """Whether a file of code is a library's, Python's or this one."""
     return "site-packages" in file or file.startswith(OF_PYTHON) or file == __file__
 
 
-def _adds_twice(name: str, target: Tensor, axis: int, index: Tensor) -> bool:
-    """Whether a place of the target gets more than one summand; whole numbers never round."""
-    if not target.is_floating_point():
+def _is_open(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether CUDA takes numbers in an order of its own, and the result may depend on it.
+
+    Sums of whole numbers never round.
+    """
+    name = name.removesuffix("_")
+    if name not in IN_ANY_ORDER:
         return False
-    if name.startswith("index_add"):
-        return len(index.unique()) < len(index)
-    count = torch.zeros(target.shape, dtype=torch.int64)
-    return bool((count.scatter_add_(axis, index, torch.ones_like(index)) > 1).any())
+    if name == "bincount":
+        return len(tensors_in(args)) == 2 and _repeats(args[0])  # numbers and weights
+    rounds = (kwargs.get("dtype") or args[0].dtype).is_floating_point
+    if not rounds and name not in WRITES:
+        return False
+    if name in SCANS | FUSED:
+        return True
+    if name == "put":
+        return _repeats(args[1])
+    if args[4:5] in (("amax",), ("amin",)):
+        return False
+    if name in ALONG_AXIS:
+        return _repeats(args[2])
+    if not isinstance(args[3], Tensor):
+        return False
+    count = torch.zeros(args[0].shape, dtype=torch.int64)
+    return bool((count.scatter_add_(args[1], args[2], torch.ones_like(args[2])) > 1).any())
+
+
+def _repeats(index: Tensor) -> bool:
+    """Whether a place occurs more than once."""
+    return len(index.unique()) < index.numel()
 
 
 # ----------------------------------------------------------------------------- machine
@@ -439,6 +497,9 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     def autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         new_autocast(self, "cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
+    def synchronize(*_: Any, **__: Any) -> None:
+        gpu.note(gpu.waits, "synchronize")
+
     with ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(
@@ -446,9 +507,9 @@ def pretend_gpu() -> Iterator[PretendGpu]:
             )
         for place, name, new in (
             (torch, "Generator", Generator),
-            (torch.cuda, "synchronize", lambda *_, **__: gpu.note(gpu.waits, "synchronize")),
             (torch.autocast, "__init__", autocast),
             (torch.autograd, "_engine_run_backward", backward),
+            (torch.cuda, "synchronize", synchronize),
             (torch.backends.cuda, "is_built", lambda: False),
             (torch.nn.Parameter, "__new__", staticmethod(parameter)),
         ):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def activations(
     model: TransformerBridge, hook_name: str, questions: Questions, batch_size: int = 512
 ) -> Float[Tensor, "batch n_ctx ..."]:
-    """Activations at a hook point, at all positions."""
+    """Activations at a hook point, at all positions, on the CPU."""
     return _collect(model, [hook_name], questions, batch_size, lambda name, value: value)[hook_name]
 
 
@@ -28,7 +28,8 @@ def answer_activations(
 ) -> dict[str, Float[Tensor, "batch ..."]]:
     """Activations at the answer positions, by answer column: ``[:, 0]`` is where A0 is computed.
 
-    Attention patterns have a head axis before that of the positions: there it is ``[:, :, 0]``.
+    They are on the CPU. Attention patterns have a head axis before that of the positions: there it
+    is ``[:, :, 0]``.
     """
     task = questions.task
 

@@ -70,6 +70,8 @@ def answer(
     With TransformerLens ``hooks`` (of :mod:`addlib.analysis.ablation`, or your own) the library's
     own forward runs with them.
 
+    Digits and losses are on the CPU, so the questions must be, too.
+
     Raises:
         ValueError: no questions, or a batch size below 1.
     """

@@ -57,6 +57,8 @@ def attribute(
 ) -> Attribution:
     """Split the logit difference between the right digit and a wrong one, for every answer digit.
 
+    The parts are on the CPU, as the questions and digits must be.
+
     Args:
         twin: from :func:`folded`.
         questions: all of them pass through the model at once, so some hundreds.
@@ -103,7 +105,10 @@ def attribute_neurons(
     wrong: Int[Tensor, "batch n_answer"],
     layer: int = 0,
 ) -> Float[Tensor, "d_mlp batch n_answer"]:
-    """What each MLP neuron of a layer adds to those differences; without the output bias."""
+    """What each MLP neuron of a layer adds to those differences; without the output bias.
+
+    The result is on the CPU.
+    """
     task = questions.task
     right_digits, wrong_digits = (d[:, task.answer_columns] for d in (questions.answer, wrong))
     post, scale = f"blocks.{layer}.mlp.hook_post", "ln_final.hook_scale"

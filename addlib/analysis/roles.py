@@ -52,7 +52,10 @@ class Role:
 def answer_patterns(
     model: TransformerBridge, questions: Questions, layer: int = 0, batch_size: int = 512
 ) -> Float[Tensor, "batch heads n_answer n_ctx"]:
-    """Attention patterns at the answer positions, by answer column: ``[:, :, 0]`` is for A0."""
+    """Attention patterns at the answer positions, by answer column: ``[:, :, 0]`` is for A0.
+
+    They are on the CPU.
+    """
     name = f"blocks.{layer}.attn.hook_pattern"
     return answer_activations(model, [name], questions, batch_size)[name]
 

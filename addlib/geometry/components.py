@@ -171,7 +171,7 @@ def probe(
 
     Nested: inside each fold's training rows the penalty is chosen anew from 1e-3 to 1e5 by leaving
     out one row at a time, separately for the target and for each shuffle of it. Features may
-    outnumber rows.
+    outnumber rows. All of it is computed on the CPU.
 
     Beside a probe of activations belongs one of what the model started from: with as many
     dimensions as numbers, an embedding of *any* shape determines the number linearly, and (W_E[a],

@@ -111,6 +111,8 @@ def share(hits: Bool[Tensor, " sample"]) -> dict[str, float]:
 def grade(llm: LLM, form: Form, asked: Sequence[Problem], batch_size: int = 64) -> Grades:
     """A model's answers to problems of any sizes, in the order asked.
 
+    The result's tensors are on the CPU.
+
     Args:
         batch_size: so many problems pass through the model together, or what there is memory for.
 

@@ -57,7 +57,8 @@ def attribution_patch(
 ) -> dict[str, PatchingResult]:
     """Estimates of whole sweeps by kind, all from one gradient; ``effect()`` is the estimate.
 
-    Kinds without heads are by layer and position, those by head are patched at all positions.
+    Kinds without heads are by layer and position, those by head are patched at all positions. The
+    results are on the CPU.
 
     Args:
         model: a bridge in evaluation mode whose parameters have gradients.

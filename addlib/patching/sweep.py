@@ -132,7 +132,7 @@ class Patcher:
     @torch.no_grad()
     @memory_for(PROMPTS)
     def baseline(self, metric: Metric) -> Float[Tensor, " batch"]:
-        """The metric of the base run as it is; that of the source run is ``exchanged()``'s."""
+        """The metric of the base run, on the CPU; that of the source run is ``exchanged()``'s."""
         metrics = named_metrics(metric, len(self.base))
         return self._measure(self.engine.unpatched[None], metrics, self.batch_size)[0, 0].cpu()
 

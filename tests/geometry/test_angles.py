@@ -96,3 +96,18 @@ def test_the_nearest_direction_ignores_length():
 def test_means_by_label():
     rows = torch.tensor([[1.0, 2], [3, 4], [5, 0]])
     assert means_by(rows, torch.tensor([1, 0, 1])).tolist() == [[3, 4], [3, 1]]
+    assert means_by(rows, torch.tensor([0, 0, 0])).tolist() == [[3, 2]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_means_of_many_rows_of_few_labels(dtype):
+    """Label k has k + 1 rows in turn; its rows are k and 10 k, with noise that cancels out."""
+    labels = torch.cat([torch.arange(start, 40) for start in range(40)])
+    noise = torch.zeros(len(labels))
+    noise[labels == 39] = torch.tensor([1.0, -1.0] * 20)
+    rows = torch.stack([labels + noise, 10.0 * labels], 1).to(dtype)
+    means = means_by(rows, labels)
+    assert means.dtype == dtype
+    assert means.shape == (40, 2)
+    assert means[:, 0].tolist() == pytest.approx(range(40), rel=1e-6)
+    assert means[:, 1].tolist() == pytest.approx(range(0, 400, 10), rel=1e-6)
