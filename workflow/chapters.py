@@ -23,6 +23,8 @@ CLAIM_KEYS = {
     "chapter",
     "statement",
     "source",
+    "metric",
+    "unit",
     "threshold",
     "value",
     "ci",

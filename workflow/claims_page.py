@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from addlib.claims.threshold import VERDICTS, written_threshold
-from addlib.reading import written
+from addlib.claims.claim import declared
+from addlib.claims.threshold import VERDICTS, Threshold, quantity
+from workflow.chapters import WorkflowError
 
 Record = dict[str, Any]
+
+CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict)?\}")
+"""What stands on a page for a measured value or a verdict."""
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
@@ -61,9 +66,39 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
     front.write_text(f"{counted}\n\n{overview}\n" if records else "", encoding="utf-8")
     said = f"**[The claims](claims.md)**: {score(records)}\n" if records else ""
     front.with_name("score.md").write_text(said, encoding="utf-8")
+    first = target / "book" / "index.md"
+    if first.is_file():
+        text = with_claims(first.read_text(encoding="utf-8"), records)
+        first.write_text(text, encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()
     page.write_text(f"{text}\n\n{ledger(records, overview, smoke)}\n", encoding="utf-8")
+
+
+def with_claims(text: str, records: list[Record]) -> str:
+    """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
+
+    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it.
+
+    Raises:
+        WorkflowError: no claim has such an id.
+    """
+    measured = {record["id"]: record for record in records}
+
+    def field(match: re.Match[str]) -> str:
+        id, verdict = match.groups()
+        if id not in declared():
+            raise WorkflowError(f"{match[0]}: book/claims.yml has no claim {id}")
+        if id not in measured:
+            return "–"
+        record = measured[id]
+        if not verdict:
+            return quantity(record["value"], record["unit"])
+        sign = VERDICTS[record["verdict"]].sign
+        link = _place(record)
+        return f'[{sign} {record["verdict"]}]({link} "{id}")'
+
+    return CLAIM_FIELD.sub(field, text)
 
 
 def score(records: list[Record]) -> str:
@@ -135,20 +170,31 @@ def _listed(records: Iterable[Record], key: str) -> str:
 
 
 def _row(record: Record) -> str:
-    link = (
-        f"#{record['target']}" if "target" in record else f"../notebooks/{record['chapter']}.ipynb"
-    )
+    link = _place(record)
     source = "" if record["source"].startswith("this ") else f" *({record['source']})*"
     fields = [
         f"[{record['id']}]({link})",
-        f"{record['statement']}{source}",
-        written_threshold(record["threshold"]),
-        written(record["value"]),
-        " to ".join(map(written, record["ci"])) if record["ci"] else "–",
+        f"{record['statement']}{source}<br><small>Measured: {record['metric']}</small>",
+        Threshold.parse(record["threshold"]).written(record["unit"]),
+        quantity(record["value"], record["unit"]),
+        _interval(record),
         str(record["n_seeds"]),
         _verdict(record),
     ]
     return "| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |"
+
+
+def _place(record: Record) -> str:
+    """Link from a page of the book to the cell that measured a claim, or to its chapter."""
+    if "target" in record:
+        return f"#{record['target']}"
+    return f"../notebooks/{record['chapter']}.ipynb"
+
+
+def _interval(record: Record) -> str:
+    if not record["ci"]:
+        return "–"
+    return " to ".join(dict.fromkeys(quantity(end, record["unit"]) for end in record["ci"]))
 
 
 def _verdict(record: Record) -> str:

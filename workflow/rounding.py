@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from addlib.claims import stored
-from addlib.claims.threshold import VERDICTS, written_threshold
+from addlib.claims.threshold import VERDICTS, Threshold
 from addlib.reading import written
 from workflow.chapters import ROOT, Results, chapters
 
@@ -103,7 +103,7 @@ def rounding_table(record: dict[str, Any]) -> str:
             for value, verdict in zip(row["values"], row["verdicts"], strict=True)
         ]
         claim_text = f"**{claim}** {row['statement']}"
-        fields = [claim_text, written_threshold(row["threshold"]), *cells]
+        fields = [claim_text, Threshold.parse(row["threshold"]).written(unit=""), *cells]
         lines.append("| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |")
     return "\n".join([*lines, "", stored.source_line(record)])
 

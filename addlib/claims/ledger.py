@@ -22,9 +22,8 @@ import pandas as pd
 
 from addlib.claims.claim import Claim, declared
 from addlib.claims.provenance import revision, versions
-from addlib.claims.threshold import VERDICTS, Threshold, written_threshold
+from addlib.claims.threshold import VERDICTS, Threshold, quantity
 from addlib.files import results_dir, write_whole
-from addlib.reading import written
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +35,6 @@ DECLARED = ("id", "chapter", "statement", "source", "metric", "unit", "threshold
 
 MEASURED = ("value", "ci", "n_seeds", "verdict", "device", "revision", "seed", "cell", "smoke")
 """Keys of a record that only the run can know."""
-
-
-SHARES = ("fraction", "probability")
-"""Units of shares, which readers see in per cent."""
-
-PLAIN = ("ratio", "correlation", "count", "kappa", "difference", "from 0 to 1")
-"""Units that say nothing behind a number."""
 
 
 class Ledger:
@@ -154,10 +146,10 @@ class Ledger:
             return f"<b>not measured in this run</b> – {claim.metric}"
         verdict = record["verdict"]
         word = f'<b class="addlib-verdict {verdict}">{VERDICTS[verdict].sign} {verdict}</b>'
-        value = _quantity(record["value"], claim.unit)
+        value = quantity(record["value"], claim.unit)
         if record["ci"] and record["ci"][0] < record["ci"][1]:
-            value += " (" + " to ".join(_quantity(end, claim.unit) for end in record["ci"]) + ")"
-        predicted = _predicted(claim.threshold, claim.unit)
+            value += " (" + " to ".join(quantity(end, claim.unit) for end in record["ci"]) + ")"
+        predicted = claim.threshold.written(claim.unit)
         return f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
 
     def overview(self) -> pd.DataFrame:
@@ -165,8 +157,8 @@ class Ledger:
         rows = [
             (
                 record["statement"],
-                f"{record['metric']}: {_quantity(record['value'], record['unit'])}",
-                _predicted(Threshold.parse(record["threshold"]), record["unit"]),
+                f"{record['metric']}: {quantity(record['value'], record['unit'])}",
+                Threshold.parse(record["threshold"]).written(record["unit"]),
                 f"{VERDICTS[record['verdict']].sign} {record['verdict']}",
             )
             for record in sorted(self.records, key=lambda record: record["id"])
@@ -288,23 +280,6 @@ def _read(path: Path, chapters: Collection[str]) -> Record | None:
             f"{claim.place} declares {claim.threshold} ({verdict})"
         )
     return record | _texts(claim)
-
-
-def _quantity(value: float, unit: str) -> str:
-    """A value as readers see it: ``98.4%``, ``0.34``, ``0.015 nats``."""
-    if unit.startswith(SHARES):
-        return f"{written(100 * value)}%"
-    return (
-        written(value) if unit.startswith(PLAIN) else f"{written(value)} {unit.partition(';')[0]}"
-    )
-
-
-def _predicted(threshold: Threshold, unit: str) -> str:
-    """A threshold as readers see it: ``≥ 90%``, ``≤ 0.05``."""
-    if unit.startswith(SHARES):
-        threshold = Threshold(100 * threshold.low, 100 * threshold.high)
-        return f"{written_threshold(str(threshold))}%"
-    return written_threshold(str(threshold))
 
 
 def _name(device: torch.device | str) -> str:

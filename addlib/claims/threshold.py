@@ -12,6 +12,13 @@ from addlib.reading import written
 NUMBER = r"([-+.\deE]+)"
 
 
+SHARES = ("fraction", "probability")
+"""Units of shares, which readers see in per cent."""
+
+PLAIN = ("ratio", "correlation", "count", "kappa", "difference", "from 0 to 1")
+"""Units that say nothing behind a number."""
+
+
 class Verdict(NamedTuple):
     """How readers see an outcome: its sign, and what one claim does and what several claims do."""
 
@@ -66,6 +73,17 @@ class Threshold:
             return f">= {_text(self.low)}"
         return f"in [{_text(self.low)}, {_text(self.high)}]"
 
+    def written(self, unit: str) -> str:
+        """As readers see it, for a claim of this unit: ``≥ 90%``, ``≤ 0.05``, ``0.6 to 0.8``."""
+        percent = unit.startswith(SHARES)
+        low, high = (written(100 * end if percent else end) for end in (self.low, self.high))
+        sign = "%" if percent else ""
+        if math.isinf(self.low):
+            return f"≤ {high}{sign}"
+        if math.isinf(self.high):
+            return f"≥ {low}{sign}"
+        return f"{low}{sign} to {high}{sign}"
+
     def verdict(self, value: float, ci: tuple[float, float] | None = None) -> str:
         """What a measurement says about a claim with this threshold.
 
@@ -85,10 +103,17 @@ class Threshold:
         return "inconclusive"
 
 
-def written_threshold(text: str) -> str:
-    """A threshold's text as people write it: ``≥ 0.9``."""
-    numbers = re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", lambda n: written(float(n[0])), text)
-    return numbers.replace("<=", "≤").replace(">=", "≥")
+def quantity(value: float, unit: str) -> str:
+    """A value as readers see it: ``98.4%``, ``0.34``, ``0.015 nats``.
+
+    Args:
+        unit: of a claim; what stands behind a semicolon is about its interval.
+    """
+    if unit.startswith(SHARES):
+        return f"{written(100 * value)}%"
+    return (
+        written(value) if unit.startswith(PLAIN) else f"{written(value)} {unit.partition(';')[0]}"
+    )
 
 
 def _text(number: float) -> str:

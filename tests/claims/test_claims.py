@@ -23,7 +23,7 @@ from addlib.claims import claim, ledger, provenance, stored
 from addlib.claims.claim import KINDS, declared
 from addlib.claims.ledger import Ledger, collect
 from addlib.claims.provenance import revision
-from addlib.claims.threshold import Threshold
+from addlib.claims.threshold import Threshold, quantity
 from addlib.files import results_dir
 from workflow.chapters import ROOT, chapters
 
@@ -552,3 +552,28 @@ def test_results_lie_in_the_checkout_or_the_working_directory(tmp_path, monkeypa
     assert results_dir() == tmp_path / "checkout" / "elsewhere"
     monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path / "far"))
     assert results_dir() == tmp_path / "far"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "seen"),
+    [
+        (0.98349, "fraction; 95 % Wilson interval", "98.3%"),
+        (-0.02, "fraction", "−2%"),
+        (0.339, "ratio of steps", "0.339"),
+        (0.0149, "nats", "0.0149 nats"),
+    ],
+)
+def test_values_are_seen_with_their_unit(value, unit, seen):
+    assert quantity(value, unit) == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "seen"),
+    [
+        (">= 0.9", "fraction", "≥ 90%"),
+        ("<= 1e-05", "logits", "≤ 10⁻⁵"),
+        ("in [0.6, 0.8]", "fraction; 95 % interval", "60% to 80%"),
+    ],
+)
+def test_thresholds_are_seen_in_the_unit_of_the_value(text, unit, seen):
+    assert Threshold.parse(text).written(unit) == seen

@@ -1,6 +1,4 @@
-"""The claims page: every claim once in squares and table, links to
-its cell.
-"""
+"""The claims page: every claim once in squares and table, links to its cell; fields of the first page."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from workflow.chapters import ROOT, Results, WorkflowError
-from workflow.claims_page import add_claim_targets, add_ledger, ledger, score, squares
+from workflow.claims_page import add_claim_targets, add_ledger, ledger, score, squares, with_claims
 from workflow.stage_site import stage
 
 TITLES = {"01_first": "Is it <so>?", "02_second": "And this?"}
@@ -26,6 +24,8 @@ def record(name: str, verdict: str, **other: object) -> dict:
         chapter=chapter,
         statement=f'It is "{name}" | so',
         source="this chapter",
+        metric="largest difference",
+        unit="ratio",
         threshold="<= 1e-05",
     )
     every |= dict(
@@ -66,7 +66,8 @@ def test_the_table_has_each_claim_once_in_order() -> None:
         "[01.c](../notebooks/01_first.ipynb)",
         "[02.b](../notebooks/02_second.ipynb)",
     ]
-    assert rows[0][1].strip() == r'It is "01.a" \| so *(Ada (1843))*'
+    measured = "<br><small>Measured: largest difference</small>"
+    assert rows[0][1].strip() == rf'It is "01.a" \| so *(Ada (1843))*{measured}'
     assert [cell.strip() for cell in rows[1][2:]] == [
         "≤ 10⁻⁵",
         "3.1 × 10⁻⁶",
@@ -76,6 +77,16 @@ def test_the_table_has_each_claim_once_in_order() -> None:
     ]
     assert rows[2][4].strip() == "–"
     assert "mean nothing" in ledger(RECORDS, "", smoke=True)
+
+
+def test_the_first_page_says_what_was_measured() -> None:
+    accuracy = record("02.accuracy", "holds", value=0.98349, unit="fraction", target="claim-a")
+    text = "Right in {02.accuracy} ({02.accuracy verdict}), loss {02.final-loss}; ${{5}}$."
+    assert with_claims(text, [accuracy]) == (
+        'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), loss –; ${{5}}$.'
+    )
+    with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
+        with_claims("{02.acuracy}", [])
 
 
 def test_no_claims_is_said() -> None:
