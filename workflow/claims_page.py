@@ -174,9 +174,10 @@ def _row(record: Record) -> str:
     source = "" if record["source"].startswith("this ") else f" *({record['source']})*"
     fields = [
         f"[{record['id']}]({link})",
-        f"{record['statement']}{source}<br><small>Measured: {record['metric']}</small>",
+        f"{record['statement']}{source}",
         Threshold.parse(record["threshold"]).written(record["unit"]),
-        quantity(record["value"], record["unit"]),
+        f"<details><summary>{quantity(record['value'], record['unit'])}</summary>"
+        f"{record['metric']}</details>",
         _interval(record),
         str(record["n_seeds"]),
         _verdict(record),
