@@ -128,22 +128,24 @@ def figure_magic(line: str, cell: str) -> None:
 def opening_magic(line: str, cell: str) -> None:
     """Show a chapter's answer at its top: ``%%opening fig 5.6 share-by-class``.
 
-    Text with fields as in a reading; where the line names a figure as ``%%figure`` does, then a
-    paragraph ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that run later, so
-    text and figure appear when the chapter comes to its ``%%summary``.
+    Text with fields as in a reading, which may rest on a condition (``%%opening fig 5.6 share if
+    share > 0.9``); where the line names a figure as ``%%figure`` does, then a paragraph
+    ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that run later, so text and
+    figure appear when the chapter comes to its ``%%summary``.
 
     Raises:
         ValueError: a line or a cell of another form.
     """
     text, *labels = re.split(r"^Caption:", cell, flags=re.MULTILINE)
-    if bool(line.strip()) != (len(labels) == 1):
+    figure, _, condition = f" {line} ".partition(" if ")
+    if bool(figure.strip()) != (len(labels) == 1):
         raise ValueError(
             "write %%opening <figure> <number> <name>, then the text, then a paragraph that begins "
             "with Caption: and one that begins with Alt:; or %%opening and the text alone"
         )
-    _later(lambda names: _markdown(filled(text, names)))
+    _later(lambda names: _markdown(chosen(condition.strip(), text, names)))
     if labels:
-        _later(lambda names: _captioned(line, labels[0], names))
+        _later(lambda names: _captioned(figure, labels[0], names))
 
 
 def prediction_magic(line: str, cell: str) -> None:

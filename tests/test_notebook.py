@@ -347,6 +347,14 @@ def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
     assert last.data["text/markdown"] == "It ends at 0.123."
 
 
+def test_an_opening_may_rest_on_a_condition(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path))
+    cells = [cell.replace("fig 1.1 two\n", "fig 1.1 two if loss > 1\n") for cell in CHAPTER]
+    _, (answer, picture), *_ = executed(cells)
+    assert "`loss > 1`; here `loss` is 0.123" in answer.data["text/markdown"]
+    assert picture.data["text/plain"] == "Figure 1.1: It ends at 0.123."
+
+
 def test_without_its_summary_a_chapter_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path))
     _, (answer, picture), _, (prediction,), *_ = executed(CHAPTER[:-1])
