@@ -135,7 +135,7 @@ def test_the_claims_page_filters(browser, address):
     assert page.locator(".addlib-filter output").inner_text() == f"{total} of {total} claims"
 
     def shown() -> list[str]:
-        return [text.strip().lower() for text in rows.filter(visible=True).all_inner_texts()]
+        return [text.strip().lower() for text in rows.filter(visible=True).all_text_contents()]
 
     page.get_by_label("Words in a claim").fill("Head carry")
     assert 0 < len(shown()) < total
@@ -270,7 +270,11 @@ BREAKAGES = {
     ),
     "raw formula": ("</h1>", "</h1><p>\\(x^2\\)</p>", "raw markup"),
     "raw directive": ("</h1>", "</h1><p>:class: warning</p>", "raw markup"),
-    "long title": ("window.addlibPaint?.(spec, div.offsetWidth);", "", "is cut off"),
+    "long title": (
+        "window.addlibPaint?.(spec, div.offsetWidth);",
+        'spec.layout.yaxis.title = {text: "a long title ".repeat(9)};',
+        "is cut off",
+    ),
     "labels in one place": (
         "await Plotly.newPlot(",
         f"spec.layout.annotations = [{{{IN_ONE_PLACE}}}, {{{IN_ONE_PLACE}}}]; await "
