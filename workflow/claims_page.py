@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from addlib.claims.claim import declared
-from addlib.claims.threshold import PLAIN, SHARES, VERDICTS, Threshold, quantity
+from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
 
 Record = dict[str, Any]
@@ -195,8 +195,7 @@ def _place(record: Record) -> str:
 def _interval(record: Record) -> str:
     if not record["ci"]:
         return "–"
-    unit = record["unit"] if record["unit"].startswith(SHARES) else PLAIN[0]
-    return " to ".join(dict.fromkeys(quantity(end, unit) for end in record["ci"]))
+    return span(record["ci"], record["unit"])
 
 
 def _verdict(record: Record) -> str:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from addlib.claims.claim import Claim, declared
 from addlib.claims.provenance import revision, versions
-from addlib.claims.threshold import VERDICTS, Threshold, quantity
+from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from addlib.files import results_dir, write_whole
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Ledger:
         word = f'<b class="addlib-verdict {verdict}">{VERDICTS[verdict].sign} {verdict}</b>'
         value = quantity(record["value"], claim.unit)
         if record["ci"] and record["ci"][0] < record["ci"][1]:
-            value += " (" + " to ".join(quantity(end, claim.unit) for end in record["ci"]) + ")"
+            value += f" ({span(record['ci'], claim.unit)})"
         predicted = claim.threshold.written(claim.unit)
         return f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
 

@@ -116,5 +116,11 @@ def quantity(value: float, unit: str) -> str:
     )
 
 
+def span(ends: tuple[float, float], unit: str) -> str:
+    """An interval as readers see it, its unit left to the value: ``98.2% to 98.5%``."""
+    bare = unit if unit.startswith(SHARES) else PLAIN[0]
+    return " to ".join(dict.fromkeys(quantity(end, bare) for end in ends))
+
+
 def _text(number: float) -> str:
     return repr(float(number)).removesuffix(".0")
