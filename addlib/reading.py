@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import math
 import re
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 ELSE = re.compile(r"^%%else[ \t]*\n?", re.MULTILINE)
@@ -21,10 +23,23 @@ def written(value: float) -> str:
     return _typeset(f"{rounded:.3g}" if abs(rounded) < 1e-3 else f"{rounded:.2e}")
 
 
+def over_models(values: Sequence[float], form: str = ".1%") -> str:
+    """The median over models and, where they differ, their range: ``98.0% (97.1% to 99.2%)``.
+
+    Args:
+        values: one per model. form: how each is written, as in an f-string.
+    """
+    low, middle, high = (
+        _typeset(format(pick(values), form)) for pick in (min, statistics.median, max)
+    )
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
 def filled(text: str, names: dict[str, Any]) -> str:
     """A text with its fields filled in: ``"The loss is {run.loss:.3f} nats."``
 
-    A field is a Python expression, with a format after a colon. Braces of formulas are doubled.
+    A field is a Python expression, with a format after a colon; it may use `over_models` and
+    ``median`` too. Braces of formulas are doubled.
     Numbers get a minus sign and powers of ten as people write them: −0.3, 2.7 × 10⁻⁶.
 
     Args:
@@ -55,6 +70,10 @@ def chosen(condition: str, text: str, names: dict[str, Any]) -> str:
     if not condition or value_of(condition, names):
         return filled(holds, names)
     return filled(otherwise[0], names) if otherwise else _otherwise(condition, names)
+
+
+FOR_FIELDS = {"median": statistics.median, "over_models": over_models}
+"""Functions that fields may use without a notebook's import of them."""
 
 
 def value_of(source: str, names: dict[str, Any]) -> Any:
@@ -107,7 +126,7 @@ def _typeset(number: str) -> str:
         power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
         mantissa = f"{float(mantissa):g}"
         number = {"1": power, "-1": f"-{power}"}.get(mantissa, f"{mantissa} × {power}")
-    return re.sub(r"^(\s*)-", r"\1−", number)
+    return re.sub(r"^(\s*)-", r"\1−", number).replace("100.0%", "100%")
 
 
 def _expression(source: str) -> ast.expr:
@@ -120,7 +139,7 @@ def _expression(source: str) -> ast.expr:
 def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
     source = ast.unparse(expression)
     try:
-        return eval(compile(ast.Expression(expression), "<reading>", "eval"), names)
+        return eval(compile(ast.Expression(expression), "<reading>", "eval"), FOR_FIELDS | names)
     except NameError as error:
         raise ValueError(
             f"{{{source}}}: this notebook has no {error.name} (braces of a formula are doubled: "

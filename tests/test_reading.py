@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.reading import chosen, filled, value_of, written
+from addlib.reading import chosen, filled, over_models, value_of, written
 
 NUMBERS = {
     "loss": np.float32(0.03149),
@@ -131,3 +131,9 @@ def test_numbers_are_written_as_people_do(value):
 )
 def test_fields_have_minus_signs_and_powers_of_ten(field, expected):
     assert filled(field, dict(NUMBERS)) == expected
+
+
+def test_values_over_models_are_a_median_and_a_range():
+    assert over_models([0.9, 1.0, 0.97]) == "97.0% (90.0% to 100%)"
+    assert over_models([1.0, 1.0], ".0%") == "100%"
+    assert filled("{over_models([1, 3, 2], '.0f')}", {}) == "2 (1 to 3)"

@@ -13,9 +13,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -131,6 +132,15 @@ class Ledger:
         _write(results_dir() / "claims" / folder / f"{id}.json", record)
         self._measured[id] = record
         return record
+
+    def measure_models(self, id: str, values: Sequence[float]) -> Record:
+        """`measure` a claim over models that differ in their seed: median, and range as interval.
+
+        Args:
+            values: one per model; of a single one it is the value, without an interval.
+        """
+        ci = (min(values), max(values)) if len(values) > 1 else None
+        return self.measure(id, median(values), ci=ci, n_seeds=len(values))
 
     def outcome(self, id: str) -> str:
         """What became of a claim, in a line of Markdown: verdict, what was measured, threshold.

@@ -60,6 +60,7 @@ def path_grid(
     x_title: str,
     y_title: str,
     closed: Sequence[str] = (),
+    numbered: bool = False,
 ) -> go.Figure:
     """Panels of joined points on equal scales, coloured from the first (cool) to the last (warm).
 
@@ -67,15 +68,65 @@ def path_grid(
         panels: panel heading → x and y of its points, in the order in which they are joined.
         x_title, y_title: what the two coordinates are.
         closed: headings of panels whose last point is joined to the first.
+        numbered: write at each point which it is, from 0.
 
     Raises:
         ValueError: points that are no finite pairs.
     """
     fig, cells = _plane_grid(panels, 2, 230, x_title, y_title)
     for cell, (heading, points) in zip(cells, panels.items(), strict=True):
-        fig.add_trace(_path(points, heading in closed), **cell)
+        path = _path(points, heading in closed)
+        if numbered:
+            path.update(text=[*map(str, range(len(points)))], textposition="top center")
+            path.update(mode="lines+markers+text", textfont_size=11)
+        fig.add_trace(path, **cell)
         fig.update_yaxes(scaleanchor=fig.data[-1].xaxis, **cell)
     return fig
+
+
+def dial(
+    clouds: Mapping[str, Float[np.ndarray, "point 2"]],
+    ends: Float[np.ndarray, " wedge"],
+    answers: Sequence[object],
+    *,
+    x_title: str,
+    y_title: str,
+    least_degrees: float = 2.5,
+) -> go.Figure:
+    """Points in a plane that is divided into wedges, like the face of a clock.
+
+    Args:
+        clouds: label → x and y of its points.
+        ends: angle at which each wedge ends, in radians from the y axis, clockwise, increasing.
+        answers: what each wedge stands for, written at its rim.
+        x_title, y_title: what the two coordinates are.
+        least_degrees: narrower wedges are not labelled.
+
+    Raises:
+        ValueError: points that are no finite pairs.
+    """
+    fig, _ = _plane_grid([""], 1, 520, x_title, y_title)
+    reach = 1.12 * max(float(np.linalg.norm(points, axis=1).max()) for points in clouds.values())
+    starts = np.roll(ends, 1)
+    starts[0] -= 2 * np.pi
+    label_sizes = dict(mode="text", hoverinfo="skip", showlegend=False, textfont_size=13)
+    for i, (start, end, answer) in enumerate(zip(starts, ends, answers, strict=True)):
+        arc = np.linspace(start, end, 12)
+        rim = dict(x=[0, *(reach * np.sin(arc)), 0], y=[0, *(reach * np.cos(arc)), 0])
+        shade = tinted(NEUTRAL, 0.05 + 0.11 * (i % 2))
+        look = dict(fill="toself", fillcolor=shade, line=dict(width=0), mode="lines")
+        fig.add_scatter(**rim, **look, hoverinfo="skip", showlegend=False)
+        if end - start > np.radians(least_degrees):
+            middle = (start + end) / 2
+            at = dict(x=[1.06 * reach * np.sin(middle)], y=[1.06 * reach * np.cos(middle)])
+            fig.add_scatter(**at, text=[str(answer)], **label_sizes)
+    palette = line_colours(list(clouds))
+    for label, points in clouds.items():
+        x, y = _columns(points, label)
+        marker = dict(size=8, color=tinted(palette[label], 0.7), line=dict(width=0))
+        fig.add_scatter(x=x, y=y, name=label, mode="markers", marker=marker, hoverinfo="name")
+    fig.update_yaxes(scaleanchor="x", scaleratio=1)
+    return fig.update_layout(showlegend=len(clouds) > 1)
 
 
 def path_film(

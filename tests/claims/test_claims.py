@@ -577,3 +577,12 @@ def test_values_are_seen_with_their_unit(value, unit, seen):
 )
 def test_thresholds_are_seen_in_the_unit_of_the_value(text, unit, seen):
     assert Threshold.parse(text).written(unit) == seen
+
+
+def test_a_claim_over_models_has_their_median_and_range(results):
+    claims = Ledger("02_training", seed=3)
+    record = claims.measure_models("02.final-loss", [0.02, 0.09, 0.03])
+    assert (record["value"], record["ci"], record["n_seeds"]) == (0.03, [0.02, 0.09], 3)
+    assert (record["verdict"], record["seed"]) == ("inconclusive", None)
+    single = claims.measure_models("02.accuracy", [0.9])
+    assert (single["ci"], single["n_seeds"], single["seed"]) == (None, 1, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from addlib.figures.palette import COLOURS, digit_colours, tinted
-from addlib.figures.scatter import cloud_grid, path_film, path_grid
+from addlib.figures.scatter import cloud_grid, dial, path_film, path_grid
 
 AXES = {"x_title": "along cosine", "y_title": "along sine"}
 ANGLE = 2 * np.pi * np.arange(7) / 7
@@ -46,6 +46,25 @@ def test_points_are_joined_in_order_and_closed_where_asked():
     assert (fig.layout.yaxis.scaleanchor, fig.layout.yaxis2.scaleanchor) == ("x", "x2")
     assert third.yaxis == "y3"
     assert fig.layout.yaxis3.scaleanchor == "x3"
+
+
+def test_points_may_be_numbered():
+    fig = path_grid({"ring": RING}, numbered=True, **AXES)
+    assert list(fig.data[0].text) == ["0", "1", "2", "3", "4", "5", "6"]
+    assert fig.data[0].mode == "lines+markers+text"
+
+
+def test_a_dial_has_a_wedge_for_each_answer_and_labels_those_wide_enough():
+    ends = np.radians([90, 91, 360])
+    fig = dial({"BA": np.array([[0.0, 1.0]])}, ends, [5, 6, 7], **AXES)
+    wedges = [trace for trace in fig.data if trace.fill == "toself"]
+    labels = {trace.text[0]: (trace.x[0], trace.y[0]) for trace in fig.data if trace.text}
+    assert len(wedges) == 3
+    assert set(labels) == {"5", "7"}
+    assert np.allclose(np.arctan2(*labels["5"]), np.radians(45))
+    assert np.allclose(np.arctan2(wedges[1].x[1], wedges[1].y[1]), np.radians(90))
+    (points,) = [trace for trace in fig.data if trace.name == "BA"]
+    assert (points.x[0], points.y[0]) == (0, 1)
 
 
 def test_each_frame_has_its_points_and_its_slider_step():
