@@ -76,7 +76,8 @@ def test_each_frame_has_its_points_and_its_slider_step():
         assert np.allclose(frame.data[0].y[:-1], points[:, 1], atol=2e-3)
         assert frame.data[0].x[-1] == frame.data[0].x[0]
     assert [frame.data[1].x for frame in fig.frames] == [(0, 0), (100, 100), (250, 250)]
-    assert (fig.data[1].x, fig.data[1].y) == ((100, 100), (0.1, 3.0))
+    assert fig.data[1].x == (100, 100)
+    assert fig.data[1].y == pytest.approx((0.1, 3.0))
     assert (fig.data[2].name, fig.data[2].line.color) == ("held out", "#c8202a")
     assert fig.layout.xaxis2.range == fig.layout.yaxis2.range
     assert fig.layout.xaxis2.range[1] > 3 * RING.max() > 0.9 * fig.layout.xaxis2.range[1]
