@@ -147,7 +147,7 @@ def _plane_grid(
     headings: Mapping[str, object], columns: int, panel_height: int, x_title: str, y_title: str
 ) -> tuple[go.Figure, list[dict[str, int]]]:
     """An empty frame of planes and plotly's row and column of each."""
-    fig, cells = panel_frame(headings, columns, panel_height, gap=46, apart=0.09)
+    fig, cells = panel_frame(headings, columns, panel_height, gap=62, apart=0.09)
     title_edges(fig, cells, columns, x_title, y_title)
     fig.update_xaxes(nticks=4).update_yaxes(nticks=4)
     return fig.update_layout(hovermode="closest"), cells
