@@ -57,7 +57,8 @@ def line_family(
 ) -> go.Figure:
     """A family of lines over a common x: loss curves, accuracies, doses.
 
-    Gaps (NaN) carry the last value forward, and the caption then says so. Up to four lines with
+    Gaps (NaN) carry the last value forward, and the caption then says so; a line whose last values
+    are NaN ends there. Up to four lines with
     short labels whose ends lie apart are labelled at their right ends; otherwise there is a legend.
 
     Args:
@@ -215,7 +216,8 @@ def _points(
         in_range[last + 1 :] = False
     points = {}
     for name, values in lines.items():
-        y = pd.Series(as_array(values, f"line {name!r}", x.shape)).ffill().to_numpy()
+        y = pd.Series(as_array(values, f"line {name!r}", x.shape))
+        y = y.ffill(limit_area="inside").to_numpy()
         if log_y and (y <= 0).any():
             raise ValueError(f"line {name!r} is {y[y <= 0][0]:g}: must be positive on a log axis")
         drawn = in_range & ~np.isnan(y)
@@ -238,6 +240,6 @@ def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, y_title: str) ->
 
 def _noted(fig: go.Figure, lines: Iterable[object]) -> go.Figure:
     """The figure, with `CARRIED` left for its caption where a line has gaps."""
-    if any(np.isnan(as_array(y, "line")).any() for y in lines):
+    if not all(np.trim_zeros(~np.isnan(as_array(y, "line"))).all() for y in lines):
         fig.update_layout(meta=dict(notes=[CARRIED]))
     return fig

@@ -134,26 +134,31 @@ def heat_map_film(
     # plain numbers of three decimals: short, and any player reads them
     stored = [np.round(values, 3).tolist() for values in frames]
     fig.data[0].z = stored[first]
-    moments = {str(name): dict(type="heatmap", z=z) for name, z in zip(names, stored, strict=True)}
+    moments = {
+        str(name): [dict(type="heatmap", z=z)] for name, z in zip(names, stored, strict=True)
+    }
     return with_player(fig, moments, first=first, slider_title=slider_title, frame_ms=500)
 
 
 def with_player(
     fig: go.Figure,
-    moments: Mapping[str, dict[str, Any]],
+    moments: Mapping[str, Sequence[dict[str, Any]]],
     *,
     first: int,
     slider_title: str,
     frame_ms: int,
 ) -> go.Figure:
-    """The figure with a slider and a play button that change its first trace.
+    """The figure with a slider and a play button that change its first traces.
 
     Args:
-        moments: name of each moment → what its trace is then, with the trace's ``type``.
+        moments: name of each moment → what its first traces are then, each with its ``type``.
         first: the moment shown now. frame_ms: milliseconds per frame when played.
         slider_title: what the names are.
     """
-    fig.frames = [go.Frame(name=name, data=[trace], traces=[0]) for name, trace in moments.items()]
+    fig.frames = [
+        go.Frame(name=name, data=list(traces), traces=list(range(len(traces))))
+        for name, traces in moments.items()
+    ]
     at_once = dict(mode="immediate", transition=dict(duration=0))
     still = dict(frame=dict(duration=0, redraw=True), **at_once)
     playing = dict(frame=dict(duration=frame_ms, redraw=True), fromcurrent=True, **at_once)

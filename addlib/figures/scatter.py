@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
+from plotly.subplots import make_subplots
 
+from addlib.figures.charts import line_family
 from addlib.figures.heatmaps import with_player
 from addlib.figures.layout import frame, panel_frame, title_edges
 from addlib.figures.palette import NEUTRAL, digit_colours, line_colours, tinted
@@ -61,6 +63,7 @@ def path_grid(
     y_title: str,
     closed: Sequence[str] = (),
     numbered: bool = False,
+    same_scale: bool = False,
 ) -> go.Figure:
     """Panels of joined points on equal scales, coloured from the first (cool) to the last (warm).
 
@@ -69,6 +72,7 @@ def path_grid(
         x_title, y_title: what the two coordinates are.
         closed: headings of panels whose last point is joined to the first.
         numbered: write at each point which it is, from 0.
+        same_scale: all panels show the same part of the plane.
 
     Raises:
         ValueError: points that are no finite pairs.
@@ -81,6 +85,10 @@ def path_grid(
             path.update(mode="lines+markers+text", textfont_size=11)
         fig.add_trace(path, **cell)
         fig.update_yaxes(scaleanchor=fig.data[-1].xaxis, **cell)
+    if same_scale:
+        bound = 1.08 * max(float(np.abs(points).max()) for points in panels.values())
+        fig.update_xaxes(range=[-bound, bound], constrain="domain")
+        fig.update_yaxes(range=[-bound, bound], constrain="domain")
     return fig
 
 
@@ -131,44 +139,66 @@ def dial(
 
 def path_film(
     frames: Float[np.ndarray, "frame point 2"],
-    names: Sequence[object],
+    times: Sequence[int],
+    curves_x: Shaped[np.ndarray, " x"],
+    curves: Mapping[str, Float[np.ndarray, " x"]],
     *,
     x_title: str,
     y_title: str,
-    slider_title: str,
-    closed: bool = False,
+    time_title: str,
+    curves_title: str,
+    colours: Mapping[str, str],
     first: int = 0,
 ) -> go.Figure:
-    """Joined points that move on the same axes: a frame per moment, a slider, a play button.
+    """Joined points that move, below curves of the same time, with one slider for both.
+
+    A line across the curves marks the moment; the last point is joined to the first.
 
     Args:
-        frames: x and y of the points at each moment.
-        names: of the moments, all different, as the slider shows them.
-        x_title, y_title: what the two coordinates are; slider_title: what the names are.
-        closed: join the last point to the first.
-        first: the frame that is seen before anything is played.
+        frames: x and y of the points at each moment, all on the same axes.
+        times: of the moments, all different.
+        curves_x, curves: label → positive values at the times curves_x, on a logarithmic axis.
+        x_title, y_title: what the points' coordinates are.
+        time_title, curves_title: what the times and the curves are.
+        colours: label → colour. first: the frame that is seen before anything is played.
 
     Raises:
-        ValueError: points that are no finite pairs.
+        ValueError: points that are no finite pairs; as :func:`addlib.figures.charts.line_family`.
     """
-    paths = [_path(points, closed) for points in frames]
-    fig = frame(560).add_trace(paths[first]).update_layout(hovermode="closest")
+    above = line_family(
+        curves_x, curves, x_title="", y_title="", log_y=True, colours=colours, max_points=600
+    )
+    heights = np.concatenate([line.y for line in above.data])
+    marks = [
+        dict(type="scatter", x=[time, time], y=[heights.min(), heights.max()]) for time in times
+    ]
+    paths = [_path(points, closed=True) for points in frames]
+    fig = make_subplots(2, 1, row_heights=[0.34, 0.66], vertical_spacing=0.14, figure=frame(680))
+    fig.add_trace(paths[first], row=2, col=1)
+    marker = dict(mode="lines", line=dict(color=NEUTRAL, width=2), showlegend=False)
+    fig.add_trace(go.Scatter(marks[first] | marker, hoverinfo="skip"), row=1, col=1)
+    for line in above.data:
+        fig.add_trace(line, row=1, col=1)
+    fig.update_xaxes(title_text=time_title, row=1)
+    fig.update_yaxes(above.layout.yaxis, title_text=curves_title, row=1)
     bound = 1.05 * float(np.abs(as_array(frames, "frames")).max()) or 1.0
-    look = dict(range=[-bound, bound], constrain="domain")
-    fig.update_xaxes(title_text=x_title, **look)
-    fig.update_yaxes(title_text=y_title, scaleanchor="x", **look)
+    plane = dict(range=[-bound, bound], constrain="domain", nticks=5, row=2)
+    fig.update_xaxes(title_text=x_title, **plane)
+    fig.update_yaxes(title_text=y_title, scaleanchor="x2", **plane)
+    on_top = dict(orientation="h", x=0, y=1, yanchor="bottom", yref="paper")
+    fig.update_layout(hovermode="closest", showlegend=True, legend=on_top)
     moments = {
-        str(name): dict(type="scatter", x=path.x, y=path.y)
-        for name, path in zip(names, paths, strict=True)
+        f"{time:,}": [dict(type="scatter", x=path.x, y=path.y), mark]
+        for time, path, mark in zip(times, paths, marks, strict=True)
     }
-    return with_player(fig, moments, first=first, slider_title=slider_title, frame_ms=150)
+    return with_player(fig, moments, first=first, slider_title=time_title, frame_ms=150)
 
 
 def _plane_grid(
     headings: Mapping[str, object], columns: int, panel_height: int, x_title: str, y_title: str
 ) -> tuple[go.Figure, list[dict[str, int]]]:
     """An empty frame of planes and plotly's row and column of each."""
-    fig, cells = panel_frame(headings, columns, panel_height, gap=46, apart=0.09)
+    fig, cells = panel_frame(headings, columns, panel_height, gap=62, apart=0.09)
     title_edges(fig, cells, columns, x_title, y_title)
     fig.update_xaxes(nticks=4).update_yaxes(nticks=4)
     return fig.update_layout(hovermode="closest"), cells

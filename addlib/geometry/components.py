@@ -72,6 +72,14 @@ def _sign(
 
 
 # ----------------------------------------------------------------------- linear fits
+def closing(rows: Float[Tensor, "n d"]) -> float:
+    """Distance from the last row to the first, over the mean distance of neighbours.
+
+    1 on a circle, large on an open curve; rows without any order close, too.
+    """
+    return float((rows[-1] - rows[0]).norm() / (rows[1:] - rows[:-1]).norm(dim=1).mean())
+
+
 def correlation(
     x: Float[Tensor, "*batch n"], y: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:

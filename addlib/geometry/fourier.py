@@ -134,6 +134,20 @@ def frequency_plane(W: Float[Tensor, "p d"], frequency: int) -> Float[Tensor, "p
     return W.double() @ (axes * sizes.diagonal().sign())
 
 
+def ring(W: Float[Tensor, "p d"], frequency: int) -> Float[Tensor, "p 2"]:
+    """The numbers in the plane of a frequency, in the order in which a circle would have them."""
+    order = (frequency * torch.arange(len(W)) % len(W)).argsort()
+    return frequency_plane(W, frequency)[order.to(W.device)]
+
+
+def frequency_part(W: Float[Tensor, "p d"], frequencies: Sequence[int]) -> Float[Tensor, "p d"]:
+    """W's part along the waves of these frequencies."""
+    basis = fourier_basis(len(W)).to(W.device)
+    wanted = torch.tensor(list(frequencies), dtype=torch.long)
+    rows = basis[torch.isin(row_frequencies(len(W)), wanted).to(W.device)]
+    return rows.T @ rows @ W.double()
+
+
 def turning(points: Float[Tensor, "p 2"], frequency: int) -> float:
     """How steadily points turn by ω_k a number: 1 for a circle, about 1/√p for random points.
 

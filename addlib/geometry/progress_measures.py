@@ -117,13 +117,44 @@ def fit_cosines(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> C
     )
 
 
+def sum_share(f: Float[Tensor, "p p d"], frequency: int) -> float:
+    """Share of f's variance over all pairs that is a wave of a + b at this frequency."""
+    p = len(f)
+    f = f.double() - f.double().mean((0, 1))
+    waves = fourier_basis(p)[row_frequencies(p) == frequency].to(f.device)
+    of_pairs = waves[:, pair_sums(p).to(f.device)] / p**0.5  # unit vectors over all pairs
+    return float((of_pairs @ f.flatten(0, 1)).square().sum() / f.square().sum())
+
+
+def distance_share(logits: Float[Tensor, "p p c"], modular: bool = True) -> float:
+    """Share of the logits' variance that an output's distance from the right answer explains.
+
+    1 where all sums are alike, as on a circle, which has no ends.
+    """
+    p, n_outputs = logits.shape[1:]
+    sums = pair_sums(p, modular).to(logits.device)
+    distance = torch.arange(n_outputs, device=logits.device) - sums[:, None]
+    centred = (logits - logits.mean(-1, keepdim=True)).flatten(0, 1)
+    _, place = (distance % p if modular else distance).flatten().unique(return_inverse=True)
+    counts = torch.bincount(place)
+    means = torch.bincount(place, centred.flatten()) / counts
+    return float((means.square() * counts).sum() / centred.square().sum())
+
+
 # ---------------------------------------------------------------------------- losses
+def restricted_logits(
+    logits: Float[Tensor, "p p c"], frequencies: Sequence[int]
+) -> Float[Tensor, "p c"]:
+    """The key waves and the mean over all pairs, nothing else, by sum."""
+    means = mean_by_sum(logits)
+    return means.mean(0) + _waves(means, frequencies).sum(0)
+
+
 def restricted_loss(
     logits: Float[Tensor, "p p c"], frequencies: Sequence[int], pairs: Int[Tensor, " pairs"]
 ) -> Float[Tensor, ""]:
     """Mean loss over ``pairs`` with the key waves and the mean over all pairs, nothing else."""
-    means = mean_by_sum(logits)
-    return _loss_by_sum(means.mean(0) + _waves(means, frequencies).sum(0), pairs)
+    return _loss_by_sum(restricted_logits(logits, frequencies), pairs)
 
 
 def formula_loss(
@@ -155,7 +186,9 @@ class Progress:
 
     train_loss: Float[Tensor, " checkpoint"]
     test_loss: Float[Tensor, " checkpoint"]
+    test_accuracy: Float[Tensor, " checkpoint"]  # share of the held-out pairs answered right
     restricted_test_loss: Float[Tensor, " checkpoint"]
+    restricted_test_accuracy: Float[Tensor, " checkpoint"]  # the same, with the key waves alone
     excluded_loss: Float[Tensor, " checkpoint"]  # training pairs, without all key waves
     coefficients: Float[Tensor, "checkpoint k"]
     alignment: Float[Tensor, "checkpoint k"]
@@ -179,12 +212,17 @@ def measure(
     rows = []
     for logits in checkpoints:
         logits = logits.double()
-        losses = answer_nll(logits.flatten(0, 1), pair_sums(len(logits)).to(logits.device))
+        sums = pair_sums(len(logits)).to(logits.device)
+        losses = answer_nll(logits.flatten(0, 1), sums)
+        answers = logits.flatten(0, 1)[test].argmax(-1)
+        by_sum = restricted_logits(logits, frequencies).argmax(-1)
         fit = fit_cosines(logits, frequencies)
         rows.append(
             {
                 "train_loss": losses[train].mean(),
                 "test_loss": losses[test].mean(),
+                "test_accuracy": (answers == sums[test]).double().mean(),
+                "restricted_test_accuracy": (by_sum[sums] == sums)[test].double().mean(),
                 "restricted_test_loss": restricted_loss(logits, frequencies, test),
                 "excluded_loss": excluded_loss(logits, frequencies, train),
                 "coefficients": fit.coefficients,
@@ -193,6 +231,16 @@ def measure(
             }
         )
     return Progress(**{name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def half_down(loss: Float[Tensor, " checkpoint"]) -> int:
+    """Number of the first checkpoint after the maximum with less than half of it, or of the last.
+
+    [1, 4, 3, 1, 2] → 3.
+    """
+    peak = int(loss.argmax())
+    low = (loss[peak:] < loss[peak] / 2).nonzero()
+    return peak + int(low[0]) if len(low) else len(loss) - 1
 
 
 def squared_norm(

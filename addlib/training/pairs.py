@@ -136,6 +136,17 @@ class PairHistory:
         """Epochs after which the held-out pairs were measured."""
         return (~self.test_accuracy.isnan()).nonzero()[:, 0]
 
+    def first_right(
+        self, accuracy: Float[Tensor, " epochs_and_1"], share: float = 0.99
+    ) -> int | None:
+        """First tested epoch after which this share of the pairs is right; None if there is none.
+
+        Args:
+            accuracy: :attr:`accuracy` or :attr:`test_accuracy`.
+        """
+        good = self.tested[accuracy[self.tested] >= share]
+        return int(good[0]) if len(good) else None
+
 
 class PairTrainer(BaseTrainer):
     """A training on pairs in progress, with both sets."""

@@ -159,10 +159,11 @@ def test_gaps_carry_the_last_value_and_say_so():
     y = np.array([np.nan, 2.0, np.nan, 4.0, np.nan])
     fig = charts.line_family(np.arange(5), {"US9": y}, **UNITS)
     grid = charts.panel_grid(np.arange(5), {"a": {"US9": y}}, **UNITS)
-    assert (list(fig.data[0].x), list(fig.data[0].y)) == ([1, 2, 3, 4], [2, 2, 4, 4])
+    assert (list(fig.data[0].x), list(fig.data[0].y)) == ([1, 2, 3], [2, 2, 4])
     assert fig.layout.meta == grid.layout.meta == dict(notes=[charts.CARRIED])
-    whole = charts.line_family(np.arange(5), {"US9": np.arange(5)}, **UNITS)
-    assert whole.layout.meta is None
+    for whole in (np.arange(5), np.array([np.nan, 1.0, 2.0, np.nan, np.nan])):
+        fig = charts.line_family(np.arange(5), {"US9": whole}, **UNITS)
+        assert fig.layout.meta is None
 
 
 def test_x_range_stores_only_what_it_shows_at_full_detail():

@@ -13,8 +13,16 @@ ANGLE = 2 * np.pi * np.arange(7) / 7
 RING = np.stack([np.cos(ANGLE), np.sin(ANGLE)], 1)
 
 
-def film(frames, names, **changes):
-    return path_film(frames, names, **AXES | {"slider_title": "epoch"} | changes)
+def film(frames, times, **changes):
+    curve = {"held out": np.array([3.0, 2.0, 0.1])}
+    titles = {"time_title": "epoch", "curves_title": "loss (nats)"}
+    return path_film(
+        frames,
+        times,
+        np.array([0, 100, 250]),
+        curve,
+        **AXES | titles | {"colours": {"held out": "#c8202a"}} | changes,
+    )
 
 
 def test_every_point_is_there_and_labels_share_their_colour():
@@ -46,6 +54,10 @@ def test_points_are_joined_in_order_and_closed_where_asked():
     assert (fig.layout.yaxis.scaleanchor, fig.layout.yaxis2.scaleanchor) == ("x", "x2")
     assert third.yaxis == "y3"
     assert fig.layout.yaxis3.scaleanchor == "x3"
+    assert fig.layout.xaxis.range is None
+    fig = path_grid({"small": RING, "large": 2 * RING}, same_scale=True, **AXES)
+    assert fig.layout.xaxis.range == fig.layout.yaxis2.range
+    assert 2 < fig.layout.xaxis.range[1] < 2.2
 
 
 def test_points_may_be_numbered():
@@ -69,7 +81,7 @@ def test_a_dial_has_a_wedge_for_each_answer_and_labels_those_wide_enough():
 
 def test_each_frame_has_its_points_and_its_slider_step():
     frames, names = np.stack([RING, 0.5 * RING, 3 * RING]), [0, 100, 250]
-    fig = film(frames, names, closed=True, first=1)
+    fig = film(frames, names, first=1)
     (slider,) = fig.layout.sliders
     assert (
         [frame.name for frame in fig.frames]
@@ -82,8 +94,12 @@ def test_each_frame_has_its_points_and_its_slider_step():
         assert np.allclose(frame.data[0].x[:-1], points[:, 0], atol=2e-3)
         assert np.allclose(frame.data[0].y[:-1], points[:, 1], atol=2e-3)
         assert frame.data[0].x[-1] == frame.data[0].x[0]
-    assert fig.layout.xaxis.range == fig.layout.yaxis.range
-    assert fig.layout.xaxis.range[1] > 3 * RING.max() > 0.9 * fig.layout.xaxis.range[1]
+    assert [frame.data[1].x for frame in fig.frames] == [(0, 0), (100, 100), (250, 250)]
+    assert fig.data[1].x == (100, 100)
+    assert fig.data[1].y == pytest.approx((0.1, 3.0))
+    assert (fig.data[2].name, fig.data[2].line.color) == ("held out", "#c8202a")
+    assert fig.layout.xaxis2.range == fig.layout.yaxis2.range
+    assert fig.layout.xaxis2.range[1] > 3 * RING.max() > 0.9 * fig.layout.xaxis2.range[1]
     assert [button.label for button in fig.layout.updatemenus[0].buttons] == ["▶", "❚❚"]
     assert json.loads(fig.to_json())["frames"][2]["data"][0]["type"] == "scatter"
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addlib.geometry.components import (
+    closing,
     correlation,
     fit_linear,
     fit_parabola,
@@ -100,6 +101,12 @@ def test_signs_follow_the_rule_whatever_the_signs_of_the_rows():
 
 
 # ------------------------------------------------------------------------ linear fits
+def test_a_circle_closes_and_a_line_does_not():
+    angle = 2 * math.pi * torch.arange(10).double() / 10
+    assert closing(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(1)
+    assert closing(torch.arange(10.0)[:, None]) == pytest.approx(9)
+
+
 def test_correlation_by_hand():
     x = torch.tensor([[1.0, 2, 3, 4], [1, 2, 3, 4], [0.1, 0.1, 0.1, 0.1], [1, 0, 0, 1]])
     y = torch.tensor([[2.0, 4, 6, 8], [0, 0, 0, -1], [1, 2, 3, 4], [0, 1, 1, 0]])

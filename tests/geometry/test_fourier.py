@@ -12,12 +12,14 @@ from addlib.geometry.fourier import (
     fourier_2d,
     fourier_basis,
     fourier_norms,
+    frequency_part,
     frequency_plane,
     frequency_shares,
     gini,
     key_frequencies,
     neuron_frequencies,
     null_share,
+    ring,
     row_frequencies,
     turning,
 )
@@ -231,3 +233,17 @@ def test_every_frequency_of_a_wide_random_embedding_shows_a_blurred_circle():
 def test_half_of_p_has_no_plane():
     with pytest.raises(ValueError, match="a cosine only"):
         frequency_plane(random(8, 4), 4)
+
+
+def test_a_ring_has_the_order_of_a_circle():
+    points = ring(circles(13, [5]), 5)
+    angle = 2 * math.pi * torch.arange(13).double() / 13
+    assert torch.allclose(points, torch.stack([angle.cos(), angle.sin()], 1), atol=1e-9)
+
+
+def test_the_part_at_some_frequencies_is_what_was_planted_there():
+    strong, weak = circles(53, [4]), 0.1 * circles(53, [9], seed=1)
+    W = 0.2 + strong + weak
+    assert torch.allclose(frequency_part(W, [9]), weak, atol=1e-9)
+    assert torch.allclose(frequency_part(W, [9, 4]), strong + weak, atol=1e-9)
+    assert frequency_part(W, [5]).abs().max() < 1e-9

@@ -10,15 +10,19 @@ import torch
 
 from addlib.geometry.fourier import fourier_basis
 from addlib.geometry.progress_measures import (
+    distance_share,
     excluded_loss,
     fit_cosines,
     formula_logits,
     formula_loss,
+    half_down,
     mean_by_sum,
     measure,
     pair_sums,
+    restricted_logits,
     restricted_loss,
     squared_norm,
+    sum_share,
     sum_waves,
 )
 
@@ -188,6 +192,14 @@ def test_all_waves_together_are_what_depends_on_the_sum_alone():
 
 
 # ------------------------------------------------------------------- checkpoints
+def right(logits, pairs):
+    """Share of the pairs that are answered right."""
+    p = logits.shape[1]
+    return sum(int(logits[i].argmax()) == (int(i) // p + int(i) % p) % p for i in pairs) / len(
+        pairs
+    )
+
+
 def test_measures_over_checkpoints_are_the_single_functions():
     p, train = 23, some_pairs(23)
     test = torch.tensor(sorted(set(range(p * p)) - set(train.tolist())))
@@ -198,7 +210,9 @@ def test_measures_over_checkpoints_are_the_single_functions():
         expected = dict(
             train_loss=full_loss(logits, train),
             test_loss=full_loss(logits, test),
+            test_accuracy=right(logits.flatten(0, 1), test),
             restricted_test_loss=restricted_loss(logits, KEYS, test),
+            restricted_test_accuracy=right(restricted_logits(logits, KEYS)[pair_sums(p)], test),
             excluded_loss=excluded_loss(logits, KEYS, train),
             residual_share=fit_cosines(logits, KEYS).residual_share,
         )
@@ -230,6 +244,32 @@ def test_the_interference_pattern_has_its_crest_at_the_answer():
     assert int(pattern.argmax()) == 0
     assert float(pattern[0]) == pytest.approx(sum(ALPHA))
     assert float(pattern[4]) == pytest.approx(float(cosines(23)[0, 0, 4]))
+
+
+def test_half_down_by_hand():
+    assert half_down(torch.tensor([1.0, 4, 3, 1, 2])) == 3
+    assert half_down(torch.tensor([1.0, 4, 2, 3])) == 3  # never below half: the last
+    assert half_down(torch.tensor([5.0, 1, 9, 4])) == 3
+
+
+def test_a_wave_of_the_sum_is_one_and_a_wave_of_one_number_is_none():
+    a, b = torch.arange(11)[:, None].double(), torch.arange(11).double()
+    of_sum = (2 * math.pi * 3 * (a + b) / 11 + 0.4).cos()
+    of_a = (2 * math.pi * 3 * a / 11).cos().expand(11, 11)
+    f = torch.stack([of_sum + 2, of_a], -1)
+    assert sum_share(f[..., :1], 3) == pytest.approx(1)
+    assert sum_share(f[..., :1], 2) == pytest.approx(0, abs=1e-12)
+    assert sum_share(f, 3) == pytest.approx(0.5)
+
+
+def test_the_distance_explains_all_of_what_depends_on_it_alone():
+    a, b, c = torch.meshgrid(*[torch.arange(7)] * 3, indexing="ij")
+    around = -((a + b - c) % 7 - 3.0).square().double()
+    assert distance_share(around) == pytest.approx(1)
+    assert distance_share((c == 2).double() + 0 * a) < 1e-12
+    a, b, c = torch.meshgrid(torch.arange(7), torch.arange(7), torch.arange(13), indexing="ij")
+    sharp = ((a + b == c).double() * 13 - 1).double()
+    assert distance_share(sharp, modular=False) == pytest.approx(1)
 
 
 def test_squared_norm_adds_up_all_weights_at_each_checkpoint():

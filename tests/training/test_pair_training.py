@@ -52,6 +52,11 @@ def test_entry_t_of_the_history_is_of_the_weights_after_t_epochs(cache):
     run = load_or_train(config, "cpu", progress=False)
     assert run.history.loss.shape == (46,) and run.history.loss.isfinite().all()
     assert run.history.tested.tolist() == [0, 10, 20, 30, 40, 45]
+    right = torch.full((46,), float("nan"))
+    right[run.history.tested] = torch.tensor([0.0, 0.2, 0.5, 0.4, 0.9, 1.0])
+    assert run.history.first_right(right, 0.4) == 20
+    assert run.history.first_right(right) == 45
+    assert run.history.first_right(0.5 * right) is None
     for epochs in run.snapshot_steps:
         expected = plain_record(run.model_at(epochs), config)
         for name, values in run.history.tensors().items():
