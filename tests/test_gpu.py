@@ -162,6 +162,7 @@ def sums_without_carries(device):
         naive_sums.leakage(p, questions),
         naive_sums.candidates(p, questions),
         naive_sums.decompose(logits, questions, 1),
+        naive_sums.excess([logits, 2 * logits], questions, 1),
         naive_sums.confusion(p, questions, 1),
     ]
 
@@ -643,6 +644,17 @@ def test_an_interrupted_training_goes_on_on_the_gpu(gpu, cache):
     assert not different
 
 
+def test_logits_of_snapshots_lie_on_the_cpu(gpu, cache):
+    config = replace(DIGITS, steps=4, snapshot_every=2, warmup_steps=1)
+    questions = asked(task=config.task)
+    on_gpu, on_cpu = (
+        load_or_train(config, device, progress=False).answer_logits(questions, 2, 4)
+        for device in ("cuda", "cpu")
+    )
+    assert_same(on_gpu, on_cpu)
+    assert on_gpu.device.type == "cpu"
+
+
 def test_a_run_of_one_device_is_the_run_of_the_other(gpu, cache):
     """It is trained once; its models and snapshots lie where they are asked for."""
     first, again = (load_or_train(NUMBERS, device, progress=False) for device in ("cuda", "cpu"))
@@ -669,6 +681,7 @@ BEHIND = {
     "device.hardware": "test_the_device_says_its_name",
     "patching.engines.HookEngine.logits": "test_patching_through_hooks_is_the_same",
     "patching.engines.HookEngine.outcome": "test_patching_through_hooks_is_the_same",
+    "training.runs.Run.answer_logits": "test_logits_of_snapshots_lie_on_the_cpu",
 }
 """Functions that no room calls and no short training, and what tries them or why nothing does."""
 

@@ -8,6 +8,9 @@ where does the rest leak?
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from addlib.stats import answer_nll
 from addlib.tasks.addition import Questions
+from addlib.tasks.sampling import bucket_probabilities
 from addlib.tasks.subtasks import base_sum, look_back
 
 
@@ -65,6 +69,36 @@ def decompose(
     pair = torch.cat([naive, (naive + 1) % questions.task.base], 1)
     outside = -logits[:, k].double().log_softmax(-1).gather(1, pair).logsumexp(1)
     return outside, answer_nll(logits[:, k], questions.answer[:, k]) - outside
+
+
+def excess(
+    logits: Sequence[Float[Tensor, "batch n_answer d_vocab"]], questions: Questions, k: int
+) -> dict[int, dict[str, float]]:
+    """What A_k costs beyond the exact level of one who knows its pair, by the true carry into k.
+
+    Args:
+        logits: of one or several models on uniform questions; parts are means over all.
+
+    Returns:
+        carry (0 or 1) → ``"exact level"``, and three parts that add up to the loss with it, nats:
+        ``"leak"``, mass on other tokens; ``"mean share"``, the mean choice between the two
+        candidates; ``"scatter"``, that the choice varies from question to question.
+    """
+    both = [decompose(found, questions, k) for found in logits]
+    outside, within = (torch.stack(part) for part in zip(*both, strict=True))
+    p = float(sum(bucket_probabilities(questions.task)[k][1:]))
+    rows = {}
+    for carry in (0, 1):
+        chosen = questions.carry[:, k] == bool(carry)
+        share = -float((-within[:, chosen]).exp().mean().log())
+        level = -math.log(p if carry else 1 - p)
+        rows[carry] = {
+            "exact level": level,
+            "leak": outside[:, chosen].mean().item(),
+            "mean share": share - level,
+            "scatter": within[:, chosen].mean().item() - share,
+        }
+    return rows
 
 
 def confusion(

@@ -198,6 +198,41 @@ def bars(
     return fig.update_layout(barmode="group", bargap=0.25, showlegend=len(series) > 1)
 
 
+def ticks_and_dots(
+    rows: Mapping[str, Mapping[str, tuple[float, Sequence[float]]]],
+    *,
+    x_title: str,
+    log_x: bool = False,
+    colours: Mapping[str, str] | None = None,
+    height: int = 420,
+) -> go.Figure:
+    """What was predicted, a tick, and what was measured, dots, in one row per name.
+
+    Args:
+        rows: name → {label: predicted value, measured values}; the first row is at the top.
+            The other arguments are those of `line_family`.
+    """
+    largest = {label: tick for row in rows.values() for label, (tick, _) in row.items()}
+    labels = sorted(largest, key=largest.__getitem__, reverse=True)
+    palette = line_colours(labels) | dict(colours or {})
+    fig = frame(height).update_layout(showlegend=True, hovermode="closest")
+    for label in labels:
+        ticks = [(name, row[label][0]) for name, row in rows.items() if label in row]
+        dots = [(name, x) for name, row in rows.items() for x in row.get(label, (0, ()))[1]]
+        marker = dict(color=palette[label], size=17, symbol="line-ns-open", line_width=2.5)
+        look = dict(mode="markers", name=label, legendgroup=label, hovertemplate="%{x:.4g}")
+        y, x = zip(*ticks, strict=True)
+        fig.add_scatter(x=x, y=y, marker=marker, **look)
+        if dots:
+            y, x = zip(*dots, strict=True)
+            round_dot = dict(color=palette[label], size=8)
+            fig.add_scatter(x=x, y=y, marker=round_dot, **look | dict(showlegend=False))
+    values = [x for trace in fig.data for x in trace.x]
+    fig.update_xaxes(axis(x_title, log_x, extent_of([values], log_x, None), None))
+    order = dict(type="category", categoryorder="array", categoryarray=list(rows)[::-1])
+    return fig.update_yaxes(showgrid=True, **order)
+
+
 def _points(
     x: object,
     lines: Mapping[Any, object],

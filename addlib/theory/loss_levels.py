@@ -34,6 +34,7 @@ from jaxtyping import Float
 from scipy.special import entr
 
 from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import bucket_probabilities
 
 TERMS = 1024
 """So many terms of a sum are added one by one."""
@@ -148,15 +149,36 @@ def carry_belief(task: AdditionTask, k: int, knowledge: Knowledge) -> CarryBelie
     return belief
 
 
-def naive_weights(base: int, d: int, p: Fraction) -> tuple[Fraction, Fraction]:
-    """P(A = s) and P(A = s + 1) of a column whose pair is known, given one digit d of the next.
+def loss_given_total(task: AdditionTask) -> float:
+    """Loss of the top digit, nats, when only the sum of all 2n operand digits is known.
 
-    Their odds are B - d - p : d + p, where p is the chance of a carry into that lower column. So B
-    - d : d is exact just where p = 0: for the tens digit, whose lower column is the units, and for
-    every digit without carrying. With base ten p is 0.45 to 0.5 elsewhere.
+    A pass over the columns keeps the joint distribution of that total so far and the carry.
     """
-    one_more = (d + Fraction(p)) / base
-    return 1 - one_more, one_more
+    base = task.base
+    joint = np.zeros((1, 2))  # P(total so far, carry)
+    joint[0, 0] = 1
+    pair = (base - np.abs(np.arange(2 * base - 1) - (base - 1))) / base**2  # P(s)
+    for _ in range(task.n_digits):
+        longer = np.zeros((len(joint) + 2 * base - 2, 2))
+        for s, weight in enumerate(pair):
+            for carry in (0, 1):
+                out = int(s + carry >= base)
+                longer[s : s + len(joint), out] += weight * joint[:, carry]
+        joint = longer
+    share = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
+    return float(-(joint * np.log(np.where(joint > 0, share, 1))).sum())
+
+
+def second_digit(task: AdditionTask) -> Float[np.ndarray, "top base"]:
+    """Distribution of the second answer digit given the top digit (row 0 or 1) and no operand."""
+    base, k = task.base, task.n_digits - 1
+    p = float(sum(bucket_probabilities(task)[k][1:]))
+    x, y = np.meshgrid(np.arange(base), np.arange(base))
+    weights = np.zeros((2, base))
+    for carry, share in ((0, 1 - p), (1, p)):
+        total = x + y + carry
+        np.add.at(weights, (total // base, total % base), share)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def uniform_guess(task: AdditionTask) -> float:

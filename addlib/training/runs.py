@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,7 +23,9 @@ from addlib import __version__
 from addlib.device import choose_device, device_name, memory_for, out_of_memory
 from addlib.files import write_whole
 from addlib.models.bridge import weights
+from addlib.models.fast_addition import FastForward
 from addlib.store import CheckpointError, RunFolder
+from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig, Trainer
 from addlib.training.pairs import PairConfig, PairHistory, PairTrainer
@@ -87,6 +90,26 @@ class Run:
         """Weights by name at each ``every``-th of :attr:`snapshot_steps`, stacked, on the CPU."""
         snapshots = [self.snapshot(steps) for steps in self.snapshot_steps[::every]]
         return {name: torch.stack([values[name] for values in snapshots]) for name in snapshots[0]}
+
+    def uniform_loss(self) -> Float[np.ndarray, "steps n_answer"]:
+        """Loss of each answer digit at each step, nats; NaN where the batch was enriched."""
+        losses, every = self.history.digit_loss.numpy().copy(), self.config.enrich_every
+        if every:
+            losses[every - 1 :: every] = np.nan
+        return losses
+
+    @torch.no_grad()
+    def answer_logits(
+        self, questions: Questions, *steps: int
+    ) -> Float[Tensor, "batch n_answer d_vocab"]:
+        """Logits after so many steps; given several, those of the mean of their weights.
+
+        For one-layer addition models. In double precision, on the CPU, as the questions must be.
+        """
+        kept = [self.snapshot(at) for at in steps]
+        mean = {name: torch.stack([w[name].cpu() for w in kept]).mean(0) for name in kept[0]}
+        short = FastForward(mean, self.config.model, self.config.task)
+        return torch.cat([short(part) for part in questions.tokens.split(1000)]).double()
 
 
 def load_or_train(

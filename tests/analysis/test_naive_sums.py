@@ -1,6 +1,7 @@
 """What a model predicts, against loops over single questions."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -56,6 +57,26 @@ def test_a_prediction_on_the_two_candidates_alone_has_nothing_outside():
     outside, within = naive_sums.decompose(logits, questions, 1)
     assert outside.abs().max() == pytest.approx(0, abs=1e-12)
     assert within.tolist() == pytest.approx([torch.tensor(2.0).log().item()] * 60, abs=1e-6)
+
+
+def test_the_parts_of_an_excess_add_up_to_the_loss():
+    """And one who always bets 55 : 45 on the two candidates pays the exact level, nothing else."""
+    questions, logits = some(AdditionTask(3), count=200)
+    nll = -logits.log_softmax(-1)[:, 1].gather(1, questions.answer[:, 1, None])[:, 0]
+    nll_twice = -(2 * logits).log_softmax(-1)[:, 1].gather(1, questions.answer[:, 1, None])[:, 0]
+    rows = naive_sums.excess([logits, 2 * logits], questions, 1)
+    for carry in (0, 1):
+        chosen = questions.carry[:, 1] == bool(carry)
+        mean = (nll + nll_twice)[chosen].mean().item() / 2
+        assert sum(rows[carry].values()) == pytest.approx(mean, abs=1e-9)
+
+    s = (questions.x[:, 1] + questions.y[:, 1]) % 10
+    logits[:, 1] = -1e4
+    logits[torch.arange(200), 1, s] = math.log(0.55)
+    logits[torch.arange(200), 1, (s + 1) % 10] = math.log(0.45)
+    for row in naive_sums.excess([logits], questions, 1).values():
+        parts = [row[part] for part in ("leak", "mean share", "scatter")]
+        assert parts == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -146,6 +146,22 @@ def test_a_page_of_twenty_figures_is_small():
     assert 10 * len(pio.to_json(fig)) + 10 * len(pio.to_json(grid)) < 2_000_000
 
 
+def test_ticks_and_dots_stand_in_their_rows():
+    rows = {
+        "A1": {"own pair": (0.7, [0.8, 0.9]), "nothing": (2.3, [])},
+        "A0": {"nothing": (2.3, [2.4])},
+    }
+    fig = charts.ticks_and_dots(rows, x_title="loss (nats)", log_x=True)
+    marks = [(t.name, t.marker.symbol, list(t.y), list(t.x), t.showlegend) for t in fig.data]
+    assert marks == [
+        ("nothing", "line-ns-open", ["A1", "A0"], [2.3, 2.3], None),
+        ("nothing", None, ["A0"], [2.4], False),
+        ("own pair", "line-ns-open", ["A1"], [0.7], None),
+        ("own pair", None, ["A1", "A1"], [0.8, 0.9], False),
+    ]
+    assert list(fig.layout.yaxis.categoryarray) == ["A0", "A1"]
+
+
 def test_a_spike_survives_into_the_figure():
     x, family = lines()
     family["A2"][3333] = 77.125

@@ -19,7 +19,8 @@ from addlib.theory.loss_levels import (
     carry_belief,
     entropy,
     expected_loss,
-    naive_weights,
+    loss_given_total,
+    second_digit,
     uniform_guess,
 )
 
@@ -153,17 +154,20 @@ def test_fifteen_digits_take_a_second():
     assert time.process_time() - started < 3  # about 1 s on a quiet machine
 
 
-@pytest.mark.parametrize("base", [2, 5, 10])
-def test_the_odds_of_the_naive_sum_are_exact_just_above_the_units(base):
-    """P(A_k = s + 1 | pair, d) counted over all questions: d/B at k = 1, (d + p)/B above."""
-    questions = every_question(AdditionTask(3 if base < 10 else 2, base))
-    for k in range(1, questions.task.n_digits):
-        p = Fraction(int(questions.carry[:, k - 1].sum()), len(questions))
-        for d in range(base):
-            known = questions.x[:, k - 1] == d
-            one_more = Fraction(int(questions.carry[known, k].sum()), int(known.sum()))
-            assert naive_weights(base, d, p) == (1 - one_more, one_more)
-            assert (Fraction(base - d, base) == 1 - one_more) == (k == 1)
+@pytest.mark.parametrize("base", [2, 3, 5])
+def test_a_total_and_a_written_digit_tell_what_all_questions_say(base):
+    questions = every_question(AdditionTask(2, base))
+    total = (questions.x + questions.y).sum(1)
+    counts = np.zeros((int(total.max()) + 1, 2))
+    np.add.at(counts, (total.numpy(), questions.answer[:, 2].numpy()), 1 / len(questions))
+    known = counts.sum(1, keepdims=True) + (counts.sum(1, keepdims=True) == 0)
+    exact = (counts.sum(1) * entropy((counts / known)[:, 1])).sum()
+    assert loss_given_total(questions.task) == pytest.approx(exact, abs=1e-12)
+
+    for top, row in enumerate(second_digit(questions.task)):
+        digits = questions.answer[questions.answer[:, 2] == top, 1]
+        shares = torch.bincount(digits, minlength=base).double() / len(digits)
+        assert row == pytest.approx(shares.numpy(), abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ import time
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from addlib.models.addition import ModelConfig, answer_logits
+from addlib.models.bridge import weights
 from addlib.stats import answer_nll
 from addlib.store import CheckpointError
 from addlib.tasks.addition import AdditionTask
@@ -22,6 +24,7 @@ from addlib.tasks.sampling import training_questions, uniform_questions
 from addlib.training import addition
 from addlib.training.addition import QuestionStream, TrainConfig, Trainer
 from addlib.training.runs import load_or_train, load_or_train_all
+from addlib.training.shelf_runs import reused_questions, small_config, variants
 from models import same_weights
 
 SMALL = TrainConfig(
@@ -85,6 +88,35 @@ def test_training_learns_and_a_finished_run_is_loaded_back(cache):
         ValueError, match=r"steps = 7: weights were kept after \[0, 100, 200, 300\]"
     ):
         run.snapshot(7)
+
+
+def test_a_run_gives_its_uniform_losses_and_the_logits_of_averaged_weights(cache):
+    run = load_or_train(SMALL, "cpu", progress=False)
+    losses = run.uniform_loss()
+    enriched = np.arange(60) % 5 == 4
+    assert np.isnan(losses[enriched]).all()
+    assert (losses[~enriched] == run.history.digit_loss.numpy()[~enriched]).all()
+
+    questions = uniform_questions(SMALL.task, 50, torch.Generator().manual_seed(0))
+    model = run.model_at(40)
+    with torch.no_grad():
+        expected = answer_logits(model, SMALL.task, questions.tokens).double()
+        assert torch.allclose(run.answer_logits(questions, 40), expected, atol=1e-4)
+        early = dict(run.snapshot(20))
+        for name, p in weights(model).items():
+            p.copy_((p + early[name]) / 2)
+        expected = answer_logits(model, SMALL.task, questions.tokens).double()
+    assert torch.allclose(run.answer_logits(questions, 20, 40), expected, atol=1e-4)
+
+
+def test_small_models_differ_from_the_base_in_what_their_name_says():
+    base = small_config(steps=60, width=24, n_heads=3, seed=1)
+    made = variants(base) | reused_questions(base)
+    assert made.pop("base") == base
+    assert len({*made.values(), base}) == len(made) + 1
+    assert not made["no carry"].task.carry
+    assert made["units first"].task.answer_order == "lsd"
+    assert made["512 questions, decay 1"].dataset_size == 512
 
 
 def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):
