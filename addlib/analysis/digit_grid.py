@@ -26,7 +26,9 @@ def over_grid(values: Float[Tensor, "question ..."], base: int) -> Float[Tensor,
     return values.unflatten(0, (base, base, -1)).mean(2)
 
 
-def explained_by(values: Float[Tensor, "base base *rest"], groups: Int[Tensor, "base base"]) -> float:
+def explained_by(
+    values: Float[Tensor, "base base *rest"], groups: Int[Tensor, "base base"]
+) -> float:
     """Share of the variance over the grid that the means of groups of cells explain."""
     flat, group = values.flatten(0, 1).flatten(1).double(), groups.flatten()
     own = [flat[group == number].mean(0) for number in range(int(group.max()) + 1)]

@@ -138,6 +138,7 @@ FAULTS = {
     "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
+    "14_first_looks": Fault("addlib.training.runs", "load_or_train", without(".q.")),
 }
 
 
