@@ -30,7 +30,7 @@ def explained_by(
     values: Float[Tensor, "base base *rest"], groups: Int[Tensor, "base base"]
 ) -> float:
     """Share of the variance over the grid that the means of groups of cells explain."""
-    flat, group = values.flatten(0, 1).flatten(1).double(), groups.flatten()
+    flat, group = values.reshape(groups.numel(), -1).double(), groups.flatten()
     own = [flat[group == number].mean(0) for number in range(int(group.max()) + 1)]
     means = torch.stack(own)[group]
     return float(means.var(0, correction=0).sum() / flat.var(0, correction=0).sum())
