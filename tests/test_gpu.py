@@ -26,7 +26,15 @@ from torch import Tensor
 import addlib
 from addlib import device as devices
 from addlib import stats
-from addlib.analysis import ablation, activations, answers, attribution, naive_sums, roles
+from addlib.analysis import (
+    ablation,
+    activations,
+    answers,
+    attribution,
+    digit_grid,
+    naive_sums,
+    roles,
+)
 from addlib.analysis.ablation import COMPONENTS, Ablation
 from addlib.figures import drawings, heatmaps
 from addlib.figures.thin import as_array
@@ -339,7 +347,10 @@ def answers_and_activations(device):
 def attention_on_pairs(device):
     patterns = roles.answer_patterns(model_of(device), asked()).to(device)
     shares = roles.pair_attention(patterns, TASK)
-    return [shares, roles.stairs(shares), roles.addresses(patterns[0, 0], TASK)]
+    cells = digit_grid.digit_grid(TASK, 1, 2, torch.Generator().manual_seed(4))
+    sums = digit_grid.over_grid((cells.x + cells.y).double().to(device), TASK.base)
+    explained = digit_grid.explained_by(sums, sums[:, :, 1].long())
+    return [shares, roles.stairs(shares), roles.addresses(patterns[0, 0], TASK), sums, explained]
 
 
 def ablations(device):

@@ -19,6 +19,7 @@ from addlib.models.fast_addition import FastForward, covers
 from addlib.models.fast_answers import FastReadout
 from addlib.stats import answer_nll
 from addlib.tasks.addition import Questions
+from addlib.tasks.sampling import above_cascade
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -97,3 +98,50 @@ def answer(
     with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
         in_batches(answer_batch, len(questions), batch_size, progress and many)
     return Answers(questions, digits, nll)
+
+
+# ---------------------------------------------------------------- mistakes with carries
+def carry_slips(
+    answers: Answers,
+) -> tuple[Bool[Tensor, "batch n_answer"], Bool[Tensor, "batch n_answer"]]:
+    """Digits that lost a carry (one too low), and digits that invented one (one too high).
+
+    Modulo the base: a lost carry makes 9 of 0.
+    """
+    base = answers.questions.task.base
+    off = (answers.digits - answers.questions.answer) % base
+    carry = answers.questions.carry
+    return (off == base - 1) & carry, (off == 1) & ~carry
+
+
+def first_mistake(answers: Answers) -> Int[Tensor, " batch"]:
+    """Column of the first wrong digit written, counted up from the one just above the cascade.
+
+    0 is just above each question's longest cascade, -1 the cascade's top column. A question that
+    is right has no meaning here.
+    """
+    n = answers.questions.task.n_answer
+    top = n - 1 - (~answers.digit_right).flip(1).long().argmax(1)
+    return top - above_cascade(answers.questions)
+
+
+def carry_reach(
+    answers: Answers,
+) -> tuple[Int[Tensor, "2 n_answer n_digits"], Int[Tensor, "2 n_answer n_digits"]]:
+    """Digits that use a carry, by how far down it is made: how many are right, and how many are.
+
+    ``[0]`` counts digits above a run of sums of B - 1, ``[1]`` those whose own pair is in one. Then
+    come the answer column, and the number of columns between the digit and the pair that makes its
+    carry.
+    """
+    questions, n = answers.questions, answers.questions.task.n_digits
+    inside = torch.nn.functional.pad(questions.us9, (0, 1))  # the top digit has no pair
+    counts = torch.zeros(2, 2, n + 1, n, dtype=torch.int64)
+    for own_nine in (0, 1):
+        for k in range(1, n + 1):
+            uses = questions.carry[:, k] & (inside[:, k] == own_nine)
+            between = questions.us9_run[uses, k - 1]
+            right = between[answers.digit_right[uses, k]]
+            counts[0, own_nine, k] = torch.bincount(right, minlength=n)
+            counts[1, own_nine, k] = torch.bincount(between, minlength=n)
+    return counts[0], counts[1]

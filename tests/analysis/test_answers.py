@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from addlib.analysis.answers import answer
+from addlib.analysis.answers import Answers, answer, carry_reach, carry_slips, first_mistake
 from addlib.models.addition import ModelConfig, build_model
 from addlib.stats import answer_nll, bootstrap_interval, wilson_interval
-from addlib.tasks.addition import AdditionTask
+from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import uniform_questions
 
 
@@ -40,6 +40,22 @@ def test_no_questions_are_refused():
     questions = uniform_questions(task, 0, torch.Generator().manual_seed(1))
     with pytest.raises(ValueError, match="0 questions"):
         answer(model, questions)
+
+
+def test_mistakes_with_carries_known_answers():
+    """555 + 445 = 1000 written 0900 lost the carry twice, and 123 + 111 = 244 invented one."""
+    questions = Questions.of(AdditionTask(3), [(555, 445), (123, 111)])
+    digits = torch.tensor([[0, 0, 9, 0], [4, 4, 2, 0]])  # units first
+    answers = Answers(questions, digits, torch.zeros(2, 4))
+
+    lost, invented = carry_slips(answers)
+
+    assert lost.nonzero().tolist() == [[0, 2], [0, 3]]
+    assert invented.nonzero().tolist() == [[1, 1]]
+    assert first_mistake(answers)[0] == 0  # two columns of 9 are below the top digit
+    right, cases = carry_reach(answers)
+    assert cases.nonzero().tolist() == [[0, 3, 2], [1, 1, 0], [1, 2, 1]]
+    assert right.nonzero().tolist() == [[1, 1, 0]]
 
 
 def test_wilson_interval_known_answers():

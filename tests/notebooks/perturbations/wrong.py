@@ -139,6 +139,7 @@ FAULTS = {
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
     "13_shelf_variants": Fault("addlib.theory.loss_levels", "expected_loss", bits),
+    "14_first_looks": Fault("addlib.training.runs", "load_or_train", without(".q.")),
 }
 
 
