@@ -116,8 +116,9 @@ def figure_magic(line: str, cell: str) -> None:
     """Show a figure with the cell as its caption: ``%%figure fig 5.6 share-by-class``.
 
     The line gives the figure (plotly's, or a drawing's SVG; an expression without spaces), its
-    number and its name. The cell is the caption, with fields as in a reading, and then, in a
-    paragraph that begins with ``Alt:``, what the picture shows.
+    number and its name, and where the caption rests on a condition, ``if`` and that condition. The
+    cell is the caption, with fields and ``%%else`` as in a reading, and then, in a paragraph that
+    begins with ``Alt:``, what the picture shows.
 
     Raises:
         ValueError: a line or a cell of another form; as :func:`show`.
@@ -128,9 +129,9 @@ def figure_magic(line: str, cell: str) -> None:
 def opening_magic(line: str, cell: str) -> None:
     """Show a chapter's answer at its top: ``%%opening fig 5.6 share-by-class``.
 
-    Text with fields as in a reading; where the line names a figure as ``%%figure`` does, then a
-    paragraph ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that run later, so
-    text and figure appear when the chapter comes to its ``%%summary``.
+    Text with fields and ``%%else`` as in a reading; where the line names a figure as ``%%figure``
+    does, then a paragraph ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that
+    run later, so text and figure appear when the chapter comes to its ``%%summary``.
 
     Raises:
         ValueError: a line or a cell of another form.
@@ -141,7 +142,8 @@ def opening_magic(line: str, cell: str) -> None:
             "write %%opening <figure> <number> <name>, then the text, then a paragraph that begins "
             "with Caption: and one that begins with Alt:; or %%opening and the text alone"
         )
-    _later(lambda names: _markdown(filled(text, names)))
+    condition = line.partition(" if ")[2]
+    _later(lambda names: _markdown(chosen(condition, text, names)))
     if labels:
         _later(lambda names: _captioned(line, labels[0], names))
 
@@ -225,6 +227,7 @@ def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dic
 
 def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]:
     """The figure that the line of a ``%%figure`` names, with the cell as its caption."""
+    line, _, condition = line.partition(" if ")
     try:
         expression, number, name = line.split()
         caption, alt = re.split(r"^Alt:", cell, flags=re.MULTILINE)
@@ -236,7 +239,7 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
     labels = {
         "number": number,
         "name": name,
-        "caption": " ".join(filled(caption, names).split()),
+        "caption": " ".join(chosen(condition, caption, names).split()),
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)
