@@ -116,8 +116,9 @@ def figure_magic(line: str, cell: str) -> None:
     """Show a figure with the cell as its caption: ``%%figure fig 5.6 share-by-class``.
 
     The line gives the figure (plotly's, or a drawing's SVG; an expression without spaces), its
-    number and its name. The cell is the caption, with fields as in a reading, and then, in a
-    paragraph that begins with ``Alt:``, what the picture shows.
+    number and its name, and where the caption rests on a condition, ``if`` and that condition. The
+    cell is the caption, with fields and ``%%else`` as in a reading, and then, in a paragraph that
+    begins with ``Alt:``, what the picture shows.
 
     Raises:
         ValueError: a line or a cell of another form; as :func:`show`.
@@ -128,10 +129,10 @@ def figure_magic(line: str, cell: str) -> None:
 def opening_magic(line: str, cell: str) -> None:
     """Show a chapter's answer at its top: ``%%opening fig 5.6 share-by-class``.
 
-    Text with fields as in a reading, which may rest on a condition (``%%opening fig 5.6 share if
-    share > 0.9``); where the line names a figure as ``%%figure`` does, then a paragraph
-    ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that run later, so text and
-    figure appear when the chapter comes to its ``%%summary``.
+    Text with fields and ``%%else`` as in a reading, which may rest on a condition (``%%opening fig
+    5.6 share if share > 0.9``); where the line names a figure as ``%%figure`` does, then a
+    paragraph ``Caption:`` and one ``Alt:`` for it. The numbers come from cells that run later, so
+    text and figure appear when the chapter comes to its ``%%summary``.
 
     Raises:
         ValueError: a line or a cell of another form.
@@ -145,7 +146,7 @@ def opening_magic(line: str, cell: str) -> None:
         )
     _later(lambda names: _markdown(chosen(condition.strip(), text, names)))
     if labels:
-        _later(lambda names: _captioned(figure, labels[0], names))
+        _later(lambda names: _captioned(line, labels[0], names))
 
 
 def prediction_magic(line: str, cell: str) -> None:
@@ -227,6 +228,7 @@ def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dic
 
 def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]:
     """The figure that the line of a ``%%figure`` names, with the cell as its caption."""
+    line, _, condition = line.partition(" if ")
     try:
         expression, number, name = line.split()
         caption, alt = re.split(r"^Alt:", cell, flags=re.MULTILINE)
@@ -238,7 +240,7 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
     labels = {
         "number": number,
         "name": name,
-        "caption": " ".join(filled(caption, names).split()),
+        "caption": " ".join(re.sub("^> |[*`]", "", chosen(condition, caption, names)).split()),
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)

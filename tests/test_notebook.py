@@ -349,10 +349,21 @@ def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
 
 def test_an_opening_may_rest_on_a_condition(tmp_path, monkeypatch):
     monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path))
+    opening = (
+        "%%opening fig 1.1 two if loss > 1\nHigh.\n%%else\nLow.\n\n"
+        "Caption: It rises.\n%%else\nIt falls to {loss}.\n\nAlt: A line."
+    )
+    _, (answer, picture), *_ = executed([CHAPTER[0], opening, *CHAPTER[2:]])
+    assert answer.data["text/markdown"] == "Low."
+    assert picture.data["text/plain"] == "Figure 1.1: It falls to 0.123."
+
+
+def test_an_opening_without_another_text_says_what_is_not_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_RESULTS", str(tmp_path))
     cells = [cell.replace("fig 1.1 two\n", "fig 1.1 two if loss > 1\n") for cell in CHAPTER]
     _, (answer, picture), *_ = executed(cells)
     assert "`loss > 1`; here `loss` is 0.123" in answer.data["text/markdown"]
-    assert picture.data["text/plain"] == "Figure 1.1: It ends at 0.123."
+    assert picture.data["text/plain"].startswith("Figure 1.1: Not so in this run. What")
 
 
 def test_without_its_summary_a_chapter_says_what_is_missing(tmp_path, monkeypatch):
@@ -427,6 +438,13 @@ def test_a_cell_is_the_caption_of_a_figure(shown, names, kind):
     assert "<figcaption><b>Figure 2.1.</b> It falls to 0.03." in page
     assert 'aria-label="Two lines, falling."' in page
     assert 'id="fig-total-loss"' in page
+
+
+@pytest.mark.parametrize("condition", ["loss < 0.1", "loss > 0.1"])
+def test_a_caption_may_rest_on_a_condition(shown, names, condition):
+    low, high = ("Low", "High: {1 / 0}") if "<" in condition else ("High: {1 / 0}", "Low")
+    figure_magic(f"fig 2.1 one if {condition}", f"{low}.\n%%else\n{high}.\n\nAlt: Lines.")
+    assert "<b>Figure 2.1.</b> Low." in page_of(shown)
 
 
 @pytest.mark.parametrize(

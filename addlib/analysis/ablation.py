@@ -34,6 +34,7 @@ COMPONENTS = {
     "v": "attn.hook_v",
     "attn_out": "hook_attn_out",
     "mlp_out": "hook_mlp_out",
+    "resid_pre": "hook_resid_pre",
 }
 """Hook points within a layer; the first two have a head axis."""
 
@@ -83,7 +84,8 @@ class Ablation:
     """One activation to replace.
 
     Args:
-        component: ``"z"`` or ``"v"`` of one head, or ``"attn_out"``, ``"mlp_out"``.
+        component: ``"z"`` or ``"v"`` of one head, what attention or the MLP writes (``"attn_out"``,
+            ``"mlp_out"``), or the residual stream that the layer reads (``"resid_pre"``).
         head: the head, for z and v; None for the others.
         layer: counted from 0.
         positions: token positions; None means all.

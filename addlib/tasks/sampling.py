@@ -260,6 +260,33 @@ def class_name(question_class: int, cascade_length: int) -> str:
 
 
 # ----------------------------------------------------------------------------- twins
+def carry_twins(
+    task: AdditionTask, k: int, down: int, count: int, generator: torch.Generator
+) -> tuple[Questions, Questions]:
+    """Pairs of questions that differ in one digit, and so in the carry into column ``k``.
+
+    The pair in column k - down makes a carry in the first question. In the second, D there is so
+    much smaller that it makes none and does not sum to B - 1 either. All columns between sum to
+    B - 1 and hand it on, and column k does not, so no digit above A_k depends on it. For k = 2 and
+    down = 2: ``30399 + 34802`` and ``30391 + 34802``.
+
+    Args:
+        k: an answer column. down: from 1 to k, how far below it the carry is made.
+    """
+    drawn = uniform_questions(task, count, generator)
+    x, y = drawn.x, drawn.y
+    column, top = k - down, task.base - 1
+    y[:, column + 1 : k] = top - x[:, column + 1 : k]
+    if k < task.n_digits:
+        y[:, k] = torch.where(x[:, k] + y[:, k] == top, (y[:, k] + 1) % task.base, y[:, k])
+    y[:, column] = torch.randint(1, top, (count,), generator=generator)
+    less = x.clone()
+    x[:, column] = top - (torch.rand(count, generator=generator) * y[:, column]).long()
+    few = torch.rand(count, generator=generator) * (top - y[:, column])
+    less[:, column] = few.long()
+    return Questions(task, x, y), Questions(task, less, y.clone())
+
+
 def without_carry(questions: Questions) -> Questions:
     """Each question's *twin*, the same but for the pair that makes its longest cascade's carry.
 

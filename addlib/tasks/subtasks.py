@@ -41,6 +41,11 @@ def tri_state(questions: Questions) -> Int[Tensor, "batch n_answer"]:
     return F.pad(of_pair, (1, 0))
 
 
+def tri_state_of_second(questions: Questions) -> Int[Tensor, "batch n_answer"]:
+    """Tri-state of the pair two columns below each answer digit; 0 where there is none."""
+    return F.pad(tri_state(questions), (1, 0))[:, :-1]
+
+
 def key(questions: Questions, below: bool = True) -> Int[Tensor, "batch n_answer"]:
     """One number, 0 to 6B - 1, for base sum, tri-state and the carry into the pair below.
 
@@ -52,6 +57,15 @@ def key(questions: Questions, below: bool = True) -> Int[Tensor, "batch n_answer
         carry = F.pad(questions.carry.long(), (1, 0))[:, :-1]
         whole = whole + 3 * questions.task.base * carry
     return whole
+
+
+def second_pair_key(questions: Questions) -> Int[Tensor, "batch n_answer"]:
+    """One number, 0 to 9B - 1, for base sum and the tri-states of the next two pairs down.
+
+    Of all that decides a digit it is what these three pairs say, and so no more than what three
+    heads that bring in one pair each can know.
+    """
+    return key(questions, below=False) + 3 * questions.task.base * tri_state_of_second(questions)
 
 
 def digit_of_key(key: Int[Tensor, "*any"], base: int) -> Int[Tensor, "*any"]:

@@ -179,3 +179,9 @@ def test_bad_ablations_are_refused_by_name(model, arguments, message):
 def test_an_empty_reference_set_is_refused(model):
     with pytest.raises(ValueError, match="reference = 0: method 'mean' needs reference questions"):
         hooks(model, [Ablation(head=0)], questions(1, 0))
+
+
+def test_with_the_input_of_another_question_the_model_gives_its_answer(model):
+    asked, other = questions(1), questions(2)
+    swapped = ablated(model, [Ablation("resid_pre", method="swap")], asked, other)
+    assert torch.allclose(swapped, answer_logits(model, TASK, other.tokens), atol=1e-5)

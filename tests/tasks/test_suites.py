@@ -8,6 +8,7 @@ import torch
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import (
     above_cascade,
+    carry_twins,
     cascade_questions,
     class_name,
     generated_suite,
@@ -138,6 +139,17 @@ def test_twins_have_the_run_of_nines_and_no_carry_in_it(length):
 def test_questions_without_a_cascade_have_no_twin():
     with pytest.raises(ValueError, match="00015\\+00045=000060: has no cascade"):
         without_carry(Questions.of(AdditionTask(5), [(55, 45), (15, 45)]))
+
+
+@pytest.mark.parametrize(("k", "down"), [(1, 1), (3, 1), (3, 3), (5, 1), (5, 2)])
+def test_carry_twins_differ_in_one_digit_and_in_the_carry_it_makes(k, down):
+    clean, twin = carry_twins(AdditionTask(5), k, down, 300, torch.Generator().manual_seed(4))
+    assert torch.equal(clean.y, twin.y)
+    assert (clean.x != twin.x).nonzero()[:, 1].unique().tolist() == [k - down]
+    assert clean.carry[:, k - down + 1 : k + 1].all()
+    assert not twin.carry[:, k - down + 1 : k + 1].any()
+    assert torch.equal((clean.answer[:, k] - 1) % 10, twin.answer[:, k])
+    assert torch.equal(clean.answer[:, k + 1 :], twin.answer[:, k + 1 :])  # nothing goes further
 
 
 def test_batches_of_two_tasks_are_not_joined():
