@@ -58,7 +58,7 @@ from addlib.tasks import sampling, subtasks
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import TrainConfig
-from addlib.training.pairs import PairConfig
+from addlib.training.pairs import PairConfig, PairHistory
 from addlib.training.runs import RunConfig, load_or_train, load_or_train_all
 from addlib.training.trainer import BaseTrainer
 from tiny_llm import save_folder
@@ -313,6 +313,7 @@ def models_of_pairs(device):
     values = weights(model)
     logits = PairForward(values, PAIR_SHAPE, PAIRS)(pairs)
     paths = pair_models.pair_paths(values, PAIR_SHAPE, PAIRS)
+    history = PairHistory(*drawn(5, 4).to(device))
     number_rows = values["embed.weight"][: PAIRS.p]
     told = {"keys": number_rows.flip(0), "values": number_rows, "direct": 2 * number_rows}
     return [
@@ -325,6 +326,7 @@ def models_of_pairs(device):
         pair_models.pair_paths(values, PAIR_SHAPE, PAIRS, **told),
         pair_models.pair_paths(values, PAIR_SHAPE, PAIRS, pattern=paths.pattern[:1]),
         pair_models.logits_from(values, paths.mid),
+        history.first_right(history.accuracy, 0.1),
     ]
 
 

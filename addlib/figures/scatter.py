@@ -211,6 +211,7 @@ def _columns(points: object, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _path(points: Float[np.ndarray, "point 2"], closed: bool) -> go.Scatter:
+    points = as_array(points, "path", (len(points), 2))
     colours = digit_colours(len(points))
     if closed:
         points = np.concatenate([points, points[:1]])

@@ -133,12 +133,14 @@ def distance_share(logits: Float[Tensor, "p p c"], modular: bool = True) -> floa
     """
     p, n_outputs = logits.shape[1:]
     sums = pair_sums(p, modular).to(logits.device)
-    distance = torch.arange(n_outputs, device=logits.device) - sums[:, None]
     centred = (logits - logits.mean(-1, keepdim=True)).flatten(0, 1)
-    _, place = (distance % p if modular else distance).flatten().unique(return_inverse=True)
-    counts = torch.bincount(place)
-    means = torch.bincount(place, centred.flatten()) / counts
-    return float((means.square() * counts).sum() / centred.square().sum())
+    distance = torch.arange(0 if modular else 2 - 2 * p, n_outputs, device=logits.device)
+    answer = sums[:, None] + distance  # (pairs, distance)
+    answer = answer % n_outputs if modular else answer
+    is_one = (answer >= 0) & (answer < n_outputs)
+    at_distance = centred.gather(1, answer.clamp(0, n_outputs - 1)).where(is_one, 0.0)
+    explained = at_distance.sum(0).square() / is_one.sum(0).clamp_min(1)
+    return float(explained.sum() / centred.square().sum())
 
 
 # ---------------------------------------------------------------------------- losses
