@@ -146,6 +146,8 @@ def sub_tasks(device):
     return [
         subtasks.base_sum(questions),
         subtasks.tri_state(questions),
+        subtasks.tri_state_of_second(questions),
+        subtasks.second_pair_key(questions),
         key,
         subtasks.digit_of_key(key, TASK.base),
         subtasks.look_back(questions, 1),

@@ -14,7 +14,9 @@ from addlib.tasks.subtasks import (
     key,
     look_back,
     mistakes,
+    second_pair_key,
     tri_state,
+    tri_state_of_second,
     with_pair_of,
 )
 
@@ -39,6 +41,8 @@ def test_variables_of_one_sum_by_hand():
     assert base_sum(questions).tolist() == [[2, 9, 8, 0]]
     assert tri_state(questions).tolist() == [[0, 1, 2, 0]]
     assert key(questions).tolist() == [[2, 9 + 10, 8 + 20 + 30, 0 + 0 + 30]]
+    assert tri_state_of_second(questions).tolist() == [[0, 0, 1, 2]]
+    assert second_pair_key(questions).tolist() == [[2, 9 + 10, 8 + 20 + 30, 0 + 0 + 60]]
     assert look_back(questions, 0).tolist() == [[2, 9, 8, 0]]
     assert look_back(questions, 1).tolist() == [[2, 0, 8, 0]]
     assert questions.answer.tolist() == [[2, 0, 9, 0]]
