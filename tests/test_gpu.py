@@ -38,7 +38,7 @@ from addlib.analysis import (
 from addlib.analysis.ablation import COMPONENTS, Ablation
 from addlib.figures import drawings, heatmaps
 from addlib.figures.thin import as_array
-from addlib.geometry import angles, components, fourier, progress_measures
+from addlib.geometry import angles, components, fourier, pair_portrait, progress_measures
 from addlib.llm import grading
 from addlib.llm.load import LLM, RANDOM, load_llm
 from addlib.llm.pairs import prompt_pairs
@@ -273,6 +273,8 @@ def pictures(device):
         as_array(shares, "shares"),
         figure.to_json(),
         drawings.sum_picture(asked(device=device)),
+        drawings.token_picture(asked(device=device)),
+        drawings.model_picture(asked(device=device), column=1),
         drawings.staircase_picture(shares, ["carry", "base add"], TASK),
     ]
 
@@ -328,6 +330,8 @@ def models_of_pairs(device):
         pair_models.pair_paths(values, PAIR_SHAPE, PAIRS, **told),
         pair_models.pair_paths(values, PAIR_SHAPE, PAIRS, pattern=paths.pattern[:1]),
         pair_models.logits_from(values, paths.mid),
+        [*pair_portrait.portrait(values, PAIR_SHAPE, PAIRS).values()],
+        pair_portrait.wedges(values, angles.fit_plane(paths.mid, PAIRS.answers(pairs)), 90),
         history.first_right(history.accuracy, 0.1),
     ]
 

@@ -32,7 +32,7 @@ def portrait(
     """The shape of one model that adds without wrap-around.
 
     Args:
-        weights: the bridge's parameters by name, on the CPU.
+        weights: the bridge's parameters by name.
 
     Returns:
         Shares of pairs: ``right``, ``PC1 only`` (right where embeddings keep their first component
@@ -41,7 +41,8 @@ def portrait(
         smallest sum to the largest, ``least step`` between neighbours, ``of a line`` its bound for
         points on a straight line (:func:`addlib.geometry.angles.widest_line_step`).
     """
-    answers = task.answers(task.pairs())
+    device = weights["embed.weight"].device
+    answers = task.answers(task.pairs()).to(device)
     part = pca(weights["embed.weight"][: task.p].double())
     paths = pair_paths(weights, config, task)
     means = means_by(paths.mid, answers)
@@ -53,7 +54,7 @@ def portrait(
         "right": accuracy(paths.logits, answers).item(),
         "PC1": part.shares[0].item(),
         "PC2": part.shares[1].item(),
-        "PC2 parabola": fit_parabola(torch.arange(task.p), part.scores[:, 1]).r2,
+        "PC2 parabola": fit_parabola(torch.arange(task.p, device=device), part.scores[:, 1]).r2,
         "angle": (angle[-1] - angle[0]).rad2deg().item(),
         "least step": angle.diff().min().rad2deg().item(),
         "of a line": math.degrees(widest_line_step(task.p - 1)),
@@ -68,13 +69,14 @@ def wedges(
     """What the MLP and the unembedding answer to each direction of a plane that they read.
 
     Args:
-        weights: the bridge's parameters by name, on the CPU.
+        weights: the bridge's parameters by name.
         directions: how many are asked, evenly spread.
 
     Returns:
         The angle at which each wedge ends, in radians from "up", and its answer.
     """
-    clock = torch.arange(directions).double() * 2 * math.pi / directions
+    clock = torch.arange(directions, device=plane.axes.device).double()
+    clock = clock * 2 * math.pi / directions
     hand = torch.stack([clock.sin(), clock.cos()], 1) @ plane.axes
     answer = logits_from(weights, hand).argmax(1)
     last = (answer != answer.roll(-1)).nonzero()[:, 0]
