@@ -90,7 +90,21 @@
   };
 
   new MutationObserver(recolourAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  // Hidden cells that follow each other open with one click.
+  const group = () => {
+    const quiet = ".cell.tag_hide-input:not(:has(> .cell_output))";
+    for (const cell of document.querySelectorAll(quiet)) {
+      let before = cell.previousElementSibling;
+      while (before?.matches("span.target, span[id]:empty")) before = before.previousElementSibling;
+      if (!before?.matches(quiet)) continue;
+      const own = cell.querySelector(":scope > details"), first = before.querySelector(":scope > details");
+      cell.classList.add("addlib-follows");
+      first.addEventListener("toggle", () => (own.open = first.open));
+    }
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
+    group();
     if (document.querySelector("[id^='circuits-vis']")) window.addlibLoad("circuitsvis.js");
   });
 })();

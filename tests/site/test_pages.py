@@ -151,6 +151,19 @@ def test_the_claims_page_filters(browser, address):
     page.close()
 
 
+def test_hidden_cells_that_follow_each_other_open_with_one_click(browser, address):
+    page = browser.new_page()
+    page.goto(address + "notebooks/01_setup.html")
+    follower = page.locator(".addlib-follows").first
+    leader = follower.locator("xpath=preceding-sibling::div[1]")
+    assert not follower.locator("summary").is_visible()
+    leader.locator("summary").click()
+    follower.locator(".cell_input").wait_for(state="visible")
+    leader.locator("summary").click()
+    follower.locator(".cell_input").wait_for(state="hidden")
+    page.close()
+
+
 def test_every_claim_leads_to_the_cell_that_measured_it(site, results):
     folder = site / "book"
     claims = BeautifulSoup((folder / "claims.html").read_text(encoding="utf-8"), "html.parser")
