@@ -20,7 +20,7 @@ smoke = os.environ.get("ADDLIB_SMOKE") == "1"
 folder = pathlib.Path(os.environ["ADDLIB_RESULTS"]) / "claims" / ("smoke" if smoke else "")
 folder.mkdir(parents=True, exist_ok=True)
 record = dict(id="01.steps", chapter="01_first", statement="It takes few steps.", source="this chapter",
-              metric="steps", unit="count", threshold="at most 99", value=steps, ci=None,
+              metric="steps", unit="count", threshold="<= 99", value=steps, ci=None,
               n_seeds=1, verdict="holds", device="cpu", revision="r", smoke=smoke,
               cell=len(In) - 1)
 (folder / "01.steps.json").write_text(json.dumps(record))

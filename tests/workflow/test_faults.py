@@ -171,7 +171,14 @@ def test_without_a_network_there_is_none():
 def test_what_an_older_book_left_is_not_read(tmp_path):
     """Claims of a chapter that is gone, records of another form or cut off: the site is laid out."""
     sound = dict(
-        statement="S.", source="this chapter", value=1.0, ci=None, threshold="<= 2", n_seeds=1
+        statement="S.",
+        source="this chapter",
+        value=1.0,
+        ci=None,
+        threshold="<= 2",
+        metric="M",
+        unit="count",
+        n_seeds=1,
     )
     sound |= dict(verdict="holds", device="cpu", revision="r", cell=1)
     ledger = [
