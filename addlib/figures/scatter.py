@@ -16,6 +16,10 @@ from addlib.figures.palette import NEUTRAL, digit_colours, line_colours, tinted
 from addlib.figures.thin import as_array, compact
 
 
+LOWEST = np.radians(104)
+"""Angle from "up" below which a dial is cut off, in radians."""
+
+
 def cloud_grid(
     panels: Mapping[str, Mapping[str, Float[np.ndarray, "point 2"]]],
     *,
@@ -113,7 +117,7 @@ def dial(
     Raises:
         ValueError: points that are no finite pairs.
     """
-    fig, _ = _plane_grid([""], 1, 520, x_title, y_title)
+    fig, _ = _plane_grid([""], 1, 400, x_title, y_title)
     reach = 1.12 * max(float(np.linalg.norm(points, axis=1).max()) for points in clouds.values())
     starts = np.roll(ends, 1)
     starts[0] -= 2 * np.pi
@@ -125,7 +129,9 @@ def dial(
         look = dict(fill="toself", fillcolor=shade, line=dict(width=0), mode="lines")
         fig.add_scatter(**rim, **look, hoverinfo="skip", showlegend=False)
         if end - start > np.radians(least_degrees):
+            # the lower half is cut off: a wedge there is named where it comes into sight
             middle = (start + end) / 2
+            middle = np.clip(middle - 2 * np.pi * (middle > np.pi), -LOWEST, LOWEST)
             at = dict(x=[1.06 * reach * np.sin(middle)], y=[1.06 * reach * np.cos(middle)])
             fig.add_scatter(**at, text=[str(answer)], **label_sizes)
     palette = line_colours(list(clouds))
@@ -133,7 +139,9 @@ def dial(
         x, y = _columns(points, label)
         marker = dict(size=8, color=tinted(palette[label], 0.7), line=dict(width=0))
         fig.add_scatter(x=x, y=y, name=label, mode="markers", marker=marker, hoverinfo="name")
-    fig.update_yaxes(scaleanchor="x", scaleratio=1)
+    fig.update_xaxes(range=[-1.15 * reach, 1.15 * reach], constrain="domain")
+    lowest = 1.3 * np.cos(LOWEST) * reach
+    fig.update_yaxes(scaleanchor="x", range=[lowest, 1.15 * reach], constrain="domain")
     return fig.update_layout(showlegend=len(clouds) > 1)
 
 

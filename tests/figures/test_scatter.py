@@ -67,13 +67,14 @@ def test_points_may_be_numbered():
 
 
 def test_a_dial_has_a_wedge_for_each_answer_and_labels_those_wide_enough():
-    ends = np.radians([90, 91, 360])
+    ends = np.radians([90, 91, 330])
     fig = dial({"BA": np.array([[0.0, 1.0]])}, ends, [5, 6, 7], **AXES)
     wedges = [trace for trace in fig.data if trace.fill == "toself"]
     labels = {trace.text[0]: (trace.x[0], trace.y[0]) for trace in fig.data if trace.text}
     assert len(wedges) == 3
     assert set(labels) == {"5", "7"}
-    assert np.allclose(np.arctan2(*labels["5"]), np.radians(45))
+    assert np.allclose(np.arctan2(*labels["5"]), np.radians(30))
+    assert np.allclose(np.arctan2(*labels["7"]), np.radians(-104)), "in sight, not at its middle"
     assert np.allclose(np.arctan2(wedges[1].x[1], wedges[1].y[1]), np.radians(90))
     (points,) = [trace for trace in fig.data if trace.name == "BA"]
     assert (points.x[0], points.y[0]) == (0, 1)
