@@ -15,7 +15,6 @@ from addlib.figures.layout import frame, panel_frame, title_edges
 from addlib.figures.palette import NEUTRAL, digit_colours, line_colours, tinted
 from addlib.figures.thin import as_array, compact
 
-
 LOWEST = np.radians(104)
 """Angle from "up" below which a dial is cut off, in radians."""
 
