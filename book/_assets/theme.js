@@ -98,6 +98,7 @@
       while (before?.matches("span.target, span[id]:empty")) before = before.previousElementSibling;
       if (!before?.matches(quiet)) continue;
       const own = cell.querySelector(":scope > details"), first = before.querySelector(":scope > details");
+      before.classList.add("addlib-leads");
       cell.classList.add("addlib-follows");
       first.addEventListener("toggle", () => (own.open = first.open));
     }

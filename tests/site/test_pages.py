@@ -153,9 +153,9 @@ def test_the_claims_page_filters(browser, address):
 
 def test_hidden_cells_that_follow_each_other_open_with_one_click(browser, address):
     page = browser.new_page()
-    page.goto(address + "notebooks/01_setup.html")
-    follower = page.locator(".addlib-follows").first
-    leader = follower.locator("xpath=preceding-sibling::div[1]")
+    page.goto(address + "notebooks/02_training.html")
+    leader = page.locator(".addlib-leads:not(.addlib-follows)").first
+    follower = page.locator(".addlib-leads + .addlib-follows").first
     assert not follower.locator("summary").is_visible()
     leader.locator("summary").click()
     follower.locator(".cell_input").wait_for(state="visible")
@@ -214,14 +214,14 @@ Object.defineProperty(window, "Plotly", {get: () => plotly, set: (library) => {
 def test_figures_in_view_are_drawn_first(browser, address):
     page = browser.new_page(viewport=DESKTOP)
     page.add_init_script(DRAWING_ORDER)
-    page.goto(address + "notebooks/02_training.html#fig-gradient-norm")
+    page.goto(address + "notebooks/03_loss_shelves.html#fig-second-pair-wins")
     wait_until_drawn(page)
     drawn = page.evaluate(
         "window.drawn.map(id => [id, document.getElementById(id).getBoundingClientRect().top])"
     )
     page.close()
-    first = [name for name, _ in drawn].index("plot-gradient-norm")
-    assert len(drawn) > 10
+    first = [name for name, _ in drawn].index("plot-second-pair-wins")
+    assert len(drawn) > 5
     assert all(abs(top) < 2 * DESKTOP["height"] for _, top in drawn[:first]), drawn
 
 
