@@ -119,3 +119,12 @@ def test_no_cell_prints_a_claims_record(name: str) -> None:
             last = ast.parse(cell.source).body[-1]
             shown = ast.unparse(last) if isinstance(last, ast.Expr) else ""
             assert not shown.startswith("claims.measure"), cell.source
+
+
+def test_figures_have_captions(name: str) -> None:
+    """A figure that a cell's last line returns appears without one."""
+    for cell in cells_of(name):
+        if code_lines(cell) and not cell.source.rstrip().endswith(";"):
+            last = ast.parse(cell.source).body[-1]
+            shown = ast.unparse(last) if isinstance(last, ast.Expr) else ""
+            assert not re.match(r"(\w+\.update_|charts\.|heatmaps\.|scatter\.)", shown), cell.source
