@@ -97,7 +97,9 @@ def map_grid(
         hover = _hover(x_title, y_title, z_title, heading)
         fig.add_trace(_map(z, x, y, hover, number_format), **cell)
     title_edges(fig, cells, columns, x_title, y_title)
-    fig.update_xaxes(**CATEGORIES).update_yaxes(autorange="reversed", **CATEGORIES)
+    # the names are given: a map without any number shows its axes too
+    fig.update_xaxes(categoryarray=[*map(str, x)], range=[-0.5, n_columns - 0.5], **CATEGORIES)
+    fig.update_yaxes(categoryarray=[*map(str, y)], range=[n_rows - 0.5, -0.5], **CATEGORIES)
     scale = _scale(np.stack([*maps.values()]), z_title, diverging, z_range)
     return fig.update_layout(coloraxis=scale)
 

@@ -33,7 +33,8 @@ def test_every_panel_is_drawn_on_one_scale_with_the_first_row_on_top():
     assert np.array_equal(np.array(fig.data[0].z), panels["left"])
     assert (list(fig.data[1].x), list(fig.data[1].y)) == (["x", "y"], ["first", "second"])
     assert ends(fig) == (-9, 3)
-    assert fig.layout.yaxis.autorange == fig.layout.yaxis2.autorange == "reversed"
+    assert fig.layout.yaxis.range == fig.layout.yaxis2.range == (1.5, -0.5)
+    assert fig.layout.yaxis2.categoryarray == ("first", "second")  # also where all is NaN
     assert [note.text for note in fig.layout.annotations] == ["left", "right"]
     assert ends(map_grid(panels, diverging=True, **TITLES)) == (-9, 9)
     assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("true digit", None)
