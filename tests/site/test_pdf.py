@@ -45,7 +45,7 @@ def test_pages_figures_and_links_come_onto_paper(smoke_site: Path, tmp_path: Pat
     assert outline[0] == "How transformers do arithmetic"
     assert outline[1:] == [
         "The addition model",
-        ["What runs here, and what is the task?"],
+        ["01 · Why is adding from the left hard?"],
         "Reference",
         ["Claims"],
     ]
