@@ -9,6 +9,7 @@ divisor taken as given. What a component does through later ones is not in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +43,7 @@ class Written:
     @property
     def stream(self) -> Float[Tensor, "component batch d_model"]:
         """The residual stream after each component."""
-        return self.components.cumsum(0)
+        return torch.stack([*accumulate(self.components)])
 
     def along(self, directions: Float[Tensor, "batch d_model"]) -> Float[Tensor, "component batch"]:
         """What each component adds to a sum of logits, in nats.
