@@ -27,18 +27,7 @@ class Written:
     # The embedding, then attention and MLP of each layer
     components: Float[Tensor, "component batch d_model"]
     z: Float[Tensor, "layer batch head d_head"]  # the heads' outputs
-    pattern: Float[Tensor, "layer batch head position"]  # where the heads look from there
     scale: Float[Tensor, "batch d_model"]  # what the final norm multiplies the stream by
-
-    @property
-    def attention(self) -> Float[Tensor, "layer batch d_model"]:
-        """What each layer's attention wrote."""
-        return self.components[1::2]
-
-    @property
-    def mlps(self) -> Float[Tensor, "layer batch d_model"]:
-        """What each layer's MLP wrote."""
-        return self.components[2::2]
 
     @property
     def stream(self) -> Float[Tensor, "component batch d_model"]:
@@ -70,7 +59,7 @@ def written_at_end(model: TransformerBridge, tokens: Int[Tensor, "batch position
         raise ValueError("the final norm centres and shifts: must divide by the root mean square")
     writers = {
         kind: [f"blocks.{layer}.{kind}" for layer in range(cfg.n_layers)]
-        for kind in ("hook_attn_out", "hook_mlp_out", "attn.hook_z", "attn.hook_pattern")
+        for kind in ("hook_attn_out", "hook_mlp_out", "attn.hook_z")
     }
     first = "blocks.0.hook_resid_pre"
     wanted = [first, *(name for names in writers.values() for name in names)]
@@ -83,8 +72,7 @@ def written_at_end(model: TransformerBridge, tokens: Int[Tensor, "batch position
     outputs = torch.stack([last("hook_attn_out"), last("hook_mlp_out")], 1).flatten(0, 1)
     components = torch.cat([cache[first][None, :, -1], outputs])
     size = (components.sum(0).square().mean(-1, keepdim=True) + cfg.eps).sqrt()
-    pattern = torch.stack([cache[name][:, :, -1] for name in writers["attn.hook_pattern"]])
-    return Written(components, last("attn.hook_z"), pattern, norm.weight.detach() / size)
+    return Written(components, last("attn.hook_z"), norm.weight.detach() / size)
 
 
 @torch.no_grad()

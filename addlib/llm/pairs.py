@@ -63,12 +63,6 @@ class PromptPairs:
             "rank": Rank(self.right),
         }
 
-    @property
-    def shared(self) -> int:
-        """So many first tokens are the same in all prompts."""
-        prompts = torch.cat([self.clean, self.corrupted])
-        return int((prompts == prompts[0]).all(0).long().cumprod(0).sum())
-
     def where(self, chosen: Bool[Tensor, " batch"]) -> PromptPairs:
         """The pairs that a mask chooses."""
         rows = chosen.nonzero()[:, 0].tolist()

@@ -47,10 +47,9 @@ def test_each_part_is_what_its_writer_wrote():
         _, run = bridge.run_with_cache(tokens())
     for layer in (0, 1):
         attention = run[f"blocks.{layer}.hook_attn_out"][:, -1]
-        assert torch.equal(written.attention[layer], attention)
-        assert torch.equal(written.mlps[layer], run[f"blocks.{layer}.hook_mlp_out"][:, -1])
-        pattern = run[f"blocks.{layer}.attn.hook_pattern"][:, :, -1]
-        assert torch.equal(written.pattern[layer], pattern)
+        mlp = run[f"blocks.{layer}.hook_mlp_out"][:, -1]
+        assert torch.equal(written.components[1 + 2 * layer], attention)
+        assert torch.equal(written.components[2 + 2 * layer], mlp)
     second = run["blocks.1.hook_resid_pre"][:, -1]
     assert torch.allclose(written.stream[2], second, atol=1e-5)
 
