@@ -51,8 +51,9 @@ from workflow.chapters import (
 )
 from workflow.gpus import device_for
 from workflow.kernel import OUTPUT_SECONDS, KernelStartError, execute_notebook
-from workflow.notebook_cells import first_line, last_started, read_committed
+from workflow.notebook_cells import first_line, last_started
 from workflow.parameters import check_parameters, declared_defaults, value_of
+from workflow.prose import check_prose
 
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
 
@@ -68,9 +69,9 @@ def execute(
     """Run the chapter and return the record of the run, which is also written to ``runs/``.
 
     Raises:
-        WorkflowError: the notebook or a parameter is not there.
+        WorkflowError: the notebook or a parameter is not there, or a cell of prose has a fault.
     """
-    read_committed(chapter.notebook)
+    check_prose(chapter)
     check_parameters(chapter, parameters)
     _set_environment(results, smoke)
     with _lock(results, chapter.name):
