@@ -33,6 +33,10 @@ CLAIM_KEYS = {
     "device",
     "revision",
     "cell",
+    "kind",
+    "registered",
+    "seen",
+    "seed",
 }
 """What the claims page needs of each record."""
 
