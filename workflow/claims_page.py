@@ -18,8 +18,16 @@ from addlib.claims.claim import declared
 from addlib.claims.over_seeds import OUTCOMES, OverSeeds, over_seeds
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
+from workflow.registration import history
 
 Record = dict[str, Any]
+
+DAYS_COMPARED = "The days on which thresholds were set are those of the repository's history: a test compares them."
+
+DAYS_NOT_COMPARED = (
+    "The days on which thresholds were set are the authors' word: this copy of the book has no history "
+    "to compare them with."
+)
 
 CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict)?\}")
 """What stands on a page for a measured value or a verdict."""
@@ -207,9 +215,10 @@ def ledger(records: list[Record], overview: str, smoke: bool) -> str:
     """What the claims page shows below its first lines: score, squares, a table of all claims."""
     if not records:
         return "```{warning}\nNo claim has been measured yet. `make book` measures them.\n```"
+    days = DAYS_COMPARED if history() is not None else DAYS_NOT_COMPARED
     lines = [
         score(records),
-        f"Measured on {_listed(records, 'device')}; revision {_listed(records, 'revision')}.",
+        f"Measured on {_listed(records, 'device')}; revision {_listed(records, 'revision')}. {days}",
         "",
         overview,
         "",
