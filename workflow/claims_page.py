@@ -18,8 +18,8 @@ from workflow.chapters import WorkflowError
 
 Record = dict[str, Any]
 
-CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict)?\}")
-"""What stands on a page for a measured value or a verdict."""
+CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted)?\}")
+"""What stands on a page for a measured value, a verdict or a threshold."""
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
@@ -78,7 +78,8 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
 def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
-    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it.
+    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it, and
+    ``{02.accuracy predicted}`` the threshold.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -86,13 +87,16 @@ def with_claims(text: str, records: list[Record]) -> str:
     measured = {record["id"]: record for record in records}
 
     def field(match: re.Match[str]) -> str:
-        id, verdict = match.groups()
+        id, asked = match.groups()
         if id not in declared():
             raise WorkflowError(f"{match[0]}: book/claims.yml has no claim {id}")
+        if asked == " predicted":
+            claim = declared()[id]
+            return claim.threshold.written(claim.unit)
         if id not in measured:
             return "–"
         record = measured[id]
-        if not verdict:
+        if asked is None:
             return quantity(record["value"], record["unit"])
         sign = VERDICTS[record["verdict"]].sign
         link = _place(record)

@@ -84,6 +84,7 @@ def test_the_first_page_says_what_was_measured() -> None:
     assert with_claims(text, [accuracy]) == (
         'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), loss –; ${{5}}$.'
     )
+    assert with_claims("{02.accuracy predicted}, {02.final-loss predicted}", []) == "≥ 85%, ≤ 0.05"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
 
