@@ -53,6 +53,8 @@ def claim_target(claim: str) -> str:
 def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smoke: bool) -> None:
     """Append squares and table to the staged claims page, and write what the first page includes.
 
+    The fields of the first page and of the errata get their values.
+
     Args:
         target: the staging folder. records: of the ledger, with the targets that
             `add_claim_targets` found.
@@ -66,10 +68,11 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
     front.write_text(f"{counted}\n\n{overview}\n" if records else "", encoding="utf-8")
     said = f"**[The claims](claims.md)**: {score(records)}\n" if records else ""
     front.with_name("score.md").write_text(said, encoding="utf-8")
-    first = target / "book" / "index.md"
-    if first.is_file():
-        text = with_claims(first.read_text(encoding="utf-8"), records)
-        first.write_text(text, encoding="utf-8")
+    for name in ("index.md", "errata.md"):
+        prose = target / "book" / name
+        if prose.is_file():
+            text = with_claims(prose.read_text(encoding="utf-8"), records)
+            prose.write_text(text, encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()
     page.write_text(f"{text}\n\n{ledger(records, overview, smoke)}\n", encoding="utf-8")

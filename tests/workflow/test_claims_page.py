@@ -115,10 +115,14 @@ def test_a_claim_leads_to_the_cell_that_measured_it(tmp_path) -> None:
 
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "claims.md").write_text("# Claims\n", encoding="utf-8")
+    for name in ("index.md", "errata.md"):
+        (tmp_path / "book" / name).write_text("{02.accuracy predicted}", encoding="utf-8")
     add_ledger(tmp_path, records, TITLES, smoke=False)
     page = (tmp_path / "book" / "claims.md").read_text(encoding="utf-8")
     assert "[01.a](#claim-01-a)" in page
     assert 'href="../notebooks/01_first.html#claim-01-a"' in page
+    for name in ("index.md", "errata.md"):
+        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 85%"
     generated = tmp_path / "book" / "_generated"
     assert score(records) in (generated / "score.md").read_text(encoding="utf-8")
     front = (generated / "claims.md").read_text(encoding="utf-8")
