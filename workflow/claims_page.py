@@ -29,8 +29,8 @@ DAYS_NOT_COMPARED = (
     "to compare them with."
 )
 
-CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict)?\}")
-"""What stands on a page for a measured value or a verdict."""
+CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted)?\}")
+"""What stands on a page for a measured value, a verdict or a threshold."""
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
@@ -64,6 +64,8 @@ def claim_target(claim: str) -> str:
 def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smoke: bool) -> None:
     """Append squares and table to the staged claims page, and write what the first page includes.
 
+    The fields of the first page and of the errata get their values.
+
     Args:
         target: the staging folder. records: of the ledger, with the targets that
             `add_claim_targets` found.
@@ -78,10 +80,11 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
     front.write_text(f"{counted}\n\n{overview}\n" if records else "", encoding="utf-8")
     said = f"**[The claims](claims.md)**: {score(records)}\n" if records else ""
     front.with_name("score.md").write_text(said, encoding="utf-8")
-    first = target / "book" / "index.md"
-    if first.is_file():
-        text = with_claims(first.read_text(encoding="utf-8"), records)
-        first.write_text(text, encoding="utf-8")
+    for name in ("index.md", "errata.md"):
+        prose = target / "book" / name
+        if prose.is_file():
+            text = with_claims(prose.read_text(encoding="utf-8"), records)
+            prose.write_text(text, encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()
     page.write_text(f"{text}\n\n{ledger(records, overview, smoke)}\n", encoding="utf-8")
@@ -109,7 +112,8 @@ def judged(record: Record, smoke: bool = False) -> Record:
 def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
-    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it.
+    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it, and
+    ``{02.accuracy predicted}`` the threshold.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -117,13 +121,16 @@ def with_claims(text: str, records: list[Record]) -> str:
     measured = {record["id"]: record for record in records}
 
     def field(match: re.Match[str]) -> str:
-        id, verdict = match.groups()
+        id, asked = match.groups()
         if id not in declared():
             raise WorkflowError(f"{match[0]}: book/claims.yml has no claim {id}")
+        if asked == " predicted":
+            claim = declared()[id]
+            return claim.threshold.written(claim.unit)
         if id not in measured:
             return "–"
         record = measured[id]
-        if not verdict:
+        if asked is None:
             return quantity(record["value"], record["unit"])
         outcome = OUTCOMES[record["outcome"]]
         word = outcome.one.removeprefix("is ")

@@ -154,6 +154,7 @@ def test_the_first_page_says_what_was_measured() -> None:
     assert with_claims(text, [accuracy]) == (
         'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), loss –; ${{5}}$.'
     )
+    assert with_claims("{02.accuracy predicted}, {02.final-loss predicted}", []) == "≥ 85%, ≤ 0.05"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
 
@@ -184,10 +185,14 @@ def test_a_claim_leads_to_the_cell_that_measured_it(tmp_path) -> None:
 
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "claims.md").write_text("# Claims\n", encoding="utf-8")
+    for name in ("index.md", "errata.md"):
+        (tmp_path / "book" / name).write_text("{02.accuracy predicted}", encoding="utf-8")
     add_ledger(tmp_path, records, TITLES, smoke=False)
     page = (tmp_path / "book" / "claims.md").read_text(encoding="utf-8")
     assert "[01.a](#claim-01-a)" in page
     assert 'href="../notebooks/01_first.html#claim-01-a"' in page
+    for name in ("index.md", "errata.md"):
+        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 85%"
     generated = tmp_path / "book" / "_generated"
     judged_records = [judged(record) for record in records]
     assert score(judged_records) in (generated / "score.md").read_text(encoding="utf-8")
