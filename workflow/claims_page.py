@@ -18,6 +18,9 @@ from workflow.chapters import WorkflowError
 
 Record = dict[str, Any]
 
+MARK = "\\*"
+"""Markdown behind a value that this run has not measured yet: an earlier one has."""
+
 CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict)?\}")
 """What stands on a page for a measured value or a verdict."""
 
@@ -78,7 +81,8 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
 def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
-    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it.
+    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it. What
+    an earlier run has measured has a mark.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -93,10 +97,10 @@ def with_claims(text: str, records: list[Record]) -> str:
             return "–"
         record = measured[id]
         if not verdict:
-            return quantity(record["value"], record["unit"])
+            return quantity(record["value"], record["unit"]) + _mark(record)
         sign = VERDICTS[record["verdict"]].sign
         link = _place(record)
-        return f'[{sign} {record["verdict"]}]({link} "{id}")'
+        return f'[{sign} {record["verdict"]}]({link} "{id}"){_mark(record)}'
 
     return CLAIM_FIELD.sub(field, text)
 
@@ -108,7 +112,10 @@ def score(records: list[Record]) -> str:
         f"{counts[name]} {verdict.one if counts[name] == 1 else verdict.many}"
         for name, verdict in VERDICTS.items()
     ]
-    return f"{len(records)} measured; {', '.join(parts)}."
+    text = f"{len(records)} measured; {', '.join(parts)}."
+    if earlier := sum("recorded" in record for record in records):
+        text += f" {earlier} of them in an earlier run{MARK}."
+    return text
 
 
 def squares(records: list[Record], titles: dict[str, str]) -> str:
@@ -137,10 +144,12 @@ def _order(record: Record) -> tuple[int, str]:
 
 def _square(record: Record) -> str:
     sign = VERDICTS[record["verdict"]].sign
-    text = html.escape(f"{record['statement']} ({record['id']}: {record['verdict']})")
+    run = ", in an earlier run" if "recorded" in record else ""
+    text = html.escape(f"{record['statement']} ({record['id']}: {record['verdict']}{run})")
     place = f"#{record['target']}" if "target" in record else ""
+    kind = record["verdict"] + (" recorded" if run else "")
     return (
-        f'<a class="{record["verdict"]}" href="../notebooks/{record["chapter"]}.html{place}" title="{text}" '
+        f'<a class="{kind}" href="../notebooks/{record["chapter"]}.html{place}" title="{text}" '
         f'aria-label="{text}">{sign}</a>'
     )
 
@@ -176,7 +185,7 @@ def _row(record: Record) -> str:
         f"[{record['id']}]({link})",
         f"{record['statement']}{source}",
         Threshold.parse(record["threshold"]).written(record["unit"]),
-        f"<details><summary>{quantity(record['value'], record['unit'])}</summary>"
+        f"<details><summary>{quantity(record['value'], record['unit'])}{_mark(record)}</summary>"
         f"{record['metric']}</details>",
         _interval(record),
         str(record["n_seeds"]),
@@ -202,4 +211,8 @@ def _verdict(record: Record) -> str:
     """The last cell of a row; claims.js reads chapter and verdict from its attributes."""
     name = record["verdict"]
     data = f'data-chapter="{record["chapter"][:2]}" data-verdict="{name}"'
-    return f"<strong {data}>{VERDICTS[name].sign} {name}</strong>"
+    return f"<strong {data}>{VERDICTS[name].sign} {name}</strong>{_mark(record)}"
+
+
+def _mark(record: Record) -> str:
+    return MARK if "recorded" in record else ""
