@@ -102,7 +102,9 @@ def table(ran: list[Job]) -> str:
         lines.append(f"| {' | '.join(texts)} |")
     total = max(job.ended for job in ran) - first
     processor = sum(job.processor_seconds or 0 for job in ran)
-    lines.append(f"| **all** | {_clock(total)} | {total.total_seconds():.0f} | | {_text(processor)} | |")
+    lines.append(
+        f"| **all** | {_clock(total)} | {total.total_seconds():.0f} | | {_text(processor)} | |"
+    )
     return "\n".join(lines)
 
 
