@@ -67,19 +67,21 @@ def write(results: Results) -> Path:
     if missing or not claims:
         reason = f"{', '.join(missing)} did not run" if missing else "no claims were collected"
         raise WorkflowError(f"the record is made from a complete run, and {reason}: `make book`")
+    import torch  # takes seconds, and the site does not need it
+
+    from addlib.device import hardware
+
+    devices = {claim["device"] for claim in claims}
+    names = {hardware(torch.device("cpu")) if name == "cpu" else name for name in devices}
     content = {
         "date": max(claim["date"] for claim in claims)[:10],
-        "device": _listed(claims, "device"),
-        "revision": _listed(claims, "revision"),
+        "device": ", ".join(sorted(names)),
+        "revision": ", ".join(sorted({claim["revision"] for claim in claims})),
         "claims": {
             claim["id"]: {key: claim[key] for key in ("value", "ci", "n_seeds")} for claim in claims
         },
     }
     return stored.write(RECORD, "python -m workflow.first_page", content["device"], content)
-
-
-def _listed(claims: list[dict[str, Any]], key: str) -> str:
-    return ", ".join(sorted({claim[key] for claim in claims}))
 
 
 def main() -> int:
