@@ -20,15 +20,15 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 book: .venv/.installed ## train what is missing, execute every notebook, build _build/html/index.html
-	@$(BIN)/python -m workflow.browser
 	@$(BIN)/python -m workflow.run_graph
 
-pdf: book ## print the whole site to _build/book.pdf
-	@$(BIN)/python -m workflow.browser --required
+pdf: .venv/.installed ## make the book, then print the whole site to _build/book.pdf
+	@$(BIN)/python -m workflow.browser
+	@$(BIN)/python -m workflow.run_graph
 	@$(BIN)/python -m workflow.pdf
 
 test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
-	@$(BIN)/python -m workflow.browser --required
+	@$(BIN)/python -m workflow.browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -29,6 +29,9 @@ DAYS_NOT_COMPARED = (
     "to compare them with."
 )
 
+MARK = "\\*"
+"""Markdown behind a value that this run has not measured yet: an earlier one has."""
+
 CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted)?\}")
 """What stands on a page for a measured value, a verdict or a threshold."""
 
@@ -113,7 +116,7 @@ def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
     ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it, and
-    ``{02.accuracy predicted}`` the threshold.
+    ``{02.accuracy predicted}`` the threshold. What an earlier run has measured has a mark.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -131,10 +134,10 @@ def with_claims(text: str, records: list[Record]) -> str:
             return "–"
         record = measured[id]
         if asked is None:
-            return quantity(record["value"], record["unit"])
+            return quantity(record["value"], record["unit"]) + _mark(record)
         outcome = OUTCOMES[record["outcome"]]
         word = outcome.one.removeprefix("is ")
-        return f'[{outcome.sign} {word}]({_place(record)} "{id}")'
+        return f'[{outcome.sign} {word}]({_place(record)} "{id}"){_mark(record)}'
 
     return CLAIM_FIELD.sub(field, text)
 
@@ -161,6 +164,8 @@ def score(records: list[Record]) -> str:
     if checks:
         failed = f", {len(checks) - passed} failed" if passed < len(checks) else ""
         lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{failed}.")
+    if earlier := sum("recorded" in record for record in records):
+        lines.append(f"{earlier} of them were measured in an earlier run{MARK}.")
     return " ".join(lines)
 
 
@@ -209,11 +214,14 @@ def _order(record: Record) -> tuple[bool, int, str]:
 
 def _square(record: Record) -> str:
     sign = OUTCOMES[record["outcome"]].sign
-    text = html.escape(f"{record['statement']} ({record['id']}: {_said(record)})")
+    run = ", in an earlier run" if "recorded" in record else ""
+    text = html.escape(f"{record['statement']} ({record['id']}: {_said(record)}{run})")
     place = f"#{record['target']}" if "target" in record else ""
-    kind = " check" if record["kind"] == "check" else ""
+    kind = record["outcome"]
+    kind += " check" if record["kind"] == "check" else ""
+    kind += " recorded" if run else ""
     return (
-        f'<a class="{record["outcome"]}{kind}" href="../notebooks/{record["chapter"]}.html{place}" title="{text}" '
+        f'<a class="{kind}" href="../notebooks/{record["chapter"]}.html{place}" title="{text}" '
         f'aria-label="{text}">{sign}</a>'
     )
 
@@ -259,7 +267,7 @@ def _row(record: Record) -> str:
         f"[{record['id']}]({_place(record)})",
         f"{record['statement']}{source}",
         Threshold.parse(record["threshold"]).written(record["unit"]),
-        f"<details><summary>{_measured(record)}</summary>{_details(record)}</details>",
+        f"<details><summary>{_measured(record)}{_mark(record)}</summary>{_details(record)}</details>",
         _models(record),
         _verdict(record),
     ]
@@ -320,4 +328,9 @@ def _verdict(record: Record) -> str:
     data = f'data-chapter="{record["chapter"][:2]}" data-verdict="{name}"'
     outcome = OUTCOMES[name]
     word = outcome.one.removeprefix("is ").partition(" ")[0]
-    return f'<strong {data} title="{_said(record)}">{outcome.sign} {word}</strong>'
+    strong = f'<strong {data} title="{_said(record)}">{outcome.sign} {word}</strong>'
+    return strong + _mark(record)
+
+
+def _mark(record: Record) -> str:
+    return MARK if "recorded" in record else ""

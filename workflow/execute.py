@@ -39,6 +39,7 @@ from papermill.iorw import LocalHandler, papermill_io
 
 from addlib.claims.provenance import revision
 from addlib.files import write_whole
+from addlib.usage import used
 from workflow.chapters import (
     ROOT,
     Chapter,
@@ -111,7 +112,8 @@ def execute(
                 "status": "failed" if failure else "done",
                 "failure": failure,
                 "seconds": round(time.perf_counter() - begun, 1),
-                "peak_memory_mib": _peak_memory_mib(),
+                "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+                **used(),
             }
             _write_record(results, record)
     return record
@@ -289,14 +291,6 @@ def _write_record(results: Results, record: Mapping[str, Any]) -> None:
         with path.open("r+b") as file:
             file.write(data)
             file.truncate()
-
-
-def _peak_memory_mib() -> int:
-    """Largest resident size of the kernel."""
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def _ending_signals() -> list[signal.Signals]:

@@ -97,6 +97,7 @@ class Book:
             shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
         for name, source in STAND_INS.items():
             self.write(name, source)
+        (root / "addlib" / "data" / "first_page.json").unlink(missing_ok=True)  # of other claims
         for folder in ("book", "notebooks"):
             (root / folder).mkdir()
         self.write("_config.yml", CONFIG)

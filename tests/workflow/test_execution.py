@@ -160,19 +160,6 @@ def test_a_failing_chapter_stops_nothing_else_and_the_last_lines_name_its_cell(b
     assert [record["id"] for record in book.results.claims()] == ["01.strides"]
 
 
-def test_a_chapter_has_as_many_threads_as_it_can_use(book: Book) -> None:
-    for name in ("01_small", "02_large"):
-        book.chapter(
-            name,
-            f"import os\nopen({str(book.root / name)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])",
-        )
-    book.append("workflow/chapters.yml", "  threads: 999\n")
-    done = book.run("-m", "workflow.run_graph", "chapters")
-    assert done.status == 0, done.text
-    threads = [int((book.root / name).read_text()) for name in ("01_small", "02_large")]
-    assert threads == [1, len(os.sched_getaffinity(0))]  # all there are
-
-
 BROKEN_SOLVER = """
 from types import SimpleNamespace
 apis = SimpleNamespace(LpSolverDefault=SimpleNamespace(name="CBC"))
