@@ -27,10 +27,11 @@ pdf: book ## print the whole site to _build/book.pdf
 	@$(BIN)/python -m workflow.browser --required
 	@$(BIN)/python -m workflow.pdf
 
-test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
+test: .venv/.installed ## lint, types, unit tests, notebook regression, the rendered site in a browser
 	@$(BIN)/python -m workflow.browser --required
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-full: export ADDLIB_TEST := full

@@ -112,11 +112,10 @@ class Ledger:
                 f"measure it once"
             )
         smoke = os.environ.get("ADDLIB_SMOKE") == "1"
-        ci = None if ci is None else [float(end) for end in ci]
         seed = self.seed if seed is None else seed
         record = _texts(claim) | {
             "value": float(value),
-            "ci": ci,
+            "ci": None if ci is None else [float(end) for end in ci],
             "n_seeds": n_seeds,
             "verdict": claim.threshold.verdict(value, ci),
             "device": _name(self.device if device is None else device),
