@@ -64,7 +64,11 @@ def files_of(test: Path, patterns: Iterable[str] = ()) -> list[Path]:
     files = {ROOT / name for name in ALWAYS}
     waiting = [test, *_beside(test)]
     for pattern in patterns:
-        found = [path for path in ROOT.glob(pattern) if path.is_file() and "__pycache__" not in path.parts]
+        found = [
+            path
+            for path in ROOT.glob(pattern)
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
         if not found:
             raise ValueError(f"{test.name} depends on {pattern}, and there is no such file")
         waiting += found
