@@ -1,11 +1,11 @@
 """A plugin of pytest: a test is skipped where nothing that it depends on has changed since it passed.
 
-``@pytest.mark.depends_on("notebooks/{name}.ipynb", "book/**/*")`` names files beyond those that are
-found by themselves: the test's file, what lies beside it for several tests, the helpers that it
-imports, and the modules of the book that these import or name in a text (``"workflow.execute"``).
-Braces hold parameters of the test. Modules and notebooks bring what they depend on
-(`workflow.dependencies`), a notebook its entry in chapters.yml and its claims. Packages, Python
-and pytest's settings count always.
+``@pytest.mark.depends_on("notebooks/{name}.ipynb", "book/**/*")`` says that a test may be skipped,
+and names files beyond those that are found by themselves: the test's file, the settings and scripts
+beside it, the helpers that it imports, and the modules of the book that these import or name in a
+text (``"workflow.execute"``). Braces hold parameters of the test. Modules and notebooks bring what
+they depend on (`workflow.dependencies`), a notebook its entry in chapters.yml and its claims. The
+packages, Python and pytest's settings count always.
 
 What passed is noted in ``_build/passed/``, on this machine alone. ``ADDLIB_TEST=all`` runs
 everything, ``ADDLIB_TEST=full`` too (`make test-full`), and a fresh checkout has no notes.
@@ -46,10 +46,14 @@ MAY_SKIP = not {"ADDLIB_TEST", "ADDLIB_TEST_GPU", "ADDLIB_SITE"} & set(os.enviro
 ALWAYS = ("requirements.txt", "pyproject.toml", "tests/helpers/unchanged.py")
 
 HELPERS = (ROOT / "tests" / "helpers", ROOT / "tests")
+"""Where tests import from, beside their own folder."""
 
 MODULE = re.compile(r"\b(?:addlib|workflow)(?:\.\w+)+")
 
 DIGEST = pytest.StashKey[str]()
+"""The hash of what a test depends on, before it runs."""
+
+CALL_PASSED = pytest.StashKey[bool]()
 
 
 def files_of(test: Path, patterns: Iterable[str] = ()) -> list[Path]:
@@ -62,24 +66,23 @@ def files_of(test: Path, patterns: Iterable[str] = ()) -> list[Path]:
         ValueError: no file fits a pattern.
     """
     files = {ROOT / name for name in ALWAYS}
-    waiting = [test, *_beside(test)]
-    for pattern in patterns:
-        found = [
-            path
-            for path in ROOT.glob(pattern)
-            if path.is_file() and "__pycache__" not in path.parts
-        ]
-        if not found:
-            raise ValueError(f"{test.name} depends on {pattern}, and there is no such file")
-        waiting += found
+    named = [path for pattern in patterns for path in _named(pattern)]
+    waiting = [test, *_beside(test), *named]
     while waiting:
         path = waiting.pop()
-        if path in files:
-            continue
-        files.add(path)
-        waiting += _brought_by(path)
-    notebooks = [path for path in files if path.suffix == ".ipynb"]
-    return sorted(files - ({CHAPTERS} if notebooks else set()))
+        if path not in files:
+            files.add(path)
+            waiting += _brought_by(path)
+    if CHAPTERS not in named and any(path.suffix == ".ipynb" for path in files):
+        files.discard(CHAPTERS)  # a notebook brings its entry alone
+    return sorted(files)
+
+
+def _named(pattern: str) -> list[Path]:
+    found = [path for path in ROOT.glob(pattern) if path.is_file()]
+    if not found:
+        raise ValueError(f"a test depends on {pattern}, and there is no such file")
+    return [path for path in found if "__pycache__" not in path.parts]
 
 
 def digest_of(files: Iterable[Path]) -> str:
@@ -144,8 +147,18 @@ def _brought_by(path: Path) -> list[Path]:
     brought = [ROOT / name for name in names]
     if ROOT / "workflow" / "chapters.py" in brought:
         brought.append(CHAPTERS)
-    helpers = {place / f"{name.split('.')[0]}.py" for place in HELPERS for name in code.imports}
-    return brought + [helper for helper in helpers if helper.is_file()]
+    return brought + _helpers(path.parent, code.imports)
+
+
+def _helpers(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The tests' own modules among names that a file in this folder imports."""
+    paths = {
+        place.joinpath(*parts[:end]).with_suffix(".py")
+        for place in (folder, *HELPERS)
+        for parts in (name.split(".") for name in names)
+        for end in range(1, len(parts) + 1)
+    }
+    return [path for path in paths if path.is_file()]
 
 
 def _patterns(mark: pytest.Mark, parameters: Mapping[str, Any]) -> list[str]:
@@ -186,9 +199,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note a test that passed, unless its files were changed while it ran."""
+    """Note a test that passed to its end, unless its files were changed while it ran."""
     report = yield
-    if report.when == "call" and report.passed and DIGEST in item.stash:
+    if report.when == "call":
+        item.stash[CALL_PASSED] = report.passed
+    ended = report.when == "teardown" and report.passed and item.stash.get(CALL_PASSED, False)
+    if ended and DIGEST in item.stash:
         _brought_by.cache_clear()
         if _digest(item) == item.stash[DIGEST]:
             note_passed(item.nodeid, item.stash[DIGEST])
