@@ -27,10 +27,11 @@ pdf: .venv/.installed ## make the book, then print the whole site to _build/book
 	@$(BIN)/python -m workflow.run_graph
 	@$(BIN)/python -m workflow.pdf
 
-test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
+test: .venv/.installed ## lint, types, unit tests, notebook regression, the rendered site in a browser
 	@$(BIN)/python -m workflow.browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-full: export ADDLIB_TEST := full

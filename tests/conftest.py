@@ -23,6 +23,8 @@ from xdist.scheduler import LoadFileScheduling
 from workflow.browser import find_browser
 from workflow.chapters import ROOT
 
+pytest_plugins = ["unchanged"]
+
 if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 ):  # a shell did so that runs us in the background

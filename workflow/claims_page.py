@@ -165,7 +165,8 @@ def score(records: list[Record]) -> str:
         failed = f", {len(checks) - passed} failed" if passed < len(checks) else ""
         lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{failed}.")
     if earlier := sum("recorded" in record for record in records):
-        lines.append(f"{earlier} of them were measured in an earlier run{MARK}.")
+        were = "was" if earlier == 1 else "were"
+        lines.append(f"{earlier} of them {were} measured in an earlier run{MARK}.")
     return " ".join(lines)
 
 

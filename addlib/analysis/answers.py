@@ -79,13 +79,13 @@ def answer(
     task = questions.task
     device = next(model.parameters()).device
     many = len(questions) >= READOUT_FROM
-    forward = partial(answer_logits, model, task)
+    forward: Callable[[Tensor], Tensor] = partial(answer_logits, model, task)
     if covers(model.cfg) and not hooks:
-        forward = FastForward(weights(model), model.cfg, task)
+        forward = short = FastForward(weights(model), model.cfg, task)
         if many and not model.cfg.attn_only:
             spread = torch.arange(1024) * len(questions) // 1024  # they may come sorted by kind
             with memory_for("a sample of 1,024 questions"):
-                forward = FastReadout(forward, questions[spread].tokens.to(device))
+                forward = FastReadout(short, questions[spread].tokens.to(device))
     digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
     nll = torch.empty(len(questions), task.n_answer)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -135,5 +136,5 @@ def _claim(id: str, chapter: str, place: str, texts: Mapping[str, str]) -> Claim
         raise ValueError(f"kind {texts['kind']!r} must be one of {', '.join(KINDS)}")
     threshold = Threshold.parse(texts["threshold"])
     registered = date.fromisoformat(texts["registered"]) if texts.get("registered") else None
-    values = dict(texts, threshold=threshold, registered=registered)
+    values: dict[str, Any] = dict(texts, threshold=threshold, registered=registered)
     return Claim(id=id, chapter=chapter, place=place, **values)

@@ -255,8 +255,8 @@ def _points(
         in_range[last + 1 :] = False
     points = {}
     for name, values in lines.items():
-        y = pd.Series(as_array(values, f"line {name!r}", x.shape))
-        y = y.ffill(limit_area="inside").to_numpy()
+        stored = pd.Series(as_array(values, f"line {name!r}", x.shape))
+        y = stored.ffill(limit_area="inside").to_numpy()
         if log_y and (y <= 0).any():
             raise ValueError(f"line {name!r} is {y[y <= 0][0]:g}: must be positive on a log axis")
         drawn = in_range & ~np.isnan(y)

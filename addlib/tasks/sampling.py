@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from importlib import resources
 
 import torch
@@ -182,11 +183,11 @@ def _collected(draw: Callable[[], Questions], count: int) -> Questions:
 def _plant_cascade(questions: Questions, length: int, generator: torch.Generator) -> Questions:
     """The questions with a run of ``length`` sums of B - 1 at a uniform place, above a carry."""
     task = questions.task
-    one_a_question = {"size": (len(questions), 1), "generator": generator}
-    start = torch.randint(1, task.n_digits - length + 1, **one_a_question)
+    drawn = partial(torch.randint, size=(len(questions), 1), generator=generator)
+    start = drawn(1, task.n_digits - length + 1)
     # Pairs (b, B - 1 - a) with a < b are exactly the pairs that sum to B or more, each once.
-    a = torch.randint(task.base, **one_a_question)
-    b = (a + torch.randint(1, task.base, **one_a_question)) % task.base
+    a = drawn(0, task.base)
+    b = (a + drawn(1, task.base)) % task.base
     top = task.base - 1
     column = torch.arange(task.n_digits)
     makes = column == start - 1

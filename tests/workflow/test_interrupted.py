@@ -20,8 +20,11 @@ from addlib.models.addition import ModelConfig
 from addlib.tasks.addition import AdditionTask
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
+from runs import FULL
 from throwaway_book import Book
 from workflow import browser, run_graph
+
+IN_FULL = pytest.mark.skipif(not FULL, reason="in `make test-full`")
 
 TINY = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=12), steps=20, snapshot_every=10, batch_size=16
@@ -86,7 +89,7 @@ def goes_on(book: Book) -> str:
     return done.text
 
 
-@pytest.mark.parametrize("moment", [in_training, in_early_site])
+@pytest.mark.parametrize("moment", [in_training, pytest.param(in_early_site, marks=IN_FULL)])
 def test_after_ctrl_c_a_sentence_says_so_and_the_next_run_goes_on(book: Book, moment) -> None:
     process = started(lambda: moment(book), book)
     os.killpg(process.pid, signal.SIGINT)
@@ -96,7 +99,7 @@ def test_after_ctrl_c_a_sentence_says_so_and_the_next_run_goes_on(book: Book, mo
     goes_on(book)
 
 
-@pytest.mark.parametrize("moment", [in_training, in_early_site])
+@pytest.mark.parametrize("moment", [pytest.param(in_training, marks=IN_FULL), in_early_site])
 def test_after_a_power_cut_the_next_run_goes_on(book: Book, moment) -> None:
     process = started(lambda: moment(book), book)
     os.killpg(process.pid, signal.SIGKILL)
