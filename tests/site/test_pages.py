@@ -20,28 +20,11 @@ from checks import (
     lasting_faults,
     wait_until_drawn,
 )
-from runs import SmokeRuns
-from workflow.chapters import Results, chapters
+from smoke import RESULTS, SITE_FILES
+from workflow.chapters import Results
 from workflow.http_server import serving
 
-CHAPTERS = chapters()
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_chapter_runs_with_smoke_parameters(name: str, smoke_runs: SmokeRuns) -> None:
-    done = smoke_runs.processes[name]
-    assert done.returncode == 0, done.stdout
-    record = smoke_runs.results.record(name)
-    assert record["smoke"]
-    assert record["parameters"] == CHAPTERS[name].smoke
-
-
-def test_smoke_runs_leave_no_claims_in_the_ledger(smoke_runs: SmokeRuns) -> None:
-    """Their values mean nothing: the records say so, and lie where nothing collects them."""
-    assert list((smoke_runs.results.folder / "claims").glob("*.json")) == []
-    records = smoke_runs.results.claims(smoke=True)
-    assert records
-    assert all(record["smoke"] for record in records)
+pytestmark = pytest.mark.depends_on(*SITE_FILES)
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +35,9 @@ def site(request) -> Path:
 
 
 @pytest.fixture(scope="session")
-def results(request) -> Results:
+def results() -> Results:
     """What the runs behind the site under test left."""
-    if os.environ.get("ADDLIB_SITE"):
-        return Results.default()
-    return request.getfixturevalue("smoke_runs").results
+    return Results.default() if os.environ.get("ADDLIB_SITE") else RESULTS
 
 
 @pytest.fixture(scope="session")

@@ -200,6 +200,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.depends_on("notebooks/{name}.ipynb", "workflow/stamp_address.py", "README.md")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_notebook_installs_the_package_and_runs_on_a_machine_without_it(

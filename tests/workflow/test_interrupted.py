@@ -24,6 +24,8 @@ from runs import FULL
 from throwaway_book import Book
 from workflow import browser, run_graph
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 IN_FULL = pytest.mark.skipif(not FULL, reason="in `make test-full`")
 
 TINY = TrainConfig(
