@@ -47,15 +47,26 @@ FLAGS = [
     "--no-first-run",
 ]
 
-LONGEST = ("test_findings.py", "test_pages.py", "test_perturbations.py", "test_execution.py")
+LONGEST = (
+    "test_findings.py",
+    "test_perturbations.py",
+    "test_smoke.py",
+    "test_pages.py",
+    "test_smoke_on_gpu.py",
+    "test_interrupted.py",
+    "test_execution.py",
+)
 
 SPREAD = (
     "test_findings.py",
     "test_perturbations.py",
-    "test_execution.py",
+    "test_smoke.py",
+    "test_pages.py",
     "test_smoke_on_gpu.py",
+    "test_interrupted.py",
+    "test_execution.py",
 )
-"""Files whose tests share nothing, so that several workers take turns with them."""
+"""Files whose tests share nothing that takes long, so that several workers take turns with them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

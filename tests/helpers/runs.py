@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbformat
 
-from workflow.chapters import ROOT, Chapter, Results
+from workflow.chapters import ROOT, Chapter
 from workflow.notebook_cells import has_tag, read_committed
 from workflow.parameters import check_parameters
 
@@ -19,14 +19,6 @@ FULL = os.environ.get("ADDLIB_TEST") == "full"
 """Whether this is `make test-full`."""
 
 OFFLINE = Path(__file__).parent / "offline"
-
-
-class SmokeRuns(NamedTuple):
-    """Runs of all chapters with smoke parameters."""
-
-    results: Results
-    weights: Path  # what they trained
-    processes: Mapping[str, subprocess.CompletedProcess[str]]  # each chapter's, finished
 
 
 def run_script(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -22,6 +22,7 @@ AT_FULL_SIZE = [
 ]
 
 
+@pytest.mark.depends_on("notebooks/{name}.ipynb")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", AT_CHECK_SIZE)
 def test_stored_outputs_are_what_a_new_run_gives(name: str, tmp_path: Path) -> None:

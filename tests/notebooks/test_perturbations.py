@@ -32,15 +32,14 @@ def test_what_is_made_wrong_is_there(name: str) -> None:
     assert attrgetter(fault.name)(import_module(fault.module))
 
 
+@pytest.mark.depends_on("notebooks/{name}.ipynb", "tests/notebooks/perturbations/sitecustomize.py")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", [name for name in FAULTS if FULL or name in QUICK])
 def test_what_is_wrong_is_seen(name: str, tmp_path: Path) -> None:
     """It changes outputs that are compared, and raises no error."""
     path = os.pathsep.join(map(str, (WRONG, ROOT)))
-
     chapter = chapters()[name]
     done = nbval(chapter, tmp_path, chapter.check, PYTHONPATH=path, ADDLIB_WRONG=name)
-
     assert done.returncode == 1, done.stdout
     assert "Cell outputs differ" in done.stdout, done.stdout
     assert "Cell execution caused an exception" not in done.stdout, done.stdout

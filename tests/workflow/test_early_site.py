@@ -18,6 +18,8 @@ from workflow.early_site import reached
 from workflow.first_page import recorded, write
 from workflow.site import COMPLETE
 
+pytestmark = pytest.mark.depends_on("workflow/**/*", "book/*", "addlib/data/*")
+
 NAMES = ["01_a", "02_b", "03_c", "04_d", "05_e", "06_f"]
 
 CLAIM = """\

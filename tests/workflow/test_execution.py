@@ -21,6 +21,8 @@ from workflow.notebook_cells import COMPARED
 from workflow.parameters import declared_range
 from workflow.store_outputs import committed_form
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 
 @pytest.fixture
 def book(tmp_path: Path) -> Book:

@@ -17,6 +17,8 @@ from workflow.chapters import ROOT, WorkflowError
 from workflow.sweep import grid
 from workflow.sweep.figure import VERDICT_COLOURS, verdict_map
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 
 @pytest.fixture
 def book(tmp_path: Path) -> Book:

@@ -13,6 +13,8 @@ import yaml
 from throwaway_book import CLAIM_CELL, Book
 from workflow.chapters import ROOT
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 SETTINGS = """\
 [tool.pytest.ini_options]
 testpaths = ["tests"]
