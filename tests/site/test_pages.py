@@ -99,12 +99,15 @@ def test_the_search_finds_a_word(browser, site, address, opened):
 
 
 def test_the_claims_page_filters(browser, address):
-    """One square and row for each claim; words, chapter and verdict choose rows, and stay chosen."""
+    """One square and row for each claim; words, chapter and verdict choose rows, and stay chosen.
+
+    Checks of the code have a table of their own.
+    """
     page = browser.new_page()
     page.goto(address + "book/claims.html")
-    rows = page.locator("#claims tbody tr")
+    rows = page.locator("#claims table").first.locator("tbody tr")
     total = rows.count()
-    assert total == page.locator(".addlib-squares li a:not(.chapter)").count() > 20
+    assert total == page.locator(".addlib-squares li a:not(.chapter, .check)").count() > 20
     assert page.locator(".addlib-filter output").inner_text() == f"{total} of {total} claims"
 
     def shown() -> list[str]:
@@ -155,6 +158,9 @@ def test_every_claim_leads_to_the_cell_that_measured_it(site, results):
     for name, record in records.items():
         address, anchor = urldefrag(links[name])
         assert address == f"../notebooks/{record['chapter']}.html"
+        if record["cell"] is None:  # of a part that the model lacks
+            assert not anchor
+            continue
         target = chapter_pages[record["chapter"]].find(id=anchor)
         assert target, links[name]
         cell = target if "cell" in target.get("class", []) else target.find_parent(class_="cell")
