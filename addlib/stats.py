@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -26,17 +28,40 @@ def bootstrap_interval(
     Raises:
         ValueError: an empty sample.
     """
+    _, (low, high) = bootstrap_of(torch.sum, values, draws, seed)
+    mean = values.mean().item()
+    return min(low, mean), max(high, mean)
+
+
+def bootstrap_of(
+    statistic: Callable[[Tensor], Tensor],
+    values: Float[Tensor, "sample ..."],
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, tuple[float, float]]:
+    """What a function makes of the means over a sample, and its 95 % bootstrap interval.
+
+    For the smallest of several means it is the interval of the smallest, whichever cell that is in
+    each draw: ``bootstrap_of(torch.min, values)``. Widened to hold the value itself.
+
+    Args:
+        statistic: from the means, one for each cell, to one number.
+        values: what is drawn again are its rows, all cells of a row together.
+
+    Raises:
+        ValueError: an empty sample.
+    """
     if len(values) == 0:
         raise ValueError("0 values: a mean needs at least one")
-    values = values.cpu()  # many small draws, from the CPU's generator
+    values = values.cpu().double()  # many small draws, from the CPU's generator
     generator = torch.Generator().manual_seed(seed)
     size = (len(values),)
     drawn = [torch.randint(len(values), size, generator=generator) for _ in range(draws)]
-    means = torch.stack([values[rows].double().mean() for rows in drawn])
+    found = torch.stack([statistic(values[rows].mean(0)) for rows in drawn])
     tails = torch.tensor([(1 - 0.95) / 2, (1 + 0.95) / 2], dtype=torch.float64)
-    low, high = means.quantile(tails).tolist()
-    mean = values.mean().item()
-    return min(low, mean), max(high, mean)
+    low, high = found.quantile(tails).tolist()
+    value = float(statistic(values.mean(0)))
+    return value, (min(low, value), max(high, value))
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
