@@ -161,6 +161,7 @@ def intervals(device):
     return [
         stats.answer_nll(drawn(40, 4, 12).to(device), answer),
         stats.bootstrap_interval(drawn(50).to(device), draws=100),
+        stats.bootstrap_of(torch.min, drawn(50, 3).to(device), draws=100),
     ]
 
 
@@ -358,7 +359,9 @@ def attention_on_pairs(device):
     cells = digit_grid.digit_grid(TASK, 1, 2, torch.Generator().manual_seed(4))
     sums = digit_grid.over_grid((cells.x + cells.y).double().to(device), TASK.base)
     explained = digit_grid.explained_by(sums, sums[:, :, 1].long())
-    return [shares, roles.stairs(shares), roles.addresses(patterns[0, 0], TASK), sums, explained]
+    looking = roles.heads_at(patterns.mean(0), TASK, -1)
+    found = roles.addresses(patterns[0, 0], TASK)
+    return [shares, roles.stairs(shares), found, looking, sums, explained]
 
 
 def ablations(device):
