@@ -47,16 +47,6 @@ FLAGS = [
     "--no-first-run",
 ]
 
-LONGEST = (
-    "test_findings.py",
-    "test_perturbations.py",
-    "test_smoke.py",
-    "test_pages.py",
-    "test_smoke_on_gpu.py",
-    "test_interrupted.py",
-    "test_execution.py",
-)
-
 SPREAD = (
     "test_findings.py",
     "test_perturbations.py",
@@ -65,8 +55,11 @@ SPREAD = (
     "test_smoke_on_gpu.py",
     "test_interrupted.py",
     "test_execution.py",
+    "test_unchanged.py",
 )
 """Files whose tests share nothing that takes long, so that several workers take turns with them."""
+
+LONGEST = (*SPREAD, "test_contributing.py", "test_gpu.py", "test_llm.py", "test_training.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

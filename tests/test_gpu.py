@@ -74,6 +74,8 @@ from addlib.training.runs import RunConfig, load_or_train, load_or_train_all
 from addlib.training.trainer import BaseTrainer
 from tiny_llm import save_folder
 
+pytestmark = pytest.mark.depends_on("addlib/**/*.py")
+
 TASK = AdditionTask(3)
 SHAPE = ModelConfig(n_heads=3, width=24)
 PAIRS = PairTask(7, modular=True)

@@ -99,6 +99,11 @@ def run_all() -> None:
 
 
 def _clear() -> None:
-    """Remove what could hide a fault: trained weights, and every result where nothing is skipped."""
-    shutil.rmtree(WEIGHTS if MAY_SKIP else SMOKE, ignore_errors=True)
+    """Remove what could hide a fault.
+
+    That is trained weights always, and every result where nothing is skipped or a chapter that ran
+    here is no more.
+    """
+    gone = {path.stem for path in SMOKE.glob("*.pickle")} - set(chapters())
+    shutil.rmtree(WEIGHTS if MAY_SKIP and not gone else SMOKE, ignore_errors=True)
     SMOKE.mkdir(parents=True, exist_ok=True)
