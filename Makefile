@@ -20,15 +20,15 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 book: .venv/.installed ## train what is missing, execute every notebook, build _build/html/index.html
-	@$(BIN)/python -m workflow.browser
 	@$(BIN)/python -m workflow.run_graph
 
-pdf: book ## print the whole site to _build/book.pdf
-	@$(BIN)/python -m workflow.browser --required
+pdf: .venv/.installed ## make the book, then print the whole site to _build/book.pdf
+	@$(BIN)/python -m workflow.browser
+	@$(BIN)/python -m workflow.run_graph
 	@$(BIN)/python -m workflow.pdf
 
 test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
-	@$(BIN)/python -m workflow.browser --required
+	@$(BIN)/python -m workflow.browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -64,14 +64,15 @@ stamp: .venv/.installed ## write address (REPOSITORY=..., empty for none) and ru
 clean: ## remove the site and all results; trained weights and the environment stay
 	rm -rf _build results .snakemake
 
-# torch comes first and alone, so that nothing else can choose another one.
+# torch comes first and alone, so that nothing else can choose another one. TORCH_INDEX names where it comes from if not
+# from PyPI, whose torch for Linux brings CUDA's libraries.
 .venv/.installed: requirements.txt pyproject.toml workflow/npm_files.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv || { \
 	  echo "No virtual environment could be made (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing the pinned packages into .venv: about 2 GB (several more with CUDA's libraries), some minutes, once."
-	@$(INSTALL) "$$(grep '^torch==' requirements.txt)"
+	@$(INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' requirements.txt)"
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps -e .
 	@$(BIN)/python -m workflow.npm_files || true

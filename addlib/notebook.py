@@ -176,10 +176,15 @@ def prediction_magic(line: str, cell: str) -> None:
 def summary_magic(line: str, cell: str) -> None:
     """Show a chapter's last words, a reading, and fill in what waits above for its numbers.
 
+    A claim that the chapter has not measured by then counts as not borne out
+    (:meth:`addlib.claims.ledger.Ledger.close`).
+
     Raises:
         ValueError: as :func:`reading_magic`; for a field of the opening, too.
     """
     names = get_ipython().user_ns
+    if "claims" in names:
+        names["claims"].close()
     for spot, bundle in _waiting:
         spot.update(bundle(names), raw=True)
     reading_magic(line, cell)

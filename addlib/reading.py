@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import math
 import re
 import statistics
@@ -72,6 +73,24 @@ def chosen(condition: str, text: str, names: dict[str, Any]) -> str:
     return filled(otherwise[0], names) if otherwise else _otherwise(condition, names)
 
 
+def names_used(text: str) -> set[str]:
+    """The names of a notebook that a text's fields need, read from the text alone.
+
+    Raises:
+        ValueError: a field that can't be read.
+    """
+    return _free_names(_parsed(text))
+
+
+def names_of(source: str) -> set[str]:
+    """The names of a notebook that a Python expression needs.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    return _free_names(_expression(source))
+
+
 FOR_FIELDS = {"median": statistics.median, "over_models": over_models}
 """Functions that fields may use without a notebook's import of them."""
 
@@ -83,6 +102,15 @@ def value_of(source: str, names: dict[str, Any]) -> Any:
         ValueError: it can't be read or worked out; the message names it.
     """
     return _value(_expression(source), names)
+
+
+def _free_names(expression: ast.expr) -> set[str]:
+    """The names that an expression reads and does not bind itself, as a comprehension does."""
+    names = [node for node in ast.walk(expression) if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(expression) if isinstance(node, ast.arg)}
+    known = FOR_FIELDS.keys() | vars(builtins).keys()
+    return {node.id for node in names} - bound - known
 
 
 def _parsed(text: str) -> ast.JoinedStr:

@@ -25,6 +25,8 @@ from addlib.files import PACKAGE, write_whole
 
 FORMAT = "addlib-1"
 
+FOLDER_REMEDY = "set ADDLIB_CACHE to a folder that can be written, then run again"
+
 DISK_REMEDY = "free some space or set ADDLIB_CACHE to a folder on another disk, then run again"
 
 
@@ -66,16 +68,22 @@ class CacheFolder:
 
         Another process that asks prints "Another process ``busy``" and waits. The lock is a file
         beside the folder.
+
+        Raises:
+            OSError: the folder can't be written; the message names it and says what to do.
         """
         from filelock import FileLock, Timeout
 
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0.2)
         except Timeout:
             print(f"Another process {self.busy}; waiting for it to finish.", flush=True)
             lock.acquire()
+        except OSError as error:
+            message = f"{self.path} can't be written: {error.strerror}; {FOLDER_REMEDY}"
+            raise OSError(error.errno, message) from error
         try:
             for leftover in self.path.glob(".*.tmp"):
                 if leftover.is_dir():

@@ -342,7 +342,8 @@ def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
         '> <b class="addlib-verdict fails">✗ fails</b> – mean loss of the last 100 steps: '
         "**0.123 nats**; predicted ≤ 0.05",
         ">",
-        "> <b>not measured in this run</b> – later of the two ends / earliest digit between them",
+        '> <b class="addlib-verdict fails">✗ fails</b> – later of the two ends / earliest digit between '
+        "them: **this model lacks it**; predicted ≤ 1",
     ]
     assert last.data["text/markdown"] == "It ends at 0.123."
 

@@ -1,7 +1,6 @@
-"""Finds a Chromium for static figures and the browser tests, and installs one where that is possible.
+"""Finds a Chromium for `make pdf` and `make test`, and installs one where that is possible.
 
-python -m workflow.browser             print its path; without one, say what to install and go on
-python -m workflow.browser --required  the same, but fail without one
+python -m workflow.browser    print its path; where there is none, say what to install
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
-ADVICE = """\
-No browser found. Install Chromium or Google Chrome so that one of these is on the PATH:
-    {names}
-or set BROWSER_PATH to its program. Debian, Ubuntu: apt-get install chromium; Fedora: dnf install chromium;
-macOS: brew install --cask chromium."""
+ADVICE = (
+    "no browser was found: install Chromium or Google Chrome (Debian, Ubuntu: apt-get install "
+    "chromium; Fedora: dnf install chromium; macOS: brew install --cask chromium), or set "
+    "BROWSER_PATH to its program"
+)
 
 
 def find_browser() -> str | None:
@@ -62,19 +61,16 @@ def _succeeds(command: list[str]) -> bool:
 
 
 def main() -> int:
-    """Command line; the exit status is 1 where a browser is required and there is none."""
+    """Command line; the exit status is 1 where there is no browser."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--required", action="store_true", help="fail where there is no browser")
-    options = parser.parse_args()
+    parser.parse_args()
     if program := find_browser() or install_browser():
         print(f"Browser: {program}")
         return 0
-    print(ADVICE.format(names=", ".join(NAMES)), file=sys.stderr)
-    if not options.required:
-        print("Going on without; `make test` and `make pdf` need one.", file=sys.stderr)
-    return int(options.required)
+    print(f"error: {ADVICE}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "workflow" / "chapters.yml"
 
 NBVAL = ("test", "full")
+
+DURATION = re.compile(r"(?:\d+ to )?(\d+) (s|min)\b")
+"""A time in a ``run_time``; of a range, its end."""
 
 CLAIM_KEYS = {
     "id",
@@ -33,6 +38,10 @@ CLAIM_KEYS = {
     "device",
     "revision",
     "cell",
+    "kind",
+    "registered",
+    "seen",
+    "seed",
 }
 """What the claims page needs of each record."""
 
@@ -64,6 +73,12 @@ class Chapter:
     def heading(self) -> str:
         """The first line of its page, without the mark: number and title."""
         return f"{self.number} · {self.title}"
+
+    @property
+    def seconds(self) -> int:
+        """How long it takes at most, with what it does once, by its ``run_time``."""
+        times = DURATION.findall(self.run_time)
+        return sum(int(number) * (60 if unit == "min" else 1) for number, unit in times)
 
     @property
     def notebook(self) -> Path:
@@ -103,6 +118,11 @@ def _chapter(name: str, entry: dict[str, Any]) -> Chapter:
     if chapter.nbval not in NBVAL:
         raise WorkflowError(
             f"{CHAPTERS.name}: {name}: nbval = {chapter.nbval!r}: must be one of {', '.join(NBVAL)}"
+        )
+    if not chapter.seconds:
+        raise WorkflowError(
+            f"{CHAPTERS.name}: {name}: run_time = {chapter.run_time!r}: must name a time, like "
+            "'65 s' or '6 min'"
         )
     for key in ("threads", "gpu_gib"):
         value = getattr(chapter, key)
@@ -187,11 +207,21 @@ class Results:
         Records of another form, which an older book may have left, are not read.
         """
         if smoke:
-            files = sorted((self.folder / "claims" / "smoke").glob("*.json"))
-            found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        else:
-            ledger = self.folder / "claims.json"
-            found = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
+            return self.measured("smoke")
+        ledger = self.folder / "claims.json"
+        found = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
+        return [record for record in found if set(record) >= CLAIM_KEYS]
+
+    def measured(self, folder: str = "") -> list[dict[str, Any]]:
+        """The records of claims that chapters have written, in the order of ids.
+
+        Args:
+            folder: "smoke" for those of smoke runs.
+        """
+        found = []
+        for path in sorted((self.folder / "claims" / folder).glob("*.json")):
+            with suppress(ValueError, FileNotFoundError):  # foreign, or removed by its chapter now
+                found.append(json.loads(path.read_text(encoding="utf-8")))
         return [record for record in found if set(record) >= CLAIM_KEYS]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -12,14 +13,27 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from addlib.claims import stored
 from addlib.claims.claim import declared
+from addlib.claims.over_seeds import OUTCOMES, OverSeeds, over_seeds
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
+from workflow.registration import history
 
 Record = dict[str, Any]
 
-CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict)?\}")
-"""What stands on a page for a measured value or a verdict."""
+DAYS_COMPARED = "The days on which thresholds were set are those of the repository's history: a test compares them."
+
+DAYS_NOT_COMPARED = (
+    "The days on which thresholds were set are the authors' word: this copy of the book has no history "
+    "to compare them with."
+)
+
+MARK = "\\*"
+"""Markdown behind a value that this run has not measured yet: an earlier one has."""
+
+CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted)?\}")
+"""What stands on a page for a measured value, a verdict or a threshold."""
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
@@ -31,7 +45,7 @@ def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Rec
         notebook: the executed chapter. records: of its claims.
 
     Returns:
-        The records whose cell is not there.
+        The records whose cell is not there; none of a claim on what the model lacks.
     """
     cells = []
     for cell in notebook.cells:
@@ -42,7 +56,7 @@ def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Rec
                 cells.append(new_markdown_cell(f"({record['target']})="))
         cells.append(cell)
     notebook.cells = cells
-    return [record for record in records if "target" not in record]
+    return [record for record in records if "target" not in record and record["value"] is not None]
 
 
 def claim_target(claim: str) -> str:
@@ -53,12 +67,15 @@ def claim_target(claim: str) -> str:
 def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smoke: bool) -> None:
     """Append squares and table to the staged claims page, and write what the first page includes.
 
+    The fields of the first page and of the errata get their values.
+
     Args:
         target: the staging folder. records: of the ledger, with the targets that
             `add_claim_targets` found.
         titles: of the chapters, by name, in the order of the book. smoke: say that the values mean
             nothing.
     """
+    records = [judged(record, smoke) for record in records]
     front = target / "book" / "_generated" / "claims.md"
     front.parent.mkdir(exist_ok=True)
     overview = squares(records, titles)
@@ -66,19 +83,40 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
     front.write_text(f"{counted}\n\n{overview}\n" if records else "", encoding="utf-8")
     said = f"**[The claims](claims.md)**: {score(records)}\n" if records else ""
     front.with_name("score.md").write_text(said, encoding="utf-8")
-    first = target / "book" / "index.md"
-    if first.is_file():
-        text = with_claims(first.read_text(encoding="utf-8"), records)
-        first.write_text(text, encoding="utf-8")
+    for name in ("index.md", "errata.md"):
+        prose = target / "book" / name
+        if prose.is_file():
+            text = with_claims(prose.read_text(encoding="utf-8"), records)
+            prose.write_text(text, encoding="utf-8")
     page = target / "book" / "claims.md"
     text = page.read_text(encoding="utf-8").rstrip()
     page.write_text(f"{text}\n\n{ledger(records, overview, smoke)}\n", encoding="utf-8")
 
 
+def judged(record: Record, smoke: bool = False) -> Record:
+    """A record with what became of its claim: ``models``, ``outcome`` and ``confirmed``.
+
+    Where the book has measured the claim on models of other seeds, too, the verdict is that of all
+    of them. Smoke runs have no such others.
+    """
+    claim = declared().get(record["id"])
+    models = None
+    if claim and not smoke:
+        models = over_seeds(claim, stored.read("seeds"))
+    if models and record["seed"] is not None:
+        models = models.with_model(record["seed"], record["value"], record["verdict"])
+    return record | {
+        "models": models,
+        "outcome": models.verdict if models else record["verdict"],
+        "confirmed": bool(claim and models and models.confirms(claim)),
+    }
+
+
 def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
-    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it.
+    ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it, and
+    ``{02.accuracy predicted}`` the threshold. What an earlier run has measured has a mark.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -86,33 +124,70 @@ def with_claims(text: str, records: list[Record]) -> str:
     measured = {record["id"]: record for record in records}
 
     def field(match: re.Match[str]) -> str:
-        id, verdict = match.groups()
+        id, asked = match.groups()
         if id not in declared():
             raise WorkflowError(f"{match[0]}: book/claims.yml has no claim {id}")
+        if asked == " predicted":
+            claim = declared()[id]
+            return claim.threshold.written(claim.unit)
         if id not in measured:
             return "–"
         record = measured[id]
-        if not verdict:
-            return quantity(record["value"], record["unit"])
-        sign = VERDICTS[record["verdict"]].sign
-        link = _place(record)
-        return f'[{sign} {record["verdict"]}]({link} "{id}")'
+        if asked is None:
+            return quantity(record["value"], record["unit"]) + _mark(record)
+        outcome = OUTCOMES[record["outcome"]]
+        word = outcome.one.removeprefix("is ")
+        return f'[{outcome.sign} {word}]({_place(record)} "{id}"){_mark(record)}'
 
     return CLAIM_FIELD.sub(field, text)
 
 
 def score(records: list[Record]) -> str:
-    """How many claims of each verdict: ``9 measured; 8 hold, 1 fails, 0 are inconclusive.``"""
-    counts = Counter(record["verdict"] for record in records)
-    parts = [
-        f"{counts[name]} {verdict.one if counts[name] == 1 else verdict.many}"
-        for name, verdict in VERDICTS.items()
+    """How the claims came out, checks apart, and how many verdicts may be chance.
+
+    ``9 claims: 7 hold, 1 fails, 1 is inconclusive. 2 checks passed.``
+    """
+    claims = [record for record in records if record["kind"] != "check"]
+    checks = [record for record in records if record["kind"] == "check"]
+    passed = sum(record["outcome"] == "holds" for record in checks)
+    confirmed = sum(record["confirmed"] for record in claims)
+    lines = [
+        f"{_number(claims, 'claim')}: {_counted(claims)}.",
+        f"{confirmed} of them {'is' if confirmed == 1 else 'are'} confirmed: they hold on every "
+        "training seed that nobody had looked at when the threshold was set.",
     ]
-    return f"{len(records)} measured; {', '.join(parts)}."
+    if decided := sum(bool(r["ci"]) and r["verdict"] != "inconclusive" for r in claims):
+        lines.append(
+            f"{decided} verdicts rest on a 95% interval, and such an interval misleads in at most one "
+            f"case in 40: up to {math.ceil(decided / 40)} of them may be wrong by chance."
+        )
+    if checks:
+        failed = f", {len(checks) - passed} failed" if passed < len(checks) else ""
+        lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{failed}.")
+    if earlier := sum("recorded" in record for record in records):
+        lines.append(f"{earlier} of them were measured in an earlier run{MARK}.")
+    return " ".join(lines)
+
+
+def _number(records: list[Record], word: str) -> str:
+    return f"{len(records)} {word}{'' if len(records) == 1 else 's'}"
+
+
+def _counted(records: list[Record]) -> str:
+    """``7 hold, 1 fails``: the outcomes that there are."""
+    counts = Counter(record["outcome"] for record in records)
+    return ", ".join(
+        f"{counts[name]} {outcome.one if counts[name] == 1 else outcome.many}"
+        for name, outcome in OUTCOMES.items()
+        if counts[name]
+    )
 
 
 def squares(records: list[Record], titles: dict[str, str]) -> str:
-    """One row a chapter that has claims, one square a claim; colour and sign say the verdict."""
+    """One row a chapter that has claims, one square a claim; colour and sign say what became of it.
+
+    Checks stand behind the claims, as outlines.
+    """
     rows = []
     for chapter, title in titles.items():
         own = sorted((record for record in records if record["chapter"] == chapter), key=_order)
@@ -122,25 +197,31 @@ def squares(records: list[Record], titles: dict[str, str]) -> str:
                 f"{chapter[:2]}</a> {' '.join(map(_square, own))}</li>"
             )
     legend = " ".join(
-        f'<span><i class="{name}">{verdict.sign}</i> {name}</span>'
-        for name, verdict in VERDICTS.items()
+        f'<span><i class="{name}">{outcome.sign}</i> {outcome.one.removeprefix("is ")}</span>'
+        for name, outcome in OUTCOMES.items()
     )
+    legend += ' <span><i class="holds check">✓</i> a check of the code</span>'
     picture = f'<p class="legend">{legend}</p><ul>{"".join(rows)}</ul>'
-    verdicts = f'data-verdicts="{" ".join(VERDICTS)}"'
+    verdicts = f'data-verdicts="{" ".join(OUTCOMES)}"'
     nav = f'<nav class="addlib-squares" aria-label="Claims by chapter" {verdicts}>{picture}</nav>'
     return f"```{{raw}} html\n{nav}\n```"
 
 
-def _order(record: Record) -> tuple[int, str]:
-    return list(VERDICTS).index(record["verdict"]), record["id"]
+def _order(record: Record) -> tuple[bool, int, str]:
+    place = list(OUTCOMES).index(record["outcome"])
+    return record["kind"] == "check", place, record["id"]
 
 
 def _square(record: Record) -> str:
-    sign = VERDICTS[record["verdict"]].sign
-    text = html.escape(f"{record['statement']} ({record['id']}: {record['verdict']})")
+    sign = OUTCOMES[record["outcome"]].sign
+    run = ", in an earlier run" if "recorded" in record else ""
+    text = html.escape(f"{record['statement']} ({record['id']}: {_said(record)}{run})")
     place = f"#{record['target']}" if "target" in record else ""
+    kind = record["outcome"]
+    kind += " check" if record["kind"] == "check" else ""
+    kind += " recorded" if run else ""
     return (
-        f'<a class="{record["verdict"]}" href="../notebooks/{record["chapter"]}.html{place}" title="{text}" '
+        f'<a class="{kind}" href="../notebooks/{record["chapter"]}.html{place}" title="{text}" '
         f'aria-label="{text}">{sign}</a>'
     )
 
@@ -149,16 +230,18 @@ def ledger(records: list[Record], overview: str, smoke: bool) -> str:
     """What the claims page shows below its first lines: score, squares, a table of all claims."""
     if not records:
         return "```{warning}\nNo claim has been measured yet. `make book` measures them.\n```"
+    days = DAYS_COMPARED if history() is not None else DAYS_NOT_COMPARED
     lines = [
         score(records),
-        f"Measured on {_listed(records, 'device')}; revision {_listed(records, 'revision')}.",
+        f"Measured on {_listed(records, 'device')}; revision {_listed(records, 'revision')}. {days}",
         "",
         overview,
         "",
-        "| claim | statement | threshold | value | interval | seeds | verdict |",
-        "|---|---|---|---|---|---|---|",
-        *map(_row, sorted(records, key=lambda record: record["id"])),
+        *_table([record for record in records if record["kind"] != "check"]),
     ]
+    if checks := [record for record in records if record["kind"] == "check"]:
+        title = "Checks: they hold unless there is a mistake in the code, and don't count above"
+        lines += ["", f"````{{dropdown}} {title}", *_table(checks), "````"]
     if smoke:
         note = "These values come from a smoke run: they check the mechanics and mean nothing."
         lines = [f"```{{warning}}\n{note}\n```", "", *lines]
@@ -169,20 +252,59 @@ def _listed(records: Iterable[Record], key: str) -> str:
     return ", ".join(sorted({record[key] for record in records}))
 
 
+def _table(records: list[Record]) -> list[str]:
+    """Lines of a Markdown table, in the order of ids."""
+    return [
+        "| claim | statement | predicted | measured | models | verdict |",
+        "|---|---|---|---|---|---|",
+        *map(_row, sorted(records, key=lambda record: record["id"])),
+    ]
+
+
 def _row(record: Record) -> str:
-    link = _place(record)
     source = "" if record["source"].startswith("this ") else f" *({record['source']})*"
     fields = [
-        f"[{record['id']}]({link})",
+        f"[{record['id']}]({_place(record)})",
         f"{record['statement']}{source}",
         Threshold.parse(record["threshold"]).written(record["unit"]),
-        f"<details><summary>{quantity(record['value'], record['unit'])}</summary>"
-        f"{record['metric']}</details>",
-        _interval(record),
-        str(record["n_seeds"]),
+        f"<details><summary>{_measured(record)}{_mark(record)}</summary>{_details(record)}</details>",
+        _models(record),
         _verdict(record),
     ]
     return "| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |"
+
+
+def _measured(record: Record) -> str:
+    """Value and interval: ``98.3% (98.2% to 98.5%)``."""
+    if record["value"] is None:
+        return "not in this model"
+    value = quantity(record["value"], record["unit"])
+    return f"{value} ({span(record['ci'], record['unit'])})" if record["ci"] else value
+
+
+def _details(record: Record) -> str:
+    """What was measured, what its interval is, and when the threshold was set."""
+    interval = record["unit"].partition(";")[2].strip()
+    parts = [record["metric"]]
+    if interval and record["ci"]:
+        parts.append(f"in brackets: {interval}")
+    day = f"threshold unchanged since {record['registered']}" if record["registered"] else ""
+    seen = f"set after a look at {record['seen']}" if record["seen"] else ""
+    parts.append(", ".join(filter(None, (day, seen))) or "exploratory: no day of registration")
+    return "; ".join(parts)
+
+
+def _models(record: Record) -> str:
+    """How many models the verdict rests on; where each has its own, their signs."""
+    models: OverSeeds | None = record["models"]
+    if models is None:
+        return str(record["n_seeds"])
+    signs = []
+    for seed, verdict in models.verdicts.items():
+        value = models.values[seed]
+        said = "lacks it" if value is None else quantity(value, record["unit"])
+        signs.append(f'<span title="seed {seed}: {said}">{VERDICTS[verdict].sign}</span>')
+    return f"{len(signs)} {''.join(signs)}"
 
 
 def _place(record: Record) -> str:
@@ -192,14 +314,23 @@ def _place(record: Record) -> str:
     return f"../notebooks/{record['chapter']}.ipynb"
 
 
-def _interval(record: Record) -> str:
-    if not record["ci"]:
-        return "–"
-    return span(record["ci"], record["unit"])
+def _said(record: Record) -> str:
+    """What became of a claim, in words: ``holds``, or ``holds in 4 of 5 seeds, fails in 1``."""
+    models: OverSeeds | None = record["models"]
+    if models and len(set(models.verdicts.values())) > 1:
+        return models.counted
+    return record["outcome"]
 
 
 def _verdict(record: Record) -> str:
     """The last cell of a row; claims.js reads chapter and verdict from its attributes."""
-    name = record["verdict"]
+    name = record["outcome"]
     data = f'data-chapter="{record["chapter"][:2]}" data-verdict="{name}"'
-    return f"<strong {data}>{VERDICTS[name].sign} {name}</strong>"
+    outcome = OUTCOMES[name]
+    word = outcome.one.removeprefix("is ").partition(" ")[0]
+    strong = f'<strong {data} title="{_said(record)}">{outcome.sign} {word}</strong>'
+    return strong + _mark(record)
+
+
+def _mark(record: Record) -> str:
+    return MARK if "recorded" in record else ""

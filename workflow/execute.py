@@ -39,6 +39,7 @@ from papermill.iorw import LocalHandler, papermill_io
 
 from addlib.claims.provenance import revision
 from addlib.files import write_whole
+from addlib.usage import used
 from workflow.chapters import (
     ROOT,
     Chapter,
@@ -51,8 +52,9 @@ from workflow.chapters import (
 )
 from workflow.gpus import device_for
 from workflow.kernel import OUTPUT_SECONDS, KernelStartError, execute_notebook
-from workflow.notebook_cells import first_line, last_started, read_committed
+from workflow.notebook_cells import first_line, last_started
 from workflow.parameters import check_parameters, declared_defaults, value_of
+from workflow.prose import check_prose
 
 PACKAGES = ("torch", "transformer_lens", "numpy", "plotly", "papermill")
 
@@ -68,9 +70,9 @@ def execute(
     """Run the chapter and return the record of the run, which is also written to ``runs/``.
 
     Raises:
-        WorkflowError: the notebook or a parameter is not there.
+        WorkflowError: the notebook or a parameter is not there, or a cell of prose has a fault.
     """
-    read_committed(chapter.notebook)
+    check_prose(chapter)
     check_parameters(chapter, parameters)
     _set_environment(results, smoke)
     with _lock(results, chapter.name):
@@ -110,7 +112,8 @@ def execute(
                 "status": "failed" if failure else "done",
                 "failure": failure,
                 "seconds": round(time.perf_counter() - begun, 1),
-                "peak_memory_mib": _peak_memory_mib(),
+                "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+                **used(),
             }
             _write_record(results, record)
     return record
@@ -288,14 +291,6 @@ def _write_record(results: Results, record: Mapping[str, Any]) -> None:
         with path.open("r+b") as file:
             file.write(data)
             file.truncate()
-
-
-def _peak_memory_mib() -> int:
-    """Largest resident size of the kernel."""
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def _ending_signals() -> list[signal.Signals]:

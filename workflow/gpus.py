@@ -181,6 +181,8 @@ def main() -> None:
             runpy.run_module(options.module, run_name="__main__", alter_sys=True)
     except WorkflowError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{' '.join(sys.argv[:2])}: stopped.")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from addlib.figures.static import save
 from addlib.files import write_whole
-from workflow.browser import ADVICE, NAMES, find_browser
-from workflow.build_site import SITE
+from workflow.browser import ADVICE, find_browser
 from workflow.chapters import ROOT, WorkflowError, shown
 from workflow.http_server import serving
+from workflow.site import SITE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -97,7 +97,7 @@ def _print_pages(
     from playwright.sync_api import sync_playwright
 
     if not (program := find_browser()):
-        raise WorkflowError(ADVICE.format(names=", ".join(NAMES)))
+        raise WorkflowError(ADVICE)
     with (
         sync_playwright() as playwright,
         serving(site) as url,

@@ -14,6 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +22,11 @@ from typing import TextIO
 
 import yaml
 
-from workflow.browser import find_browser
 from workflow.chapter_list import check
 from workflow.chapters import ROOT, Results, WorkflowError, chapters, check_platform, shown
+from workflow.early_site import early_sites
 from workflow.gpus import usable
+from workflow.site import SITE
 
 STATE = ROOT / ".snakemake"
 
@@ -39,7 +41,13 @@ def run(target: str) -> int:
         WorkflowError: another run is going on, or a list of chapters is out of step.
     """
     check()
-    status = snakemake("workflow/Snakefile", target)
+    if fault := weights_fault():
+        print(fault, file=sys.stderr)
+    if target == "all":
+        with early_sites(_environment()):
+            status = snakemake("workflow/Snakefile", target)
+    else:
+        status = snakemake("workflow/Snakefile", target)
     if status and target == "all" and problems():
         _build_incomplete_site(_environment())
     return status
@@ -114,10 +122,7 @@ def _only_run() -> Iterator[TextIO]:
 
 
 def _environment() -> dict[str, str]:
-    environment = {"ADDLIB_CACHE": str(ROOT / "weights"), **os.environ, "PYTHONUNBUFFERED": "1"}
-    if browser := find_browser():
-        environment["BROWSER_PATH"] = browser
-    return environment
+    return {"ADDLIB_CACHE": str(ROOT / "weights"), **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def _build_incomplete_site(environment: dict[str, str]) -> None:
@@ -130,8 +135,22 @@ def _build_incomplete_site(environment: dict[str, str]) -> None:
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, check=False)
 
 
+def weights_fault() -> str | None:
+    """A sentence where new weights can't be kept in the folder for them; None where they can."""
+    folder = Path(_environment()["ADDLIB_CACHE"]).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return (
+            f"The weights folder {folder} can't be written ({error.strerror}): what is in it is "
+            "used, and for what is not, set ADDLIB_CACHE to another folder."
+        )
+
+
 def problems() -> list[str]:
-    """One line for each chapter or training that is not there, or failed."""
+    """One line for each chapter or training that is not there, or failed, and for its cause."""
     results = Results.default()
     lines = []
     for chapter in chapters().values():
@@ -143,6 +162,8 @@ def problems() -> list[str]:
             lines.append(f"{chapter.name} did not run to its end")
     if not (results.live / "page.json").is_file():
         lines.append("the model was not exported for the live page")
+    if lines and (fault := weights_fault()):
+        lines.append(fault)
     return lines
 
 
@@ -168,7 +189,7 @@ def main() -> int:
         print("\n".join(["", *lines, "The book is not complete."]), file=sys.stderr)
         return status
     if options.target == "all":
-        print(f"The book is up to date: {shown(ROOT / '_build' / 'html' / 'index.html')}")
+        print(f"The book is up to date: {shown(SITE / 'index.html')}")
     return 0
 
 

@@ -12,6 +12,7 @@ says so.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +26,13 @@ from addlib.claims import stored
 from workflow import shared_scripts
 from workflow.chapter_list import set_run_time
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
-from workflow.claims_page import add_claim_targets, add_ledger
+from workflow.claims_page import MARK, Record, add_claim_targets, add_ledger
+from workflow.first_page import recorded
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
 from workflow.package_page import package_page
 from workflow.rounding import rounding_table
+from workflow.site import SHOWN
 from workflow.stamp_address import site_config, stamp
 
 STAGE = ROOT / "_build" / "stage"
@@ -37,16 +40,30 @@ STAGE = ROOT / "_build" / "stage"
 ERROR_NOTE = "papermill-error-cell-tag"
 
 
-def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = False) -> list[str]:
+NO_PACKAGE = (
+    "```{note}\nThis page is made with the complete site, when all chapters have run.\n```\n"
+)
+"""The page on the package in an early site: to read the docstrings takes longer than all else."""
+
+
+def stage(
+    results: Results,
+    target: Path,
+    smoke: bool = False,
+    tolerant: bool = False,
+    early: bool = False,
+) -> list[str]:
     """Fill the target folder anew; the names of the chapters that are not complete.
 
     Args:
         results: what the runs left. target: the folder.
         smoke: the runs are smoke runs.
         tolerant: a claim may lead to its chapter where the cell that measured it is not there.
+        early: other chapters are still running: pages say so, and values that they will measure
+            come from the record of an earlier run.
 
     Raises:
-        WorkflowError: such a claim, and not tolerant.
+        WorkflowError: a claim without its cell, and not tolerant.
     """
     if target.exists():
         shutil.rmtree(target)
@@ -59,13 +76,14 @@ def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = 
     live_scripts.write(results.live, target)
     known = chapters()
     # an older run may have left claims of chapters that are no more
-    records = [record for record in results.claims(smoke) if record["chapter"] in known]
+    found = _early_records(results) if early else results.claims(smoke)
+    records = [record for record in found if record["chapter"] in known]
     (target / "notebooks").mkdir()
     astray = []
     incomplete = []
     kinds: set[str] = set()
     for chapter in known.values():
-        notebook, complete = chapter_page(chapter, results)
+        notebook, complete = chapter_page(chapter, results, early)
         own = [record for record in records if record["chapter"] == chapter.name]
         astray += add_claim_targets(notebook, own)
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
@@ -81,18 +99,65 @@ def stage(results: Results, target: Path, smoke: bool = False, tolerant: bool = 
     shared_scripts.write(target, kinds)
     generated = target / "book" / "_generated"
     generated.mkdir(exist_ok=True)
-    (generated / "package.md").write_text(package_page(), encoding="utf-8")
+    package = NO_PACKAGE if early else package_page()
+    (generated / "package.md").write_text(package, encoding="utf-8")
     (generated / "rounding.md").write_text(
         rounding_table(stored.read("rounding")), encoding="utf-8"
     )
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
+    complete = [name for name in known if name not in incomplete]
+    (target / SHOWN).write_text(json.dumps(complete), encoding="utf-8")
+    if early:
+        for page in (target / "book" / "index.md", target / "book" / "claims.md"):
+            text = _below_title(page.read_text(encoding="utf-8"), _early(complete, records))
+            page.write_text(text, encoding="utf-8")
     return incomplete
 
 
-def chapter_page(chapter: Chapter, results: Results) -> tuple[NotebookNode, bool]:
-    """The page of a chapter, and whether its last run went through."""
+def _early_records(results: Results) -> list[Record]:
+    """What executed chapters have measured, and for the others what an earlier run has."""
+    measured = [
+        record for record in results.measured() if results.executed(record["chapter"]).is_file()
+    ]
+    ids = {record["id"] for record in measured}
+    return measured + [
+        record
+        for record in recorded()
+        if record["id"] not in ids and not results.executed(record["chapter"]).is_file()
+    ]
+
+
+def _early(complete: list[str], records: list[Record]) -> str:
+    """What stands on top of the first page and the claims while chapters are running."""
+    numbers = ", ".join(name[:2] for name in complete)
+    lines = [
+        f"**This site is not complete yet.** Chapters that have run: {numbers or 'none'} "
+        f"({len(complete)} of {len(chapters())}). `make book` goes on with the others and builds "
+        "the site again as they finish."
+    ]
+    sources = {record["recorded"] for record in records if "recorded" in record}
+    lines += [
+        f"Values with {MARK}, and round marks instead of squares, are of an earlier run: {source}."
+        for source in sources
+    ]
+    return "\n".join(["```{note}", *lines, "```"])
+
+
+def chapter_page(
+    chapter: Chapter, results: Results, early: bool = False
+) -> tuple[NotebookNode, bool]:
+    """The page of a chapter, and whether its last run went through.
+
+    Args:
+        early: a chapter that is not there and did not fail is running, or will.
+    """
     partial = results.partial(chapter.name)
     executed = results.executed(chapter.name)
+    if early and not executed.is_file() and not results.record(chapter.name).get("failure"):
+        state = "is running" if results.is_running(chapter.name) else "waits for its turn"
+        note = f"```{{note}}\nThis chapter {state}. Its page is here when it has run.\n```"
+        title = f"# {chapter.heading} (not yet)"
+        return new_notebook(cells=[new_markdown_cell(f"{title}\n\n{note}")]), False
     if partial.is_file():
         notebook = clean(nbformat.read(partial, as_version=4), chapter)
         _insert_below_title(notebook, _stopped(chapter, results))
@@ -147,10 +212,14 @@ def _failed(failure: Mapping[str, Any]) -> str:
 def _insert_below_title(notebook: NotebookNode, text: str) -> None:
     first = notebook.cells[0] if notebook.cells else None
     if first is not None and first.cell_type == "markdown" and first.source.startswith("# "):
-        title, _, rest = first.source.partition("\n")
-        first.source = f"{title}\n\n{text}\n{rest}"
+        first.source = _below_title(first.source, text)
     else:
         notebook.cells.insert(0, new_markdown_cell(text))
+
+
+def _below_title(page: str, text: str) -> str:
+    title, _, rest = page.partition("\n")
+    return f"{title}\n\n{text}\n{rest}"
 
 
 def main() -> None:

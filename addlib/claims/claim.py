@@ -56,6 +56,12 @@ class Claim:
     refuted_by: str = ""
 
     @property
+    def seeds_seen(self) -> frozenset[int]:
+        """The training seeds that `seen` names: 1 and 3 of ``seeds 1, 3: the map of shares``."""
+        lists = re.findall(r"\bseeds? (\d[\d, and]*)", self.seen)
+        return frozenset(int(seed) for text in lists for seed in re.findall(r"\d+", text))
+
+    @property
     def status(self) -> str:
         """``after a look`` where something was seen first, else ``registered`` or ``exploratory``."""
         if self.seen:

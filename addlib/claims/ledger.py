@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from addlib.claims import stored
 from addlib.claims.claim import Claim, declared
+from addlib.claims.over_seeds import over_seeds
 from addlib.claims.provenance import revision, versions
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from addlib.files import results_dir, write_whole
@@ -31,7 +33,19 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-DECLARED = ("id", "chapter", "statement", "source", "metric", "unit", "threshold", "kind", "status")
+DECLARED = (
+    "id",
+    "chapter",
+    "statement",
+    "source",
+    "metric",
+    "unit",
+    "threshold",
+    "kind",
+    "status",
+    "registered",
+    "seen",
+)
 """Keys of a record that repeat the claim's declaration, as texts."""
 
 MEASURED = ("value", "ci", "n_seeds", "verdict", "device", "revision", "seed", "cell", "smoke")
@@ -111,27 +125,26 @@ class Ledger:
                 f"{claim.place}: {id} is measured twice, in cells {first['cell']} and {cell}: "
                 f"measure it once"
             )
-        smoke = os.environ.get("ADDLIB_SMOKE") == "1"
-        ci = None if ci is None else [float(end) for end in ci]
-        seed = self.seed if seed is None else seed
-        record = _texts(claim) | {
-            "value": float(value),
-            "ci": ci,
-            "n_seeds": n_seeds,
-            "verdict": claim.threshold.verdict(value, ci),
-            "device": _name(self.device if device is None else device),
-            "revision": revision(),
-            "seed": seed if n_seeds == 1 else None,
-            "cell": cell,
-            "smoke": smoke,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-        }
-        _check(record)
-        folder = "smoke" if smoke else "" if _is_batch_run() else "by_hand"
-        _write(results_dir() / "claims" / folder / f"{id}.json", record)
-        self._measured[id] = record
-        return record
+        ci = None if ci is None else (float(ci[0]), float(ci[1]))
+        return self._record(
+            claim,
+            float(value),
+            ci,
+            claim.threshold.verdict(value, ci),
+            n_seeds,
+            self.device if device is None else device,
+            self.seed if seed is None else seed,
+            cell,
+        )
+
+    def close(self) -> None:
+        """Record what the chapter did not measure: its model lacks what such a claim is about.
+
+        It counts as not borne out. ``%%summary`` calls this at a chapter's end.
+        """
+        for id, claim in declared().items():
+            if claim.chapter == self.chapter and id not in self._measured:
+                self._record(claim, None, None, "fails", 1, self.device, self.seed, None)
 
     def measure_models(self, id: str, values: Sequence[float]) -> Record:
         """`measure` a claim over models that differ in their seed: median, and range as interval.
@@ -141,6 +154,38 @@ class Ledger:
         """
         ci = (min(values), max(values)) if len(values) > 1 else None
         return self.measure(id, median(values), ci=ci, n_seeds=len(values))
+
+    def _record(
+        self,
+        claim: Claim,
+        value: float | None,
+        ci: tuple[float, float] | None,
+        verdict: str,
+        n_seeds: int,
+        device: torch.device | str,
+        seed: int | None,
+        cell: int | None,
+    ) -> Record:
+        """Write a record, and keep it."""
+        smoke = os.environ.get("ADDLIB_SMOKE") == "1"
+        record = _texts(claim) | {
+            "value": value,
+            "ci": ci and list(ci),
+            "n_seeds": n_seeds,
+            "verdict": verdict,
+            "device": _name(device),
+            "revision": revision(),
+            "seed": seed if n_seeds == 1 else None,
+            "cell": cell,
+            "smoke": smoke,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        _check(record)
+        folder = "smoke" if smoke else "" if _is_batch_run() else "by_hand"
+        _write(results_dir() / "claims" / folder / f"{claim.id}.json", record)
+        self._measured[claim.id] = record
+        return record
 
     def outcome(self, id: str) -> str:
         """What became of a claim, in a line of Markdown: verdict, what was measured, threshold.
@@ -157,10 +202,16 @@ class Ledger:
         verdict = record["verdict"]
         word = f'<b class="addlib-verdict {verdict}">{VERDICTS[verdict].sign} {verdict}</b>'
         value = quantity(record["value"], claim.unit)
-        if record["ci"] and record["ci"][0] < record["ci"][1]:
+        if record["value"] is None:
+            value = "this model lacks it"
+        elif record["ci"] and record["ci"][0] < record["ci"][1]:
             value += f" ({span(record['ci'], claim.unit)})"
         predicted = claim.threshold.written(claim.unit)
-        return f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
+        line = f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
+        seeds = over_seeds(claim, stored.read("seeds"))
+        if seeds and set(seeds.verdicts.values()) != {verdict}:
+            line += f"; on other models of the same recipe: {seeds.counted}"
+        return line
 
     def overview(self) -> pd.DataFrame:
         """One row per claim, as readers see it: what was said, predicted and measured, verdict."""
@@ -182,17 +233,18 @@ class Ledger:
         arithmetic may change.
         """
         columns = ["id", "threshold", "value", "verdict"]
-        rows = pd.DataFrame(self.records, columns=columns).set_index("id").sort_index()
-        return rows.assign(value=[f"{value:.2g}" for value in rows["value"]])
+        rows = pd.DataFrame(self.records, columns=columns, dtype=object)
+        rows = rows.set_index("id").sort_index()
+        shown = ["–" if value is None else f"{value:.2g}" for value in rows["value"].tolist()]
+        return rows.assign(value=shown)
 
 
 def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Record]:
     """Gather ``claims/*.json`` of a results folder into its ``claims.json``, in the order of ids.
 
     Every record is checked, and has the threshold that is declared now; its other texts are taken
-    from the declaration. A chapter that ran to its end must have a cell for each of its claims. A
-    cell may leave a claim out where the model lacks what it is about: a line says so. Files of
-    chapters that are no more are left alone.
+    from the declaration. A chapter that ran to its end must have a cell for each of its claims.
+    Files of chapters that are no more are left alone.
 
     Args:
         folder: the results folder; default `results_dir`.
@@ -213,14 +265,13 @@ def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Re
             faults.append(f"{path}: {error}; delete the file or run its chapter again")
         else:
             records += [record] if record else []
-    seen = {path.stem for path in (folder / "claims").glob("*.json")}
+    files = {path.stem for path in (folder / "claims").glob("*.json")}
+    lacking = {record["id"] for record in records if record["value"] is None}
     for id, claim in declared().items():
         executed = folder / "executed" / f"{claim.chapter}.ipynb"
-        if id in seen or not executed.is_file():
+        if not executed.is_file() or (id in files and id not in lacking):
             continue
-        if f'"{id}"' in _code(executed):
-            print(f"{id} was not measured: the model of this run lacks what it is about")
-        else:
+        if id not in files or f'"{id}"' not in _code(executed):
             faults.append(
                 f"{claim.place}: {id} is declared, and {claim.chapter} does not measure it: measure "
                 f"it there, or take the declaration out"
@@ -256,12 +307,14 @@ def _running_cell() -> int | None:
 
 
 def _texts(claim: Claim) -> Record:
-    return {key: str(getattr(claim, key)) for key in DECLARED}
+    return {key: str(getattr(claim, key) or "") for key in DECLARED}
 
 
 def _check(record: Record) -> None:
     """Refuse a value or an interval that no run can have measured."""
     value = record["value"]
+    if value is None and record["ci"] is None and record["verdict"] == "fails":
+        return  # the model lacks what the claim is about
     low, high = record["ci"] or (value, value)
     finite = all(isinstance(x, float) and math.isfinite(x) for x in (low, value, high))
     if not finite or not low <= value <= high:
@@ -283,7 +336,9 @@ def _read(path: Path, chapters: Collection[str]) -> Record | None:
         raise ValueError("is a smoke run's, or named otherwise than its id")
     claim = Ledger(record["chapter"])[record["id"]]
     _check(record)
-    verdict = claim.threshold.verdict(record["value"], record["ci"])
+    verdict = "fails"
+    if record["value"] is not None:
+        verdict = claim.threshold.verdict(record["value"], record["ci"])
     if (record["threshold"], record["verdict"]) != (str(claim.threshold), verdict):
         raise ValueError(
             f"was measured against {record['threshold']} ({record['verdict']}), and "

@@ -103,12 +103,14 @@ class Threshold:
         return "inconclusive"
 
 
-def quantity(value: float, unit: str) -> str:
-    """A value as readers see it: ``98.4%``, ``0.34``, ``0.015 nats``.
+def quantity(value: float | None, unit: str) -> str:
+    """A value as readers see it: ``98.4%``, ``0.34``, ``0.015 nats``; a dash for none.
 
     Args:
         unit: of a claim; what stands behind a semicolon is about its interval.
     """
+    if value is None:
+        return "–"
     if unit.startswith(SHARES):
         return f"{written(100 * value)}%"
     return (

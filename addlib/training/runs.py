@@ -29,6 +29,7 @@ from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig, Trainer
 from addlib.training.pairs import PairConfig, PairHistory, PairTrainer
+from addlib.usage import used
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -305,12 +306,16 @@ def main() -> None:
     )
     parser.add_argument("--stamp", type=Path, help="JSON file to write when the run is there")
     arguments = parser.parse_args()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         run = load_or_train(RUNS[arguments.name], arguments.device)
     except (CheckpointError, ValueError, OSError, torch.OutOfMemoryError) as error:
         sys.exit(f"error: {arguments.name} was not trained: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{arguments.name}: stopped; its training goes on from its last saved step.")
     if arguments.stamp:
-        note = {"name": arguments.name, "folder": run.config.folder.path.name, **run.record}
+        note = {"name": arguments.name, "folder": run.config.folder.path.name, "started": started}
+        note |= run.record | used()
         write_whole(arguments.stamp, json.dumps(note, indent=1).encode())
     loss = run.history.loss[-100:].mean()
     print(

@@ -393,11 +393,34 @@ def test_collect_refuses_what_is_measured_and_not_declared_and_the_reverse(resul
     assert [record["id"] for record in collect(tolerant=True)] == ["02.accuracy"]
 
 
-def test_a_claim_may_be_left_out_where_the_model_lacks_what_it_is_about(results, capsys):
-    measured(results)
-    (results / "claims" / "02.accuracy.json").unlink()
-    assert [record["id"] for record in collect()] == ["02.final-loss"]
-    assert capsys.readouterr().out.startswith("02.accuracy was not measured")
+def test_what_the_model_lacks_is_not_borne_out(results):
+    """Neither missing nor refused; a claim that no cell mentions is."""
+    claims = Ledger("02_training", seed=7)
+    claims.measure("02.final-loss", 0.03)
+    claims.close()
+    (results / "executed").mkdir()
+    notebook = new_notebook(cells=[new_code_cell('if b:\n    claims.measure("02.accuracy", b)')])
+    nbformat.write(notebook, results / "executed" / "02_training.ipynb")
+    accuracy, loss = collect()
+    assert (accuracy["value"], accuracy["ci"], accuracy["verdict"]) == (None, None, "fails")
+    assert (accuracy["seed"], accuracy["cell"]) == (7, None)
+    assert loss["value"] == 0.03
+    assert "fails</b> – mean of the last 100 steps: **this model lacks it**" in claims.outcome(
+        "02.accuracy"
+    )
+    assert claims.table().loc["02.accuracy", "value"] == "–"
+    notebook.cells[0].source = "pass"
+    nbformat.write(notebook, results / "executed" / "02_training.ipynb")
+    with pytest.raises(ValueError, match=r"02\.accuracy is declared, and 02_training does not"):
+        collect()
+
+
+def test_nothing_but_a_failure_may_lack_its_value(results):
+    Ledger("02_training").close()
+    path = results / "claims" / "02.accuracy.json"
+    path.write_text(path.read_text().replace('"fails"', '"holds"'))
+    with pytest.raises(ValueError, match="must be finite"):
+        collect()
 
 
 def test_what_a_chapter_that_is_no_more_has_left_does_not_stand_in_the_way(results):

@@ -22,7 +22,7 @@ folder.mkdir(parents=True, exist_ok=True)
 record = dict(id="01.steps", chapter="01_first", statement="It takes few steps.", source="this chapter",
               metric="steps", unit="count", threshold="<= 99", value=steps, ci=None,
               n_seeds=1, verdict="holds", device="cpu", revision="r", smoke=smoke,
-              cell=len(In) - 1)
+              cell=len(In) - 1, kind="claim", registered="", seen="", seed=None)
 (folder / "01.steps.json").write_text(json.dumps(record))
 """
 """Source of a cell that measures a claim."""
@@ -97,6 +97,7 @@ class Book:
             shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
         for name, source in STAND_INS.items():
             self.write(name, source)
+        (root / "addlib" / "data" / "first_page.json").unlink(missing_ok=True)  # of other claims
         for folder in ("book", "notebooks"):
             (root / folder).mkdir()
         self.write("_config.yml", CONFIG)

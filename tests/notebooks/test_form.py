@@ -12,6 +12,7 @@ import pytest
 from addlib.notebook import MAGICS
 from workflow.chapters import chapters
 from workflow.notebook_cells import has_tag
+from workflow.prose import check_prose
 
 CHAPTERS = {
     name: chapter for name, chapter in chapters().items() if name != "12_qwen_multiplication"
@@ -111,6 +112,10 @@ def test_no_text_stands_in_strings(name: str) -> None:
     cells = [cell for cell in cells_of(name) if "show_attention(" not in cell.source]
     code = "\n".join(line for cell in cells for line in code_lines(cell))
     assert not re.search(r"(?<!\.)\bshow(_svg)?\(|\bcaption=|\bMarkdown\(", code)
+
+
+def test_prose_can_be_filled_in(name: str) -> None:
+    check_prose(CHAPTERS[name])
 
 
 def test_no_cell_prints_a_claims_record(name: str) -> None:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 
 import nbclient
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from addlib.claims import stored
+from addlib.claims.claim import declared
+from addlib.claims.over_seeds import OverSeeds
 from workflow.chapters import ROOT, Results, WorkflowError
-from workflow.claims_page import add_claim_targets, add_ledger, ledger, score, squares, with_claims
+from workflow.claims_page import (
+    add_claim_targets,
+    add_ledger,
+    judged,
+    ledger,
+    score,
+    squares,
+    with_claims,
+)
 from workflow.stage_site import stage
 
 TITLES = {"01_first": "Is it <so>?", "02_second": "And this?"}
@@ -31,36 +43,61 @@ def record(name: str, verdict: str, **other: object) -> dict:
     every |= dict(
         value=3.1e-6, ci=[1.0e-6, 5e-6], n_seeds=2, verdict=verdict, device="cpu", revision="abc"
     )
+    every |= dict(kind="claim", registered="", seen="", seed=None)
+    every |= dict(models=None, outcome=verdict, confirmed=False)
     return every | other
 
 
 RECORDS = [
     record("02.b", "fails", ci=None),
-    record("01.c", "holds"),
+    record(
+        "01.c", "holds", unit="ratio; range over models", seen="seed 1", registered="2026-11-26"
+    ),
     record("01.a", "inconclusive", source="Ada (1843)"),
+    record("02.d", "holds", kind="check"),
 ]
 
+MODELS = OverSeeds(
+    {1: 0.5, 2: 0.6, 3: None}, {1: "holds", 2: "holds", 3: "fails"}, date(2026, 11, 30)
+)
 
-def test_the_score_counts_every_verdict() -> None:
-    assert score(RECORDS) == "3 measured; 1 holds, 1 fails, 1 is inconclusive."
-    assert score(RECORDS * 2) == "6 measured; 2 hold, 2 fail, 2 are inconclusive."
+
+def test_the_score_counts_claims_and_not_checks() -> None:
+    assert score(RECORDS) == (
+        "3 claims: 1 holds, 1 fails, 1 is inconclusive. 0 of them are confirmed: they hold on every "
+        "training seed that nobody had looked at when the threshold was set. 1 verdicts rest on a 95% "
+        "interval, and such an interval misleads in at most one case in 40: up to 1 of them may be "
+        "wrong by chance. 1 of 1 check of the code passed."
+    )
+    many = [*RECORDS * 50, record("02.e", "fails", kind="check")]
+    assert "150 claims: 50 hold, 50 fail, 50 are inconclusive." in score(many)
+    assert "50 verdicts rest on a 95% interval" in score(many)
+    assert "up to 2 of them" in score(many)
+    assert score(many).endswith("50 of 51 checks of the code passed, 1 failed.")
+    confirmed = record("01.f", "holds", models=MODELS, outcome="differs", confirmed=True)
+    assert score([confirmed]).startswith("1 claim: 1 differs between seeds. 1 of them is confirmed")
 
 
-def test_each_claim_has_one_square_in_its_chapters_row() -> None:
-    drawn = squares(RECORDS, TITLES)
+def test_each_claim_has_one_square_in_its_chapters_row_and_checks_come_last() -> None:
+    drawn = squares([*RECORDS, record("02.a", "holds", outcome="differs")], TITLES)
     rows = re.findall("<li>.*?</li>", drawn)
-    assert [re.findall('<a class="(holds|fails|inconclusive)"', row) for row in rows] == [
+    assert [re.findall('<a class="((?!chapter)[a-z]+(?: check)?)" ', row) for row in rows] == [
         ["holds", "inconclusive"],
-        ["fails"],
+        ["fails", "differs", "holds check"],
     ]
     assert 'title="Is it &lt;so&gt;?"' in rows[0]
     assert 'href="../notebooks/02_second.html"' in rows[1]
-    assert 'data-verdicts="holds fails inconclusive"' in drawn
+    assert 'data-verdicts="holds fails inconclusive differs"' in drawn
 
 
-def test_the_table_has_each_claim_once_in_order() -> None:
-    lines = ledger(RECORDS, "", smoke=False).splitlines()
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| [")]
+def test_the_table_has_each_claim_once_in_order_and_checks_apart() -> None:
+    page = ledger(RECORDS, "", smoke=False)
+    claims, checks = page.split("{dropdown}")
+    assert "[02.d]" not in claims
+    assert "[02.d]" in checks
+    rows = [
+        re.split(r"(?<!\\)\|", line)[1:-1] for line in claims.splitlines() if line.startswith("| [")
+    ]
     assert [row[0].strip() for row in rows] == [
         "[01.a](../notebooks/01_first.ipynb)",
         "[01.c](../notebooks/01_first.ipynb)",
@@ -69,13 +106,46 @@ def test_the_table_has_each_claim_once_in_order() -> None:
     assert rows[0][1].strip() == r'It is "01.a" \| so *(Ada (1843))*'
     assert [cell.strip() for cell in rows[1][2:]] == [
         "≤ 10⁻⁵",
-        "<details><summary>3.1 × 10⁻⁶</summary>largest difference</details>",
-        "10⁻⁶ to 5 × 10⁻⁶",
+        "<details><summary>3.1 × 10⁻⁶ (10⁻⁶ to 5 × 10⁻⁶)</summary>largest difference; in brackets: "
+        "range over models; threshold unchanged since 2026-11-26, set after a look at seed 1</details>",
         "2",
-        '<strong data-chapter="01" data-verdict="holds">✓ holds</strong>',
+        '<strong data-chapter="01" data-verdict="holds" title="holds">✓ holds</strong>',
     ]
-    assert rows[2][4].strip() == "–"
+    assert "largest difference; exploratory: no day of registration" in rows[2][3]
     assert "mean nothing" in ledger(RECORDS, "", smoke=True)
+
+
+def test_models_of_other_seeds_have_a_sign_each() -> None:
+    rows = ledger([record("01.a", "holds", models=MODELS, outcome="differs")], "", smoke=False)
+    assert (
+        '| 3 <span title="seed 1: 0.5">✓</span><span title="seed 2: 0.6">✓</span>'
+        '<span title="seed 3: lacks it">✗</span> |' in rows
+    )
+    assert 'title="holds in 2 of 3 seeds, fails in 1">≈ differs</strong>' in rows
+
+
+def test_a_model_that_lacks_it_has_no_value_to_show() -> None:
+    rows = ledger([record("01.a", "fails", value=None, ci=None)], "", smoke=False)
+    assert "<summary>not in this model</summary>" in rows
+
+
+def test_the_verdict_is_that_of_all_seeds(monkeypatch) -> None:
+    """This run's measurement takes the place of the record's of the same seed."""
+    entry = dict(
+        chapter="04_us9_cascades",
+        threshold=str(declared()["04.off-by-one"].threshold),
+        seeds=[1, 2, 3],
+        values=[0.99, 0.98, 0.5],
+        verdicts=["holds", "holds", "fails"],
+    )
+    sweep = {"date": "2026-11-30", "claims": {"04.off-by-one": entry}}
+    monkeypatch.setattr(stored, "read", lambda name: sweep)
+    measured = record("01.c", "holds") | {"id": "04.off-by-one", "seed": 3}
+    assert judged(measured)["outcome"] == "holds"
+    assert judged(measured | {"verdict": "fails"})["outcome"] == "differs"
+    assert judged(measured | {"verdict": "fails"}, smoke=True)["outcome"] == "fails"
+    entry["threshold"] = ">= 0.123"  # measured against another one: says nothing of this claim
+    assert judged(measured | {"verdict": "fails"})["outcome"] == "fails"
 
 
 def test_the_first_page_says_what_was_measured() -> None:
@@ -84,6 +154,7 @@ def test_the_first_page_says_what_was_measured() -> None:
     assert with_claims(text, [accuracy]) == (
         'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), loss –; ${{5}}$.'
     )
+    assert with_claims("{02.accuracy predicted}, {02.final-loss predicted}", []) == "≥ 85%, ≤ 0.05"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
 
@@ -114,12 +185,17 @@ def test_a_claim_leads_to_the_cell_that_measured_it(tmp_path) -> None:
 
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "claims.md").write_text("# Claims\n", encoding="utf-8")
+    for name in ("index.md", "errata.md"):
+        (tmp_path / "book" / name).write_text("{02.accuracy predicted}", encoding="utf-8")
     add_ledger(tmp_path, records, TITLES, smoke=False)
     page = (tmp_path / "book" / "claims.md").read_text(encoding="utf-8")
     assert "[01.a](#claim-01-a)" in page
     assert 'href="../notebooks/01_first.html#claim-01-a"' in page
+    for name in ("index.md", "errata.md"):
+        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 85%"
     generated = tmp_path / "book" / "_generated"
-    assert score(records) in (generated / "score.md").read_text(encoding="utf-8")
+    judged_records = [judged(record) for record in records]
+    assert score(judged_records) in (generated / "score.md").read_text(encoding="utf-8")
     front = (generated / "claims.md").read_text(encoding="utf-8")
     assert front.count('<a class="holds"') == 4
 

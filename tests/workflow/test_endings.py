@@ -240,11 +240,11 @@ def test_a_place_that_is_no_folder_is_named(book):
 def test_the_last_record_is_written_whatever_comes_meanwhile(tmp_path, monkeypatch):
     def killed_meanwhile():
         signal.raise_signal(signal.SIGTERM)
-        return 1
+        return {}
 
     monkeypatch.setattr(execute, "execute_notebook", lambda *_, **__: Path(partial).touch())
     monkeypatch.setattr(execute, "_set_environment", lambda *_: None)
-    monkeypatch.setattr(execute, "_peak_memory_mib", killed_meanwhile)
+    monkeypatch.setattr(execute, "used", killed_meanwhile)
     results = Results(tmp_path)
     partial = results.partial("01_setup")
     before = {number: signal.getsignal(number) for number in execute._ending_signals()}

@@ -168,7 +168,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     config = TrainConfig(model=ModelConfig(width=options.width), steps=options.steps)
-    used, whole = write(config, options.folder)
+    try:
+        used, whole = write(config, options.folder)
+    except KeyboardInterrupt:
+        raise SystemExit("The model was not exported for the live page: stopped.") from None
     for file in (used, whole):
         print(
             f"{file.bits} bits, {len(file.data) / 1e6:.1f} MB: the answers to {file.agreeing:,} of "
