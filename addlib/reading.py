@@ -39,7 +39,7 @@ def over_models(values: Sequence[float], form: str = ".1%") -> str:
 def filled(text: str, names: dict[str, Any]) -> str:
     """A text with its fields filled in: ``"The loss is {run.loss:.3f} nats."``
 
-    A field is a Python expression, with a format after a colon; it may use `over_models` and
+    A field is a Python expression, with a format after a colon; it may use `over_models`, `written` and
     ``median`` too. Braces of formulas are doubled.
     Numbers get a minus sign and powers of ten as people write them: −0.3, 2.7 × 10⁻⁶.
 
@@ -91,7 +91,7 @@ def names_of(source: str) -> set[str]:
     return _free_names(_expression(source))
 
 
-FOR_FIELDS = {"median": statistics.median, "over_models": over_models}
+FOR_FIELDS = {"median": statistics.median, "over_models": over_models, "written": written}
 """Functions that fields may use without a notebook's import of them."""
 
 

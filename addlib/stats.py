@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -37,6 +39,33 @@ def bootstrap_interval(
     low, high = means.quantile(tails).tolist()
     mean = values.mean().item()
     return min(low, mean), max(high, mean)
+
+
+def resampled_interval(
+    statistic: Callable[[Int[Tensor, " sample"]], float],
+    count: int,
+    draws: int = 500,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of any statistic: how far it moves when the sample is drawn again.
+
+    As :func:`bootstrap_interval`, which is for means.
+
+    Args:
+        statistic: of the members of a sample with these numbers, which may come several times.
+        count: members of the sample.
+
+    Raises:
+        ValueError: an empty sample.
+    """
+    if count < 1:
+        raise ValueError(f"{count} members: a statistic needs at least one")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.randint(count, (count,), generator=generator) for _ in range(draws)]
+    values = torch.tensor([statistic(rows) for rows in drawn], dtype=torch.float64)
+    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    whole = statistic(torch.arange(count))
+    return min(low, whole), max(high, whole)
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

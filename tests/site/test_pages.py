@@ -256,7 +256,7 @@ def test_zero_in_a_diverging_scale_is_near_the_page_in_both_themes(browser, addr
         page.wait_for_timeout(500)
         seen[theme] = page.evaluate(MIDDLES)
     context.close()
-    assert len(opened) > 3
+    assert opened
     assert opened == seen["dark"] == ["#2e2e2e"] * len(opened)
     assert seen["light"] == ["#f2f2f2"] * len(opened)
 
