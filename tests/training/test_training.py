@@ -138,7 +138,8 @@ def test_cooling_goes_on_from_the_snapshot_and_ends_at_rate_0(cache):
         adam.step()
     model = cooled(run, at=20, steps=12, seed=9)
     for name, values in weights(model).items():
-        assert torch.allclose(values, weights(by_hand)[name], atol=1e-5), name
+        if not name.endswith("k.bias"):  # softmax cancels it: its gradient is rounding alone
+            assert torch.allclose(values, weights(by_hand)[name], atol=1e-5), name
     assert rates[-1] == 0
 
 
