@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError
 from plotly.offline import get_plotlyjs
 
 from addlib import notebook
+from addlib.claims.claim import declared
 from addlib.claims.ledger import Ledger
 from addlib.figures import charts
 from addlib.figures.heatmaps import heat_map_film
@@ -329,9 +330,9 @@ CHAPTER = [
     "from addlib.notebook import setup; setup()",
     "%%opening fig 1.1 two\nThe loss is {loss:.2f}.\n\nCaption: It ends at {loss}.\n\nAlt: A line.",
     "from addlib.claims.ledger import Ledger; claims = Ledger('02_training'); steps = 5000",
-    "%%prediction 02.final-loss 02.ends-first\nAfter {steps:,} steps it is low.",
+    "%%prediction 02.head-start-needs-order 02.ends-first\nAfter {steps:,} steps it is low.",
     "import plotly.graph_objects as go; fig = go.Figure(go.Scatter(y=[1, 2]))",
-    "loss = 0.123; record = claims.measure('02.final-loss', loss)",
+    "loss = 0.123; record = claims.measure('02.head-start-needs-order', loss)",
     "%%summary\nIt ends at {loss:.3f}.",
 ]
 
@@ -342,14 +343,13 @@ def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
     assert answer.data["text/markdown"] == "The loss is 0.12."
     assert picture.data["text/plain"] == "Figure 1.1: It ends at 0.123."
     assert PLOTLY_MIME in picture.data
+    fails = '> <b class="addlib-verdict fails">✗ fails</b>'
     assert prediction.data["text/markdown"].splitlines() == [
         "> **Prediction.** After 5,000 steps it is low.",
         ">",
-        '> <b class="addlib-verdict fails">✗ fails</b> – mean loss of the last 100 steps: '
-        "**0.123 nats**; predicted ≤ 0.05",
+        f"{fails} – {declared()['02.head-start-needs-order'].metric}: **0.123**; predicted ≥ 0.8",
         ">",
-        '> <b class="addlib-verdict fails">✗ fails</b> – later of the two ends / earliest digit between '
-        "them: **this model lacks it**; predicted ≤ 1",
+        f"{fails} – {declared()['02.ends-first'].metric}: **this model lacks it**; predicted ≤ 0.5",
     ]
     assert last.data["text/markdown"] == "It ends at 0.123."
 

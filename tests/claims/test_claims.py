@@ -494,9 +494,9 @@ def test_command_line_prints_the_score(tmp_path):
     script = """
 from addlib.claims.ledger import Ledger
 claims = Ledger("02_training")
-claims.measure("02.final-loss", 0.03)
+claims.measure("02.head-start-needs-order", 0.9)
 claims.measure("02.accuracy", 0.5)
-claims.measure("02.ends-first", 0.9, ci=(0.8, 1.2))
+claims.measure("02.ends-first", 0.5, ci=(0.4, 0.6))
 """
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     command = [sys.executable, "-m", "addlib.claims.ledger", "collect", "--results", str(tmp_path)]

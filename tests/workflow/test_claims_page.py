@@ -150,11 +150,11 @@ def test_the_verdict_is_that_of_all_seeds(monkeypatch) -> None:
 
 def test_the_first_page_says_what_was_measured() -> None:
     accuracy = record("02.accuracy", "holds", value=0.98349, unit="fraction", target="claim-a")
-    text = "Right in {02.accuracy} ({02.accuracy verdict}), loss {02.final-loss}; ${{5}}$."
+    text = "Right in {02.accuracy} ({02.accuracy verdict}), ends {02.ends-first}; ${{5}}$."
     assert with_claims(text, [accuracy]) == (
-        'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), loss –; ${{5}}$.'
+        'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), ends –; ${{5}}$.'
     )
-    assert with_claims("{02.accuracy predicted}, {02.final-loss predicted}", []) == "≥ 85%, ≤ 0.05"
+    assert with_claims("{02.accuracy predicted}, {02.ends-first predicted}", []) == "≥ 98.7%, ≤ 0.5"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
 
@@ -192,7 +192,7 @@ def test_a_claim_leads_to_the_cell_that_measured_it(tmp_path) -> None:
     assert "[01.a](#claim-01-a)" in page
     assert 'href="../notebooks/01_first.html#claim-01-a"' in page
     for name in ("index.md", "errata.md"):
-        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 85%"
+        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 98.7%"
     generated = tmp_path / "book" / "_generated"
     judged_records = [judged(record) for record in records]
     assert score(judged_records) in (generated / "score.md").read_text(encoding="utf-8")
