@@ -80,6 +80,21 @@ def uniform_questions(task: AdditionTask, count: int, generator: torch.Generator
     return Questions(task, x, y)
 
 
+def nine_rich_questions(
+    task: AdditionTask, count: int, generator: torch.Generator, share: float = 0.5
+) -> Questions:
+    """``count`` uniform questions in which each pair is made to sum to B - 1 with one probability.
+
+    Args:
+        share: the probability, for each column on its own.
+    """
+    questions = uniform_questions(task, count, generator)
+    chosen = torch.rand(count, task.n_digits, generator=generator) < share
+    return Questions(
+        task, questions.x, torch.where(chosen, task.base - 1 - questions.x, questions.y)
+    )
+
+
 def training_questions(
     task: AdditionTask,
     count: int,

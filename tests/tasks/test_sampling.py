@@ -13,6 +13,7 @@ from addlib.tasks.sampling import (
     cascade_questions,
     class_probabilities,
     class_questions,
+    nine_rich_questions,
     training_questions,
     uniform_questions,
 )
@@ -160,3 +161,15 @@ def test_without_carrying_base_add_is_every_question():
 def test_classes_without_questions_are_refused(task, name):
     with pytest.raises(ValueError, match=f"name = '{name}'"):
         class_questions(task, name, 1, torch.Generator().manual_seed(0))
+
+
+def test_nine_rich_questions_have_the_share_asked_for():
+    task = AdditionTask(4)
+    drawn = nine_rich_questions(task, 20_000, torch.Generator().manual_seed(1))
+    # a pair is made to, or does so by chance
+    assert abs(drawn.ms9.double().mean().item() - (0.5 + 0.5 * 0.1)) < 0.01
+    assert abs(drawn.x.double().mean().item() - 4.5) < 0.05
+    none = nine_rich_questions(task, 100, torch.Generator().manual_seed(1), share=0.0)
+    same = uniform_questions(task, 100, torch.Generator().manual_seed(1))
+    assert torch.equal(none.y, same.y)
+    assert nine_rich_questions(task, 9, torch.Generator().manual_seed(1), share=1.0).ms9.all()

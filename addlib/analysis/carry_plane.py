@@ -1,0 +1,186 @@
+"""Where a one-layer model keeps the carry: axes and plane before the MLP, and what they decide.
+
+At the position that predicts A_k the residual stream before the MLP is what attention wrote. A part
+of it goes with the digit's own sum; the rest, R, holds what the model knows of the carry into column
+k. Regressed on the *states* of the pairs below (sum below, at or above B - 1), it has one vector for
+each pair, its *axis*; those of the next two pairs down span the *plane*. The *line* is the direction
+of the mean difference with a carry and without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from addlib.models.bridge import weights
+from addlib.models.fast_addition import EPS
+from addlib.tasks.addition import Questions
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+# ------------------------------------------------------------ what a question puts there
+def own_sum(questions: Questions, k: int) -> Int[Tensor, " batch"]:
+    """s_k, from 0 to 2B - 2; 0 for the top digit, which has no pair."""
+    if k == questions.task.n_digits:
+        return questions.x.new_zeros(len(questions))
+    return questions.x[:, k] + questions.y[:, k]
+
+
+def states_below(questions: Questions, k: int) -> Int[Tensor, "batch k"]:
+    """States of the pairs below column k, the next one first: -1, 0 or 1 for below, at, above B - 1.
+
+    For A2 of 247 + 185: 4 + 8 is above 9 and 7 + 5 too, so 1, 1.
+    """
+    sums = questions.x[:, :k] + questions.y[:, :k]
+    return (sums - questions.task.base + 1).sign().flip(1)
+
+
+def carry_out(questions: Questions, k: int) -> Bool[Tensor, " batch"]:
+    """The carry out of column k: what the digit written before A_k tells. None at the top digit."""
+    if k == questions.task.n_digits:
+        return questions.x.new_zeros(len(questions), dtype=torch.bool)
+    return questions.carry[:, k + 1]
+
+
+def cell(questions: Questions, k: int) -> Int[Tensor, " batch"]:
+    """Which of nine cells, 3 · (state below + 1) + (state two below + 1); 4 is the centre.
+
+    A pair that isn't there makes no carry.
+    """
+    states = F.pad(states_below(questions, k), (0, 2), value=-1)
+    return 3 * (states[:, 0] + 1) + states[:, 1] + 1
+
+
+CENTRE = 4
+"""The cell where both pairs sum to B - 1 and the carry comes from further down."""
+
+
+# ------------------------------------------------------------------------- axes and plane
+@dataclass(frozen=True)
+class CarryAxes:
+    """The carry into column k as directions of the residual stream before the MLP.
+
+    Args:
+        own: the own sum's part, one vector for each sum.
+        axes: one vector for each pair below, the next one first: what one step of its state adds.
+        line: unit vector from the mean of R without a carry to that with one.
+    """
+
+    own: Float[Tensor, "sums d_model"]
+    axes: Float[Tensor, "k d_model"]
+    line: Float[Tensor, " d_model"]
+
+    @property
+    def plane(self) -> Float[Tensor, "d_model axes"]:
+        """Orthonormal basis of the first two axes: the first, and what the second adds to it.
+
+        Of A1, which has one pair below, the first alone.
+        """
+        basis = torch.linalg.qr(self.axes[:2].T).Q
+        return basis * (basis * self.axes[:2].T).sum(0).sign()
+
+    @property
+    def lengths(self) -> Float[Tensor, " k"]:
+        """Length of each axis, in units of the residual stream."""
+        return self.axes.norm(dim=1)
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between the first two axes."""
+        return F.cosine_similarity(self.axes[0], self.axes[1], dim=0).item()
+
+    def rest(
+        self, resid_mid: Float[Tensor, "batch d_model"], own: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch d_model"]:
+        """R: the residual stream less the part of the own sum."""
+        return resid_mid - self.own[own]
+
+
+def fit_axes(resid_mid: Float[Tensor, "batch d_model"], questions: Questions, k: int) -> CarryAxes:
+    """Axes and line of A_k by least squares, on the own sum as a category and the states below.
+
+    Raises:
+        ValueError: there is no pair below column k.
+    """
+    if not 1 <= k <= questions.task.n_digits:
+        raise ValueError(f"k = {k}: must be from 1 to {questions.task.n_digits}")
+    sums = own_sum(questions, k)
+    kinds = 1 if k == questions.task.n_digits else 2 * questions.task.base - 1
+    design = torch.cat([F.one_hot(sums, kinds), states_below(questions, k)], 1).double()
+    gram = design.T @ design
+    target = design.T @ resid_mid.double()
+    solution = (torch.linalg.pinv(gram, hermitian=True) @ target).to(resid_mid)
+    own = solution[:kinds]
+    rest = resid_mid - own[sums]
+    carry = questions.carry[:, k]
+    line = F.normalize(rest[carry].mean(0) - rest[~carry].mean(0), dim=0)
+    return CarryAxes(own, solution[kinds:], line)
+
+
+def share_between(points: Float[Tensor, "batch d"], groups: Int[Tensor, " batch"]) -> float:
+    """Share of the points' variance that lies between the groups' means, from 0 to 1."""
+    wide = points.double()
+    _, index = groups.unique(return_inverse=True)
+    count = torch.bincount(index).double()
+    mean = wide.new_zeros(len(count), wide.shape[1]).index_add(0, index, wide) / count[:, None]
+    within = (wide - mean[index]).square().sum()
+    return 1 - (within / (wide - wide.mean(0)).square().sum()).item()
+
+
+# ------------------------------------------------------------------- from there to the digit
+@torch.no_grad()
+def logits_after(
+    model: TransformerBridge, resid_mid: Float[Tensor, "batch d_model"], batch_size: int = 4096
+) -> Float[Tensor, "batch d_vocab"]:
+    """Logits of a one-layer model from its residual stream before the MLP, on the CPU.
+
+    It is the rest of the forward, at one position: LayerNorm, MLP, LayerNorm, unembedding.
+    """
+    w = weights(model)
+    size = resid_mid.shape[1:]
+
+    def rest_of_forward(x: Tensor) -> Tensor:
+        read = F.layer_norm(x, size, w["blocks.0.ln2.weight"], w["blocks.0.ln2.bias"], EPS)
+        hidden = F.linear(read, w["blocks.0.mlp.in.weight"], w["blocks.0.mlp.in.bias"]).relu()
+        x = x + F.linear(hidden, w["blocks.0.mlp.out.weight"], w["blocks.0.mlp.out.bias"])
+        final = F.layer_norm(x, size, w["ln_final.weight"], w["ln_final.bias"], EPS)
+        return F.linear(final, w["unembed.weight"])
+
+    device = w["unembed.weight"].device
+    return torch.cat(
+        [rest_of_forward(part.to(device)).cpu() for part in resid_mid.split(batch_size)]
+    )
+
+
+def exchanged(
+    resid_mid: Float[Tensor, "batch d_model"],
+    source: Float[Tensor, "batch d_model"],
+    directions: Float[Tensor, "d_model r"],
+) -> Float[Tensor, "batch d_model"]:
+    """The residual streams with their coordinates in some directions taken from the sources.
+
+    Args:
+        directions: orthonormal.
+    """
+    return resid_mid + (source - resid_mid) @ directions @ directions.T
+
+
+def partners(groups: Int[Tensor, " batch"], generator: torch.Generator) -> Int[Tensor, " batch"]:
+    """For each question another one of its group, at random; alone in a group, it is its own."""
+    order = torch.randperm(len(groups), generator=generator)
+    order = order[groups[order].argsort(stable=True)]
+    by_group = groups[order]
+    first = torch.searchsorted(by_group, by_group)
+    last = torch.searchsorted(by_group, by_group, right=True) - 1
+    following = torch.arange(len(groups)) + 1
+    following = torch.where(following > last, first, following)
+    partner = torch.empty_like(order)
+    partner[order] = order[following]
+    return partner

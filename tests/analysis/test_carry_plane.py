@@ -1,0 +1,104 @@
+"""Axes, cells and exchange, on residual streams whose axes are known."""
+
+import itertools
+
+import pytest
+import torch
+
+from addlib.analysis.activations import answer_activations
+from addlib.analysis.carry_plane import (
+    CENTRE,
+    carry_out,
+    cell,
+    exchanged,
+    fit_axes,
+    logits_after,
+    own_sum,
+    partners,
+    share_between,
+    states_below,
+)
+from addlib.models.addition import ModelConfig, answer_logits, build_model
+from addlib.tasks.addition import AdditionTask, Questions
+from addlib.tasks.sampling import nine_rich_questions
+
+TASK = AdditionTask(4)
+
+
+def drawn(count=3000, seed=0):
+    return nine_rich_questions(TASK, count, torch.Generator().manual_seed(seed))
+
+
+def test_states_and_cells_by_hand():
+    questions = Questions.of(TASK, [(247, 185), (5454, 4545), (1000, 1)])
+    assert states_below(questions, 2).tolist() == [[1, 1], [0, 0], [-1, -1]]
+    assert cell(questions, 3).tolist() == [3 * 0 + 2, CENTRE, 0]
+    assert cell(questions, 1).tolist() == [6, 3, 0]  # nothing two below: no carry
+    assert own_sum(questions, 1).tolist() == [12, 9, 0]
+    assert own_sum(questions, 4).tolist() == [0, 0, 0]
+    assert carry_out(questions, 1).tolist() == [True, False, False]
+    assert not carry_out(questions, 4).any()
+
+
+@pytest.mark.parametrize("k", [1, 3, 4])
+def test_planted_axes_are_found(k):
+    questions = drawn()
+    generator = torch.Generator().manual_seed(1)
+    axes = torch.randn(k, 12, generator=generator)
+    own = torch.randn(19, 12, generator=generator)
+    stream = states_below(questions, k).float() @ axes + own[own_sum(questions, k)]
+    found = fit_axes(stream, questions, k)
+    assert torch.allclose(found.axes, axes, atol=1e-4)
+    assert torch.allclose(
+        found.rest(stream, own_sum(questions, k)),
+        states_below(questions, k).float() @ axes,
+        atol=1e-3,
+    )
+    assert torch.allclose(found.lengths, axes.norm(dim=1), atol=1e-4)
+    within = axes[:2] @ found.plane @ found.plane.T
+    assert torch.allclose(within, axes[:2], atol=1e-4)
+    assert ((axes[:2] @ found.plane).diagonal() > 0).all()
+
+
+def test_a_column_without_pairs_below_has_no_axes():
+    with pytest.raises(ValueError, match="k = 0"):
+        fit_axes(torch.zeros(10, 3), drawn(10), 0)
+
+
+def test_variance_between_groups():
+    groups = torch.tensor([7, 7, 2, 2])
+    assert share_between(torch.tensor([[1.0], [1.0], [3.0], [3.0]]), groups) == 1
+    assert share_between(torch.tensor([[1.0], [3.0], [1.0], [3.0]]), groups) == 0
+
+
+def test_the_rest_of_the_forward_is_the_librarys():
+    model = build_model(ModelConfig(width=48), TASK, seed=1)
+    questions = drawn(40)
+    name = "blocks.0.hook_resid_mid"
+    stream = answer_activations(model, [name], questions)[name]
+    expected = answer_logits(model, TASK, questions.tokens)
+    for k in range(TASK.n_answer):
+        found = logits_after(model, stream[:, k], batch_size=16)
+        assert torch.allclose(found, expected[:, k], atol=1e-4)
+
+
+def test_exchange_of_nothing_changes_nothing_and_of_all_gives_the_source():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = torch.randn(2, 20, 6, generator=generator)
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    assert torch.equal(exchanged(ours, ours, basis[:, :2]), ours)
+    assert torch.equal(exchanged(ours, theirs, basis[:, :0]), ours)
+    assert torch.allclose(exchanged(ours, theirs, basis), theirs, atol=1e-5)
+    half = exchanged(ours, theirs, basis[:, :2])
+    assert torch.allclose(half @ basis[:, :2], theirs @ basis[:, :2], atol=1e-5)
+    assert torch.allclose(half @ basis[:, 2:], ours @ basis[:, 2:], atol=1e-5)
+
+
+def test_partners_are_others_of_the_same_group():
+    groups = torch.tensor(list(itertools.chain([3] * 50, [1] * 7, [0])))
+    groups = groups[torch.randperm(58, generator=torch.Generator().manual_seed(1))]
+    partner = partners(groups, torch.Generator().manual_seed(2))
+    assert torch.equal(groups[partner], groups)
+    assert len(partner.unique()) == 58
+    alone = partner == torch.arange(58)
+    assert groups[alone].tolist() == [0]
