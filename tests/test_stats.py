@@ -36,8 +36,8 @@ def test_the_interval_is_that_of_the_smallest_share():
 
 
 def test_shares_are_of_those_that_count():
-    hits = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
-    among = torch.tensor([[True, True, False, False]])
+    hits = (torch.arange(100) < 50).double()[None]
+    among = hits > 0
     assert extreme_share(hits, among) == (1, (1, 1))
     with pytest.raises(ValueError, match="no member"):
-        extreme_share(hits, torch.zeros(1, 4, dtype=torch.bool))
+        extreme_share(hits, ~among & among)

@@ -68,7 +68,8 @@ def fit_pair_tables(
             counts = torch.bincount(chosen[:, j] * size + chosen[:, i], minlength=size**2)
             gram += counts.view(size, size)
     solution = torch.linalg.pinv(gram, hermitian=True) @ target
-    return _centred(solution.view(k, base, base, -1), mean, values.dtype)
+    tables = solution.view(k, base, base, -1)
+    return _centred(tables, mean + tables.mean((1, 2)).sum(0), values.dtype)
 
 
 def tables_from_weights(tables: AttentionTables) -> PairTables:
