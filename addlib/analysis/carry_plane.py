@@ -10,6 +10,7 @@ of the mean difference with a carry and without.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,6 +61,55 @@ def cell(questions: Questions, k: int) -> Int[Tensor, " batch"]:
 
 CENTRE = 4
 """The cell where both pairs sum to B - 1 and the carry comes from further down."""
+
+
+@dataclass(frozen=True)
+class CarrySample:
+    """What a model does at A_k with a sample of questions.
+
+    Args:
+        resid_mid: the residual stream before the MLP. digits: what the model writes.
+    """
+
+    questions: Questions
+    k: int
+    resid_mid: Float[Tensor, "batch d_model"]
+    digits: Int[Tensor, " batch"]
+
+    @cached_property
+    def own(self) -> Int[Tensor, " batch"]:
+        """The own sum."""
+        return own_sum(self.questions, self.k)
+
+    @cached_property
+    def out(self) -> Bool[Tensor, " batch"]:
+        """The carry out of column k."""
+        return carry_out(self.questions, self.k)
+
+    @cached_property
+    def groups(self) -> Int[Tensor, " batch"]:
+        """A number for own sum and carry out together, 2 · own + out."""
+        return 2 * self.own + self.out
+
+    @cached_property
+    def more(self) -> Bool[Tensor, " batch"]:
+        """Whether the model writes the own sum and one more."""
+        return self.digits == (self.own + 1) % self.questions.task.base
+
+    @cached_property
+    def wrong(self) -> Bool[Tensor, " batch"]:
+        """Whether the digit is wrong."""
+        return self.digits != self.questions.answer[:, self.k]
+
+    @cached_property
+    def cells(self) -> Int[Tensor, " batch"]:
+        """The cells, from 0 to 8."""
+        return cell(self.questions, self.k)
+
+    @cached_property
+    def in_centre(self) -> Bool[Tensor, " batch"]:
+        """Whether both pairs sum to B - 1."""
+        return self.cells == CENTRE
 
 
 # ------------------------------------------------------------------------- axes and plane
