@@ -32,7 +32,7 @@ def class_probabilities(task: AdditionTask) -> tuple[dict[str, Fraction], list[F
     Returns:
         ``{"BA": p, "UC1": p, "US9": p}`` and ``[P(length 0), …, P(length n)]``, both summing to 1.
     """
-    p_nine, p_make = _pair_probabilities(task)
+    p_nine, p_make = pair_probabilities(task)
     p_low = 1 - p_nine - p_make
     states = {(False, False, 0, 0): Fraction(1)}
     for _ in range(task.n_digits):
@@ -58,7 +58,7 @@ def bucket_probabilities(task: AdditionTask) -> list[list[Fraction]]:
 
     P(c_{i+1} = 1) = P(s ≥ B) + P(s = B - 1) · P(c_i = 1), and s_i is independent of c_i.
     """
-    p_nine, p_make = _pair_probabilities(task)
+    p_nine, p_make = pair_probabilities(task)
     shares = []
     p_carry = Fraction(0)
     for _ in range(task.n_digits):
@@ -68,7 +68,7 @@ def bucket_probabilities(task: AdditionTask) -> list[list[Fraction]]:
     return shares
 
 
-def _pair_probabilities(task: AdditionTask) -> tuple[Fraction, Fraction]:
+def pair_probabilities(task: AdditionTask) -> tuple[Fraction, Fraction]:
     """P(s = B - 1) and P(s ≥ B) of one column; the latter is also P(s < B - 1)."""
     return Fraction(1, task.base), Fraction(task.base - 1, 2 * task.base)
 
