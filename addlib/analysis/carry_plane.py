@@ -9,6 +9,7 @@ of the mean difference with a carry and without.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -220,6 +221,47 @@ def exchanged(
         directions: orthonormal.
     """
     return resid_mid + (source - resid_mid) @ directions @ directions.T
+
+
+def directions_outside(
+    rows: Float[Tensor, "n d_model"], basis: Float[Tensor, "d_model r"], count: int
+) -> Float[Tensor, "d_model count"]:
+    """The principal components of rows outside of some orthonormal directions, largest first."""
+    beyond = rows - rows.mean(0)
+    beyond = beyond - beyond @ basis @ basis.T
+    return torch.linalg.eigh(beyond.T @ beyond).eigenvectors.flip(1)[:, :count]
+
+
+def crosses_once(
+    model: TransformerBridge,
+    sample: CarrySample,
+    line: Float[Tensor, " d_model"],
+    u: Float[Tensor, " batch"],
+    values: Float[Tensor, " value"],
+) -> Bool[Tensor, " batch"]:
+    """Whether a digit changes exactly once, from own sum to one more, as u takes rising values.
+
+    Args:
+        u: the position along the line, whose place the values take; all else stays.
+    """
+    base = sample.questions.task.base
+    above = []  # 0 where the own sum is written, 1 where one more
+    for value in values:
+        stream = sample.resid_mid + (value - u)[:, None] * line
+        above.append((logits_after(model, stream).argmax(-1) - sample.own) % base)
+    steps = torch.stack(above)
+    once = (steps[1:] != steps[:-1]).sum(0) == 1
+    return once & (steps[0] == 0) & (steps[-1] == 1)
+
+
+def half_grown(steps: Sequence[int], lengths: Sequence[float]) -> float:
+    """The step at which a length reaches half of its last value, straight between two steps."""
+    half = lengths[-1] / 2
+    after = next(i for i, length in enumerate(lengths) if length >= half)
+    if after == 0:
+        return float(steps[0])
+    share = (half - lengths[after - 1]) / (lengths[after] - lengths[after - 1])
+    return steps[after - 1] + share * (steps[after] - steps[after - 1])
 
 
 def partners(groups: Int[Tensor, " batch"], generator: torch.Generator) -> Int[Tensor, " batch"]:

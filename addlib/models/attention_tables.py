@@ -89,6 +89,15 @@ class AttentionTables:
             weight[:, head].scatter_(1, row, pattern)
         return weight.flatten(1) @ self.values.flatten(0, 1) + self.own[query]
 
+    def by_digit(
+        self, j: int
+    ) -> tuple[Float[Tensor, "heads 2 base"], Float[Tensor, "heads 2 base dims"]]:
+        """Scores, in the mean over query rows, and values of the digits of D_j and D'_j."""
+        first = self.task.n_digits - 1 - j
+        rows = [self.rows_of(position) for position in (first, first + self.task.n_digits + 1)]
+        scores = torch.stack([self.scores[:, :, span].mean(1) for span in rows], 1)
+        return scores, torch.stack([self.values[:, span] for span in rows], 1)
+
     def rows_of(self, position: int) -> slice:
         """The rows of all tokens that can stand at a position."""
         signs = {self.task.n_digits: self.task.plus, 2 * self.task.n_digits + 1: self.task.equals}
