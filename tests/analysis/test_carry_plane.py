@@ -8,10 +8,14 @@ import torch
 from addlib.analysis.activations import answer_activations
 from addlib.analysis.carry_plane import (
     CENTRE,
+    CarrySample,
     carry_out,
     cell,
+    crosses_once,
+    directions_outside,
     exchanged,
     fit_axes,
+    half_grown,
     logits_after,
     own_sum,
     partners,
@@ -102,3 +106,36 @@ def test_partners_are_others_of_the_same_group():
     assert len(partner.unique()) == 58
     alone = partner == torch.arange(58)
     assert groups[alone].tolist() == [0]
+
+
+def test_directions_outside_are_the_largest_others():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(500, 4, generator=generator) * torch.tensor([9.0, 1.0, 5.0, 2.0])
+    found = directions_outside(rows, torch.eye(4)[:, :1], 2)
+    assert found[2, 0].abs() > 0.99
+    assert found[3, 1].abs() > 0.95
+    assert found[0].abs().max() < 1e-5
+
+
+def test_one_crossing_is_told_from_none_and_two(monkeypatch):
+    """The first coordinate decides; the second says how."""
+    from addlib.analysis import carry_plane
+
+    def logits(model, stream):
+        u, kind = stream.T
+        more = torch.where(kind == 2, (u > 1) ^ (u > 2), (u > 1) & (kind == 1))
+        return torch.nn.functional.one_hot(more.long(), 10).float()
+
+    monkeypatch.setattr(carry_plane, "logits_after", logits)
+    stream = torch.tensor([[0.0, 1.0], [5.0, 1.0], [0.0, 0.0], [0.0, 2.0]])
+    questions = Questions.of(TASK, [(0, 0)] * 4)
+    sample = CarrySample(questions, 3, stream, torch.zeros(4))
+    line = torch.tensor([1.0, 0.0])
+    once = crosses_once(None, sample, line, stream[:, 0], torch.linspace(-3, 3, 41))
+    assert once.tolist() == [True, True, False, False]
+
+
+def test_half_of_the_last_length_is_reached_between_two_steps():
+    assert half_grown([0, 100, 200], [0.0, 2.0, 4.0]) == 100
+    assert half_grown([0, 100, 300], [0.0, 1.0, 5.0]) == 175
+    assert half_grown([0, 100], [3.0, 4.0]) == 0

@@ -46,6 +46,16 @@ def test_rows_are_those_of_the_tokens_that_can_stand_there():
     assert rows[-1].stop == tables.scores.shape[2]
 
 
+def test_scores_and_values_by_digit_are_those_of_their_rows():
+    task = AdditionTask(3)
+    tables = AttentionTables.of(shaken(task), task, 2)
+    scores, values = tables.by_digit(1)
+    assert scores.shape == (3, 2, 10)
+    row = tables.rows_of(5).start + 7  # D'1 of D2 D1 D0 + D'2 D'1 D'0
+    assert torch.allclose(scores[:, 1, 7], tables.scores[:, :, row].mean(1))
+    assert torch.equal(values[:, 1, 7], tables.values[:, row])
+
+
 def test_two_layers_are_refused():
     task = AdditionTask(2)
     with pytest.raises(ValueError, match="n_layers = 2"):
