@@ -162,17 +162,21 @@ def fit_axes(resid_mid: Float[Tensor, "batch d_model"], questions: Questions, k:
     """
     if not 1 <= k <= questions.task.n_digits:
         raise ValueError(f"k = {k}: must be from 1 to {questions.task.n_digits}")
-    sums = own_sum(questions, k)
     kinds = 1 if k == questions.task.n_digits else 2 * questions.task.base - 1
-    design = torch.cat([F.one_hot(sums, kinds), states_below(questions, k)], 1).double()
-    gram = design.T @ design
-    target = design.T @ resid_mid.double()
-    solution = (torch.linalg.pinv(gram, hermitian=True) @ target).to(resid_mid)
-    own = solution[:kinds]
-    rest = resid_mid - own[sums]
     carry = questions.carry[:, k]
-    line = F.normalize(rest[carry].mean(0) - rest[~carry].mean(0), dim=0)
-    return CarryAxes(own, solution[kinds:], line)
+    own_kind = F.one_hot(own_sum(questions, k), kinds)
+    columns = [own_kind, states_below(questions, k), carry[:, None], ~carry[:, None]]
+    design = torch.cat(columns, 1).to(resid_mid)
+    products = (design.T @ design).double()
+    target = (design.T @ resid_mid).double()
+    regressed = slice(0, kinds + k)
+    inverse = torch.linalg.pinv(products[regressed, regressed], hermitian=True)
+    solution = inverse @ target[regressed]
+    own = solution[:kinds]
+    with_and_without = products[kinds + k :, :kinds]  # how often each own sum occurs in either
+    rest = (target[kinds + k :] - with_and_without @ own) / with_and_without.sum(1, keepdim=True)
+    own, axes, rest = (part.to(resid_mid) for part in (own, solution[kinds:], rest))
+    return CarryAxes(own, axes, F.normalize(rest[0] - rest[1], dim=0))
 
 
 def share_between(points: Float[Tensor, "batch d"], groups: Int[Tensor, " batch"]) -> float:
