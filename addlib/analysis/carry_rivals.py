@@ -20,8 +20,8 @@ def observers(sample: CarrySample) -> dict[str, Bool[Tensor, " batch"]]:
     return {
         "the truth": sample.questions.carry[:, sample.k],
         "two pairs": sample.cells >= 6,  # the pair below makes it
-        "three pairs, no carry": sample.cells > CENTRE,
-        "three pairs, carry": sample.cells >= CENTRE,
+        "three, no carry": sample.cells > CENTRE,
+        "three, carry": sample.cells >= CENTRE,
     }
 
 

@@ -31,8 +31,8 @@ def test_observers_write_what_an_algorithm_of_so_many_pairs_writes():
     said = observers(sample)
     for name, depth, guess in (
         ("two pairs", 1, False),
-        ("three pairs, no carry", 2, False),
-        ("three pairs, carry", 2, True),
+        ("three, no carry", 2, False),
+        ("three, carry", 2, True),
     ):
         expected = look_back(sample.questions, depth, guess)[:, K]
         assert torch.equal((sample.own + said[name]) % TASK.base, expected), name
