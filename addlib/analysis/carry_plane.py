@@ -10,7 +10,7 @@ of the mean difference with a carry and without.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from addlib.models.attention_tables import AttentionTables
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import EPS
 from addlib.tasks.addition import Questions
@@ -177,6 +178,42 @@ def fit_axes(resid_mid: Float[Tensor, "batch d_model"], questions: Questions, k:
     rest = (target[kinds + k :] - with_and_without @ own) / with_and_without.sum(1, keepdim=True)
     own, axes, rest = (part.to(resid_mid) for part in (own, solution[kinds:], rest))
     return CarryAxes(own, axes, F.normalize(rest[0] - rest[1], dim=0))
+
+
+def readout_line(sample: CarrySample, axes: CarryAxes, count: int = 3) -> Float[Tensor, " d_model"]:
+    """The direction, among those of the first axes, that tells best what the model writes.
+
+    It is that of a logistic regression. Where the model always writes the same, it is the line.
+
+    Args:
+        count: so many axes.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if sample.more.unique().numel() < 2:
+        return axes.line
+    basis = torch.linalg.qr(axes.axes[:count].T).Q
+    spread = axes.rest(sample.resid_mid, sample.own) @ basis
+    fitted = LogisticRegression(C=10).fit(spread.numpy(), sample.more.numpy())
+    return F.normalize(basis @ torch.tensor(fitted.coef_[0]).to(basis), dim=0)
+
+
+def axes_by_head(
+    tables: AttentionTables, axes: CarryAxes, questions: Questions
+) -> Float[Tensor, "heads 2"]:
+    """The share of each of the first two axes that each head writes.
+
+    A head's own axes are fitted to what it writes alone, and projected on the whole ones. What a
+    column lacks to 1 comes with the digit written before, by its token's embedding.
+    """
+    shares = []
+    for head in range(len(tables.values)):
+        values = torch.zeros_like(tables.values)
+        values[head] = tables.values[head]
+        written = replace(tables, values=values, own=torch.zeros_like(tables.own))
+        alone = fit_axes(written(questions), questions, tables.k)
+        shares.append((alone.axes[:2] * axes.axes[:2]).sum(1) / axes.lengths[:2].square())
+    return torch.stack(shares)
 
 
 def share_between(points: Float[Tensor, "batch d"], groups: Int[Tensor, " batch"]) -> float:

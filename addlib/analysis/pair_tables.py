@@ -9,7 +9,7 @@ that needs no network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,15 @@ class PairTables:
         for j, table in enumerate(self.values):
             total += table[questions.x[:, j], questions.y[:, j]]
         return total
+
+    def nines_alike(self) -> PairTables:
+        """The same tables without leans: all pairs of a column that sum to B - 1 add their mean."""
+        base = self.values.shape[1]
+        upper = torch.arange(base)
+        lower = base - 1 - upper
+        values = self.values.clone()
+        values[:, upper, lower] = values[:, upper, lower].mean(1, keepdim=True)
+        return replace(self, values=values)
 
     def spectrum(self) -> Float[Tensor, " directions"]:
         """Singular values of all tables together: how many directions they need."""

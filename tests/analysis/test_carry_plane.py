@@ -1,6 +1,7 @@
 """Axes, cells and exchange, on residual streams whose axes are known."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from addlib.analysis.activations import answer_activations
 from addlib.analysis.carry_plane import (
     CENTRE,
     CarrySample,
+    axes_by_head,
     carry_out,
     cell,
     crosses_once,
@@ -19,10 +21,12 @@ from addlib.analysis.carry_plane import (
     logits_after,
     own_sum,
     partners,
+    readout_line,
     share_between,
     states_below,
 )
 from addlib.models.addition import ModelConfig, answer_logits, build_model
+from addlib.models.attention_tables import AttentionTables
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import nine_rich_questions
 
@@ -139,3 +143,28 @@ def test_half_of_the_last_length_is_reached_between_two_steps():
     assert half_grown([0, 100, 200], [0.0, 2.0, 4.0]) == 100
     assert half_grown([0, 100, 300], [0.0, 1.0, 5.0]) == 175
     assert half_grown([0, 100], [3.0, 4.0]) == 0
+
+
+def test_heads_share_the_axes():
+    questions = drawn(500)
+    tables = AttentionTables.of(build_model(ModelConfig(width=48), TASK, seed=1), TASK, 3)
+    axes = fit_axes(tables(questions), questions, 3)
+    shares = axes_by_head(tables, axes, questions)
+    beside = replace(tables, values=torch.zeros_like(tables.values))
+    without = fit_axes(beside(questions), questions, 3).axes[:2]
+    share = (without * axes.axes[:2]).sum(1) / axes.lengths[:2].square()
+    assert torch.allclose(shares.sum(0) + share, torch.ones(2), atol=1e-3)
+
+
+def test_the_readout_is_the_direction_that_decides():
+    questions = drawn()
+    axes = torch.eye(5)[:3] * torch.tensor([4.0, 3.0, 1.0])[:, None]
+    noise = torch.randn(3000, 5, generator=torch.Generator().manual_seed(1))
+    stream = states_below(questions, 3).float() @ axes + 0.5 * noise
+    found = fit_axes(stream, questions, 3)
+    decides = torch.tensor([1.0, 2.0, 0.0, 0.0, 0.0]) / 5**0.5
+    more = stream @ decides > 0.3
+    sample = CarrySample(questions, 3, stream, (own_sum(questions, 3) + more) % 10)
+    assert readout_line(sample, found) @ decides > 0.99
+    never = CarrySample(questions, 3, stream, own_sum(questions, 3) % 10)
+    assert torch.equal(readout_line(never, found), found.line)

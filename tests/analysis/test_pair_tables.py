@@ -81,6 +81,15 @@ def test_tables_from_the_weights_are_exact_where_attention_does_not_choose():
     assert torch.allclose(moved, expected, atol=1e-5)
 
 
+def test_without_leans_all_nines_add_the_same_and_other_pairs_what_they_did():
+    tables = PairTables(torch.randn(2, 4, 4, 1), torch.ones(1))
+    alike = tables.nines_alike()
+    nine = torch.arange(4)[:, None] + torch.arange(4) == 3
+    assert torch.equal(alike.values[:, ~nine], tables.values[:, ~nine])
+    of_nines = alike.values[:, nine]
+    assert torch.allclose(of_nines, tables.values[:, nine].mean(1, keepdim=True).expand(2, 4, 1))
+
+
 def test_spectrum_counts_the_directions():
     one = torch.randn(2, 4, 4, 1, generator=torch.Generator().manual_seed(0))
     tables = PairTables(one * torch.tensor([1.0, 2.0, 0.0]), torch.zeros(3))
