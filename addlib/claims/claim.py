@@ -19,7 +19,7 @@ KINDS = ("claim", "check", "replication")
 
 REQUIRED = ("statement", "source", "metric", "unit", "threshold", "kind")
 
-OPTIONAL = ("registered", "seen", "changes", "refuted_by")
+OPTIONAL = ("registered", "seen", "changes", "refuted_by", "needs")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Claim:
         seen: seeds and runs that were looked at when the threshold was set.
         changes: what was changed since, and why.
         refuted_by: what would show the opposite.
+        needs: the models that it is about, where the chapter's own is none of them; it is *not run*
+            until a chapter measures it on these.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Claim:
     seen: str = ""
     changes: str = ""
     refuted_by: str = ""
+    needs: str = ""
 
     @property
     def seeds_seen(self) -> frozenset[int]:
