@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from addlib.device import choose_device
@@ -27,6 +27,7 @@ from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, aligned_weights, covers
 from addlib.models.pairs import PairForward, accuracy, loss_and_gradient
 from addlib.stats import answer_nll
+from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import split
 from addlib.training.addition import QUESTIONS_AHEAD, QuestionStream, TrainConfig, step_metrics
 from addlib.training.graph import recorded
@@ -179,7 +180,6 @@ class StackedTrainer(ABC):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self.prepare(1)
             self.take = {
                 kind: recorded(partial(self.take_step, kind), self.changed(), stream)
                 for kind in self.kinds
@@ -274,7 +274,9 @@ class StackedAdditions(StackedTrainer):
         task = self.configs[0].task
         self.sizes = (task.n_ctx, task.n_answer, task.n_digits)
         shape = (self.most_steps(), len(configs), self.configs[0].batch_size, sum(self.sizes))
-        self.table = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+        # Before any is drawn, all are 0 + 0: a graph is recorded with them.
+        nothing = _labelled(Questions.of(task, [(0, 0)]))
+        self.table = nothing.expand(shape).to(self.device, copy=True)
         self.first = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.streams = [QuestionStream(config) for config in configs]
         self.forward = self._forward()
@@ -312,9 +314,8 @@ class StackedAdditions(StackedTrainer):
         batch_size = self.configs[0].batch_size
         columns = []
         for stream in self.streams:
-            drawn = stream.take(steps)
-            labelled = torch.cat([drawn.tokens, drawn.answer, drawn.bucket], 1)
-            columns.append(labelled.to(torch.uint8).unflatten(0, (steps, batch_size)))
+            labelled = _labelled(stream.take(steps))
+            columns.append(labelled.unflatten(0, (steps, batch_size)))
         ahead = torch.stack(columns, 1)
         if self.stream is not None:
             ahead = ahead.pin_memory()
@@ -342,8 +343,14 @@ class StackedAdditions(StackedTrainer):
 
     def restore(self, states: Sequence[Mapping[str, Tensor]]) -> None:
         super().restore(states)
+        self.first.fill_(self.step)
         for stream, state in zip(self.streams, states, strict=True):
             stream.restore(self.step, state["generator"])
+
+
+def _labelled(questions: Questions) -> Int[Tensor, "batch columns"]:
+    """Tokens, answer and buckets of questions side by side, a byte each."""
+    return torch.cat([questions.tokens, questions.answer, questions.bucket], 1).to(torch.uint8)
 
 
 class StackedPairs(StackedTrainer):
