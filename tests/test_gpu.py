@@ -253,10 +253,15 @@ def progress(device):
         progress_measures.restricted_loss(logits, [1, 2], train),
         progress_measures.formula_loss(logits, [1, 2], train),
         progress_measures.excluded_loss(logits, [1, 2], train),
-        progress_measures.measure([logits, 2 * logits], [1], train, test),
         progress_measures.half_down(logits[0, 0]),
         progress_measures.squared_norm({"a": logits, "b": logits}),
     ]
+
+
+def progress_of_checkpoints(device):
+    logits = drawn(7, 7, 7).to(device)
+    order = torch.randperm(49, generator=torch.Generator().manual_seed(3))
+    return [progress_measures.measure([logits, 2 * logits], [1], order[:20], order[20:])]
 
 
 def pictures(device):
@@ -443,6 +448,7 @@ ROOMS = (
     probes,
     waves,
     progress,
+    progress_of_checkpoints,
     pictures,
     models_of_digits,
     short_answers,
@@ -460,6 +466,7 @@ ROOMS = (
 
 ON_CPU = {
     probes: [components.probe],
+    progress_of_checkpoints: [progress_measures.measure],
     answers_and_activations: [
         answers.answer,
         activations.activations,
