@@ -34,7 +34,7 @@ from typing import Any
 NEEDED = ("addlib", "papermill", "nbclient", "nbformat", "ipykernel", "filelock", "pyyaml")
 """Packages that chapters need, where they run without a site."""
 
-NOT_NEEDED = {"addlib", "circuitsvis", "kaleido", "transformers-stream-generator", "wandb"}
+NOT_NEEDED = {"kaleido", "transformers-stream-generator", "wandb"}
 """What these ask for and never import there, or read from their own folder alone."""
 
 TARGET = {
@@ -130,7 +130,7 @@ def missing(has: Iterable[str], python: str) -> dict[str, str]:
     left = list(NEEDED)
     while left:
         name = _canonical(left.pop())
-        if name in seen or name in has or (name in NOT_NEEDED and name not in NEEDED):
+        if name in seen or name in has or name in NOT_NEEDED:
             continue
         installed = metadata.distribution(name)
         seen[name] = installed.version
