@@ -57,7 +57,7 @@ def train_together(
         stacks = []
         left = []
         for group in _groups(missing):
-            made = _stack(group, device) if stack_key(group[0]) is not None else None
+            made = _stack(group, device)
             if made is None:
                 left += group
             else:
@@ -84,6 +84,9 @@ def _groups(
 
 def _stack(configs: Sequence[TrainConfig | PairConfig], device: str) -> StackedTrainer | None:
     """The trainings where they were left, as a graph; None, and a line, where there can be none."""
+    if stack_key(configs[0]) is None:
+        _say_no_graph("bf16 is not stacked")
+        return None
     try:
         stack = stacked_trainer(configs, device)
         states: list[Mapping[str, Tensor]] = []
@@ -96,13 +99,17 @@ def _stack(configs: Sequence[TrainConfig | PairConfig], device: str) -> StackedT
     except CheckpointError:
         raise
     except (RuntimeError, MemoryError) as error:
-        reason = "memory is short" if out_of_memory(error) else str(error).strip().splitlines()[0]
-        say_once(
-            f"No CUDA graph of a training step can be had here ({reason}); steps are launched one "
-            "by one, which takes several times as long."
-        )
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        _say_no_graph("memory is short" if out_of_memory(error) else lines[0])
         return None
     return stack
+
+
+def _say_no_graph(reason: str) -> None:
+    say_once(
+        f"No CUDA graph of a training step can be had here ({reason}); steps are launched one by "
+        "one, which takes several times as long."
+    )
 
 
 class Writers:
