@@ -59,6 +59,8 @@ SECONDS = {
     "main": 40,
     "grokking": 45,
     "eight seeds": 60,
+    "trainings of chapter 03": 60,
+    "trainings of chapter 10": 40,
     "benchmarks": 100,
     "chapters": 240,
     "weights": 80,
@@ -235,6 +237,8 @@ def parts(out: Path) -> int:
         "main": main_model,
         "grokking": grokking,
         "eight seeds": eight_seeds,
+        "trainings of chapter 03": trainings_of_03,
+        "trainings of chapter 10": trainings_of_10,
         "benchmarks": benchmarks,
         "chapters": all_chapters,
         "weights": further_weights,
@@ -333,6 +337,42 @@ def grokking(out: Path, small: bool) -> dict[str, Any]:
 def eight_seeds(out: Path, small: bool) -> dict[str, Any]:
     """Eight more main models at once."""
     return _timed(lambda: _trained(range(8), 10 if small else 5000))
+
+
+def trainings_of_03(out: Path, small: bool) -> dict[str, Any]:
+    """The small models of chapter 03, which differ in their seeds, numbers of digits and bases."""
+    from dataclasses import replace
+
+    from addlib.tasks.addition import AdditionTask
+    from addlib.training.runs import RUNS, load_or_train_all
+    from addlib.training.shelf_runs import small_config
+
+    base = small_config(20 if small else 1500, 48 if small else 128, 3, 129000)
+    short = replace(base, steps=min(1000, base.steps), snapshot_every=1000)
+    configs = [replace(base, seed=base.seed + number) for number in range(5)]
+    configs.append(replace(base, steps=min(600, base.steps), snapshot_every=10))
+    configs.append(replace(base, batch_size=256))
+    configs.append(replace(RUNS["main"], steps=6 if small else 60, snapshot_every=6))
+    for n_digits in (2, 3, 5):
+        tasks = [AdditionTask(n_digits, numbers) for numbers in (2, 3, 5, 10, 16)]
+        configs += [replace(short, task=task) for task in tasks]
+    return _timed(lambda: load_or_train_all(configs))
+
+
+def trainings_of_10(out: Path, small: bool) -> dict[str, Any]:
+    """The models of the toy chapter: five seeds, three other numbers, three with biases."""
+    from dataclasses import replace
+
+    from addlib.tasks.pairs import PairTask
+    from addlib.training.pairs import PairConfig
+    from addlib.training.runs import load_or_train_all
+
+    base = PairConfig(epochs=20 if small else 5000)
+    seeds = [replace(base, seed=base.seed + number) for number in range(5)]
+    short = replace(base, epochs=base.epochs // 2)
+    extra = [replace(short, task=PairTask(p)) for p in (7, 13, 20)]
+    extra += [replace(short, seed=config.seed, biases=True) for config in seeds[:3]]
+    return _timed(lambda: load_or_train_all(seeds) + load_or_train_all(extra))
 
 
 def _trained(seeds: Iterable[int], steps: int) -> list[Any]:
@@ -451,7 +491,13 @@ def all_chapters(out: Path, small: bool) -> dict[str, Any]:
                 os.killpg(process.pid, signal.SIGKILL)
     seconds = round(time.perf_counter() - begun, 1)
     said = {name: (logs / name).read_text(errors="replace")[-1500:] for name in names}
-    return {"seconds_of_all": seconds, **ran(results, names), "said": said}
+    trained = {}
+    for file in (work / "weights-of-chapters").glob("*/run.json"):
+        made = json.loads(file.read_text(encoding="utf-8"))
+        ways = [session["way"] for session in made["sessions"]]
+        trained[file.parent.name] = {"seconds": made["seconds"], "ways": ways}
+    found = {"seconds_of_all": seconds, **ran(results, names)}
+    return found | {"runs": trained, "said": said}
 
 
 def further_weights(out: Path, small: bool) -> dict[str, Any]:
