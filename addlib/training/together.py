@@ -7,6 +7,7 @@ steps run side by side.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -241,7 +242,13 @@ def _train(makings: Sequence[Making], progress: bool) -> None:
 
     models = sum(len(making.sessions) for making in makings)
     total = sum(max(making.stack.ends) - making.stack.step for making in makings)
-    bar = tqdm(total=total, desc=f"training {models} models", unit="step", disable=not progress)
+    bar = tqdm(
+        total=total,
+        desc=f"training {models} models" if models > 1 else makings[0].sessions[0].folder.name,
+        unit="step",
+        mininterval=0.5 if sys.stderr.isatty() else 10.0,
+        disable=not progress,
+    )
     left = list(makings)
     with bar:
         while left:
