@@ -29,9 +29,7 @@ import torch
 from addlib.claims.stored import clean_revision
 from addlib.device import choose_device, device_name, hardware
 from addlib.files import write_whole
-from workflow.chapters import ROOT, Results, WorkflowError, chapters, shown
-
-RECORDS = ROOT / "addlib" / "data" / "records"
+from workflow.chapters import RECORDS, ROOT, Results, WorkflowError, chapters, shown
 
 PACKAGES = ("torch", "transformer_lens", "transformers", "numpy", "triton")
 """Packages whose versions a record names where they are installed."""
