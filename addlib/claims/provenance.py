@@ -39,8 +39,8 @@ def _revision_of(package: Path) -> str:
 
 
 def _archived(package: Path) -> str | None:
-    """The revision that ``git archive`` wrote into ``data/archive.json``; None in a checkout."""
-    file = package / "data" / "archive.json"
+    """The revision that ``git archive`` wrote into ``archive.json``; None in a checkout."""
+    file = package / "archive.json"
     if not file.is_file():
         return None
     written = json.loads(file.read_text(encoding="utf-8"))["revision"]
