@@ -152,13 +152,16 @@ def wheels(pins: dict[str, str], python: str, folder: Path) -> None:
 
 
 # ------------------------------------------------------------------------- on the machine
-def run(folder: Path, out: Path, small: bool, seconds: float) -> None:
+def run(folder: Path, out: Path, small: bool, seconds: float, only: list[str] | None) -> None:
     """Unpack, install, and let the parts run one after another, within so many seconds in all."""
     ends = time.time() + seconds
     work = Path("/tmp" if os.name == "posix" else ".") / f"addlib-bare-{os.getpid()}"
     site = work / "site"
     source = work / "source"
     out.mkdir(parents=True, exist_ok=True)
+    for name in SECONDS:
+        if only and name not in only:
+            note(out, name, {"skipped": True})
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     with tarfile.open(folder / "source.tar.gz") as archive:
         archive.extractall(source, filter="data")
@@ -185,7 +188,8 @@ def run(folder: Path, out: Path, small: bool, seconds: float) -> None:
             note(out, before[0], {"error": f"the process ended with {code}"})
     shutil.rmtree(work, ignore_errors=True)
     for name, part in results(out).items():
-        said = part.get("error", "").strip().splitlines()[-1:] or ["done"]
+        said = part.get("error", "").strip().splitlines()[-1:]
+        said = said or ["skipped" if part.get("skipped") else "done"]
         print(f"{name}: {part.get('seconds', '')} s {said[0]}")
 
 
@@ -533,13 +537,14 @@ def main() -> int:
     running.add_argument("out", type=Path)
     running.add_argument("--small", action="store_true", help="tiny sizes, to try it out")
     running.add_argument("--seconds", type=float, default=530, help="in all (default: %(default)s)")
+    running.add_argument("--only", nargs="+", choices=SECONDS, help="these parts alone")
     rest = commands.add_parser("parts", help="what `run` starts")
     rest.add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "pack":
         pack(options.folder, options.has, options.python)
     elif options.command == "run":
-        run(options.folder, options.out, options.small, options.seconds)
+        run(options.folder, options.out, options.small, options.seconds, options.only)
     else:
         return parts(options.out)
     return 0
