@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf test test-full sweep bench serve notebooks stamp clean
+.PHONY: help book pdf test test-full sweep bench record serve notebooks stamp clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,6 +51,9 @@ bench: .venv/.installed ## speed of training, answering, patching and pages besi
 	@$(BIN)/python benchmarks/precision.py
 	@test ! -f _build/html/_static/live/model.js || $(BIN)/python benchmarks/pages.py
 	@$(BIN)/python benchmarks/patching.py --llm --layers 4 12 20 --pairs 4
+
+record: .venv/.installed ## run the book and its benchmarks from nothing, and keep what this machine took in the package
+	@$(BIN)/python -m workflow.record
 
 serve: ## the built site at http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "There is no site yet: run 'make book' first."; exit 1; }

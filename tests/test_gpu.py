@@ -68,9 +68,11 @@ from addlib.patching.sweep import Patcher
 from addlib.tasks import sampling, subtasks
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.pairs import PairTask
+from addlib.training import together
 from addlib.training.addition import TrainConfig
 from addlib.training.pairs import PairConfig, PairHistory
 from addlib.training.runs import RunConfig, load_or_train, load_or_train_all
+from addlib.training.stacked import StackedTrainer, stacked_trainer
 from addlib.training.trainer import BaseTrainer
 from tiny_llm import save_folder
 
@@ -268,7 +270,7 @@ def codes_of_numbers(device):
 def progress(device):
     logits = drawn(7, 7, 7).to(device)
     order = torch.randperm(49, generator=torch.Generator().manual_seed(3))
-    train, test = order[:20], order[20:]
+    train = order[:20]
     return [
         progress_measures.mean_by_sum(logits),
         progress_measures.sum_waves(logits, [1, 2]),
@@ -280,10 +282,15 @@ def progress(device):
         progress_measures.restricted_loss(logits, [1, 2], train),
         progress_measures.formula_loss(logits, [1, 2], train),
         progress_measures.excluded_loss(logits, [1, 2], train),
-        progress_measures.measure([logits, 2 * logits], [1], train, test),
         progress_measures.half_down(logits[0, 0]),
         progress_measures.squared_norm({"a": logits, "b": logits}),
     ]
+
+
+def progress_of_checkpoints(device):
+    logits = drawn(7, 7, 7).to(device)
+    order = torch.randperm(49, generator=torch.Generator().manual_seed(3))
+    return [progress_measures.measure([logits, 2 * logits], [1], order[:20], order[20:])]
 
 
 def pictures(device):
@@ -519,6 +526,7 @@ ROOMS = (
     waves,
     codes_of_numbers,
     progress,
+    progress_of_checkpoints,
     pictures,
     models_of_digits,
     short_answers,
@@ -540,6 +548,7 @@ ROOMS = (
 
 ON_CPU = {
     probes: [components.probe],
+    progress_of_checkpoints: [progress_measures.measure],
     answers_and_activations: [
         answers.answer,
         activations.activations,
@@ -704,13 +713,24 @@ def interrupt(config: RunConfig, device: str, step: int) -> None:
     """Train on a device until, after so many steps, something ends it."""
     kind = type(config.trainer("cpu"))
     train_step = kind.train_step
+    advance = StackedTrainer.advance
 
     def steps_until(trainer: BaseTrainer) -> None:
         if trainer.step == step:
             raise Interrupted
         train_step(trainer)
 
-    with mock.patch.object(kind, "train_step", steps_until), pytest.raises(Interrupted):
+    def advance_until(stack: StackedTrainer, to: int) -> None:
+        if to > step:
+            raise Interrupted
+        advance(stack, to)
+
+    with (
+        mock.patch.object(kind, "train_step", steps_until),
+        mock.patch.object(StackedTrainer, "advance", advance_until),
+        mock.patch.object(together, "SECONDS_PER_STATE", 0),
+        pytest.raises(Interrupted),
+    ):
         load_or_train(config, device, progress=False)
 
 
@@ -734,10 +754,12 @@ def test_an_interrupted_training_goes_on_on_the_other_device(
     assert_same(resumed.history.tensors(), on_cpu(whole.history.tensors()), **close)
 
 
-def test_an_interrupted_training_goes_on_on_the_gpu(gpu, cache):
+def test_an_interrupted_training_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "whole"))
+    whole = load_or_train(DIGITS, "cuda", progress=False)
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "interrupted"))
     interrupt(DIGITS, "cuda", step=15)
     resumed = load_or_train(DIGITS, "cuda", progress=False)
-    whole = trained(DIGITS, "cuda", DIGITS.steps)
     given, expected = on_cpu(weights(resumed.model)), on_cpu(weights(whole.model))
     assert given.keys() == expected.keys()
     different = [name for name in expected if not torch.equal(given[name], expected[name])]
@@ -766,10 +788,58 @@ def test_a_run_of_one_device_is_the_run_of_the_other(gpu, cache):
     assert_same(first.stacked_snapshots(), again.stacked_snapshots())
 
 
-def test_models_are_trained_one_after_another(gpu, cache):
-    configs = [NUMBERS, replace(NUMBERS, seed=5)]
+# ------------------------------------------------------------------------------ graphs
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "bf16"])
+def test_models_of_one_shape_are_trained_together_and_come_out_the_same(name, gpu, cache):
+    """As a graph of two, and one of another shape beside them as a graph of its own."""
+    config = CONFIGS[name]
+    other = DIGITS if isinstance(config, PairConfig) else NUMBERS
+    configs = [config, replace(config, seed=5), replace(other, seed=6)]
     runs = load_or_train_all(configs, "cuda", progress=False)
-    assert [next(run.model.parameters()).device.type for run in runs] == ["cuda", "cuda"]
+    ways = [[session["way"] for session in run.record["sessions"]] for run in runs]
+    assert ways == [["stacked of 2"], ["stacked of 2"], ["graph"]]
+    for run in runs:
+        alone = trained(run.config, "cpu", run.steps)
+        assert run.device.type == "cuda"
+        assert (run.history.loss[:10] - alone.history.loss[:10]).abs().max() < 1e-5
+        assert_same(run.history.tensors(), alone.history.tensors())
+        assert run.snapshot_steps == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "bf16"])
+def test_a_replayed_step_waits_for_nothing_and_adds_up_in_one_order(name, counted):
+    configs = [CONFIGS[name], replace(CONFIGS[name], seed=5)]
+    stack = stacked_trainer(configs, "cuda")
+    for kind in stack.kinds:
+        stack.take_step(kind)
+    stack.record_graphs()
+    assert not counted.waits
+    assert not counted.open_sums
+
+
+@pytest.mark.parametrize(
+    "fault", ["CUDA error: operation not supported", "CUDA out of memory. Tried to allocate"]
+)
+def test_without_a_graph_the_plain_way_is_taken_and_said_once(
+    fault, gpu, cache, monkeypatch, capsys
+):
+    def refuse(*_, **__):
+        raise RuntimeError(fault)
+
+    devices.say_once.cache_clear()
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    configs = [
+        replace(DIGITS, steps=4),
+        replace(DIGITS, steps=4, seed=5),
+        replace(NUMBERS, epochs=4),
+    ]
+    runs = load_or_train_all(configs, "cuda", progress=False)
+    assert [run.record["sessions"][0]["way"] for run in runs] == ["eager"] * 3
+    reason = "memory is short" if "memory" in fault else fault
+    assert capsys.readouterr().out == (
+        f"No CUDA graph of a training step can be had here ({reason}); steps are launched one by "
+        "one, which takes several times as long.\n"
+    )
 
 
 # ----------------------------------------------------------------------- nothing is left out
@@ -828,6 +898,7 @@ def test_every_public_function_that_takes_tensors_is_tried_here(gpu, cache):
         for config in (
             replace(DIGITS, steps=4, snapshot_every=2, warmup_steps=1),
             replace(NUMBERS, epochs=4, snapshot_every=2),
+            replace(DIGITS, steps=4, snapshot_every=2, warmup_steps=1, precision="bf16"),
         ):
             interrupt(config, "cuda", step=3)
             load_or_train_all([config], "cuda", progress=False)

@@ -16,7 +16,15 @@ import yaml
 from nbformat import NotebookNode
 
 from addlib.files import write_whole
-from workflow.chapters import CHAPTERS, ROOT, Chapter, WorkflowError, chapters, shown
+from workflow.chapters import (
+    CHAPTERS,
+    ROOT,
+    Chapter,
+    WorkflowError,
+    chapters,
+    recorded_seconds,
+    shown,
+)
 from workflow.notebook_cells import read_committed, write_back
 
 TOC = ROOT / "_toc.yml"
@@ -111,17 +119,29 @@ def _heading(chapter: Chapter) -> str:
 
 
 def table() -> str:
-    """The chapters as a Markdown table: name, question, run time."""
-    rows = [
-        f"| [{name}](notebooks/{name}.ipynb) | {chapter.title} | {chapter.run_time} |"
-        for name, chapter in chapters().items()
-    ]
-    return "\n".join(["| chapter | question | run time |", "|---|---|---|", *rows, ""])
+    """The chapters as a Markdown table: name, question, run time, and that of recorded devices."""
+    recorded = recorded_seconds()
+    head = ["chapter", "question", "run time", *(f"on one {device}" for device in recorded)]
+    rows = [head]
+    for name, chapter in chapters().items():
+        times = [_seconds(of.get(name)) for of in recorded.values()]
+        link = f"[{name}](notebooks/{name}.ipynb)"
+        rows.append([link, chapter.title, chapter.run_time, *times])
+    first, *others = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([first, "|---" * len(head) + "|", *others, ""])
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f} s"
 
 
 def set_run_time(notebook: NotebookNode, chapter: Chapter) -> bool:
     """Write the chapter's run time into the notebook; whether it has one place for it."""
     line = f"**Run time** on two CPU cores: {chapter.run_time}."
+    for device, seconds in recorded_seconds().items():
+        if chapter.name in seconds:
+            line += f"\nOn one {device}, with its trainings, beside all others: "
+            line += f"{_seconds(seconds[chapter.name])}."
     places = 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

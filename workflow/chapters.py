@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CHAPTERS = ROOT / "workflow" / "chapters.yml"
 
+RECORDS = ROOT / "addlib" / "data" / "records"
+"""Runs of the book on machines, a file for each device: see workflow/record.py."""
+
 NBVAL = ("test", "full")
 
 DURATION = re.compile(r"(?:\d+ to )?(\d+) (s|min)\b")
@@ -108,6 +111,22 @@ def chapters() -> dict[str, Chapter]:
     except yaml.YAMLError as error:
         raise WorkflowError(f"{CHAPTERS.name} is not YAML: {error}") from error
     return {name: _chapter(name, entry) for name, entry in entries.items()}
+
+
+def recorded_seconds() -> dict[str, dict[str, float]]:
+    """Seconds of each chapter that ran to its end, by device, as records of whole runs have them.
+
+    All chapters were started from nothing, side by side.
+    """
+    found = {}
+    for file in sorted(RECORDS.glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        found[record["device"]] = {
+            name: run["seconds"]
+            for name, run in record["chapters"].items()
+            if run["status"] == "done"
+        }
+    return found
 
 
 def _chapter(name: str, entry: dict[str, Any]) -> Chapter:

@@ -22,6 +22,7 @@ zero-padded storage first: matrix products are about a tenth faster when every s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,12 @@ class FastForward:
         self.config = config
         self.task = task
         self.rows = Rows.of(task, weights["embed.weight"].device)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> FastForward:
+        """The same forward of another model of this shape, on this device."""
+        other = copy(self)
+        other.weights = weights
+        return other
 
     def __call__(
         self, tokens: Int[Tensor, "batch n_ctx"]

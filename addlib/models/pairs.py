@@ -8,6 +8,7 @@ library's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,12 @@ class PairForward:
         self.task = task
         # A tensor, made once: a list would be copied to the device at every call.
         self.offsets = torch.tensor([0, task.p], device=weights["embed.weight"].device)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> PairForward:
+        """The same forward of another model of this shape, on this device."""
+        other = copy(self)
+        other.weights = weights
+        return other
 
     def __call__(self, pairs: Int[Tensor, "pairs 2"]) -> Float[Tensor, "pairs n_outputs"]:
         """Logits of the answers; numbers must be below p and on the weights' device."""

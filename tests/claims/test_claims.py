@@ -5,6 +5,7 @@ that refuses what is not sound.
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -564,6 +565,22 @@ def test_revision_outside_git_or_in_another_s_repository_is_the_version(tmp_path
     for package in (tmp_path, tmp_path / "theirs" / "package"):
         monkeypatch.setattr(provenance, "PACKAGE", package)
         assert revision().startswith("addlib ")
+
+
+def test_an_archive_that_git_made_names_its_revision(tmp_path, monkeypatch):
+    repository(tmp_path / "clone", tracked=True)
+    git = ["git", "-C", str(tmp_path / "clone"), "-c", "user.name=n", "-c", "user.email=e"]
+    folder = tmp_path / "clone" / "package"
+    (folder / "archive.json").write_bytes((provenance.PACKAGE / "archive.json").read_bytes())
+    (tmp_path / "clone" / ".gitattributes").write_text("package/archive.json export-subst\n")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "more"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    subprocess.run([*git, "archive", "-o", str(tmp_path / "a.tar"), "HEAD"], check=True)
+    shutil.unpack_archive(tmp_path / "a.tar", tmp_path / "unpacked")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "unpacked" / "package")
+    assert len(revision()) >= 7
+    assert commit.startswith(revision())
 
 
 def test_a_record_names_a_revision_that_can_be_found_again(tmp_path, monkeypatch):
