@@ -74,6 +74,8 @@ from addlib.training.runs import RunConfig, load_or_train, load_or_train_all
 from addlib.training.trainer import BaseTrainer
 from tiny_llm import save_folder
 
+pytestmark = pytest.mark.depends_on("addlib/**/*.py")
+
 TASK = AdditionTask(3)
 SHAPE = ModelConfig(n_heads=3, width=24)
 PAIRS = PairTask(7, modular=True)
@@ -173,6 +175,7 @@ def intervals(device):
         stats.answer_nll(drawn(40, 4, 12).to(device), answer),
         stats.bootstrap_interval(drawn(50).to(device), draws=100),
         stats.resampled_interval(lambda rows: drawn(50).to(device)[rows].mean().item(), 50),
+        stats.bootstrap_of(torch.min, drawn(50, 3).to(device), draws=100),
     ]
 
 
@@ -382,7 +385,9 @@ def attention_on_pairs(device):
     cells = digit_grid.digit_grid(TASK, 1, 2, torch.Generator().manual_seed(4))
     sums = digit_grid.over_grid((cells.x + cells.y).double().to(device), TASK.base)
     explained = digit_grid.explained_by(sums, sums[:, :, 1].long())
-    return [shares, roles.stairs(shares), roles.addresses(patterns[0, 0], TASK), sums, explained]
+    looking = roles.heads_at(patterns.mean(0), TASK, -1)
+    found = roles.addresses(patterns[0, 0], TASK)
+    return [shares, roles.stairs(shares), found, looking, sums, explained]
 
 
 def ablations(device):
@@ -395,7 +400,9 @@ def ablations(device):
             taken = Ablation(component, head, positions=[2, 7], method=method)
             hooks = ablation.hooks(model, [taken], asked(80)[40:])
             results.append(answers.answer(model, questions, hooks))
-    return results
+    half = [Ablation("z", 1, method="swap", share=0.5)]
+    paths = ablation.past_and_through_mlp(model, half, questions, asked(80)[40:])
+    return results + [answers.answer(model, questions, hooks) for hooks in paths]
 
 
 def parts_of_logits(device):

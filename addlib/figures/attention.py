@@ -167,7 +167,7 @@ def _views(views: Sequence[AttentionView], name: str) -> str:
 
 def circuitsvis_script() -> str:
     """circuitsvis's script, as its package brings it."""
-    path = Path(distribution("circuitsvis").locate_file("circuitsvis/dist/cdn/iife.js"))
+    path = Path(str(distribution("circuitsvis").locate_file("circuitsvis/dist/cdn/iife.js")))
     # a browser's tools would look for the map beside the page
     return re.sub(r"//# sourceMappingURL=.*", "", path.read_text(encoding="utf-8"))
 

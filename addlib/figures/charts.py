@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float, Shaped
+from numpy.typing import ArrayLike
 
 from addlib.figures.layout import (
     add_levels,
@@ -83,10 +84,10 @@ def line_family(
     most = min(max_points, FAMILY_POINTS // len(lines))
     points = _points(x, lines, most, log_x, log_y, x_range)
     fig = frame(height)
-    ends = [_band(fig, x, *band, palette[name]) for name, band in (bands or {}).items()]
+    ends = [_band(fig, x, low, high, palette[name]) for name, (low, high) in (bands or {}).items()]
     fig.add_traces([_line(name, *points[name], palette[name], y_title) for name in lines])
     x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
-    heights = [*(y for _, y in points.values()), *levels.values(), *ends]
+    heights: list[ArrayLike] = [*(y for _, y in points.values()), *levels.values(), *ends]
     y_extent = extent_of(heights, log_y, y_range)
     fig.update_xaxes(axis(x_title, log_x, x_extent, x_range))
     fig.update_yaxes(axis(y_title, log_y, y_extent, y_range))
@@ -255,8 +256,8 @@ def _points(
         in_range[last + 1 :] = False
     points = {}
     for name, values in lines.items():
-        y = pd.Series(as_array(values, f"line {name!r}", x.shape))
-        y = y.ffill(limit_area="inside").to_numpy()
+        stored = pd.Series(as_array(values, f"line {name!r}", x.shape))
+        y = stored.ffill(limit_area="inside").to_numpy()
         if log_y and (y <= 0).any():
             raise ValueError(f"line {name!r} is {y[y <= 0][0]:g}: must be positive on a log axis")
         drawn = in_range & ~np.isnan(y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -209,7 +209,7 @@ def path_film(
 
 
 def _plane_grid(
-    headings: Mapping[str, object], columns: int, panel_height: int, x_title: str, y_title: str
+    headings: Collection[str], columns: int, panel_height: int, x_title: str, y_title: str
 ) -> tuple[go.Figure, list[dict[str, int]]]:
     """An empty frame of planes and plotly's row and column of each."""
     fig, cells = panel_frame(headings, columns, panel_height, gap=62, apart=0.09)
@@ -218,7 +218,7 @@ def _plane_grid(
     return fig.update_layout(hovermode="closest"), cells
 
 
-def _columns(points: object, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _columns(points: Float[np.ndarray, "point 2"], name: str) -> tuple[np.ndarray, np.ndarray]:
     """x and y of the points, as the page stores them."""
     x, y = as_array(points, name, (len(points), 2)).T
     return compact(x), compact(y)

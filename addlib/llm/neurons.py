@@ -67,15 +67,14 @@ def rank_neurons(
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, value: Tensor, hook: object) -> Tensor:
-        value.retain_grad()
         kept[name] = value
         return value
 
     logits = start(prompts, hooks=[(name, partial(keep, name)) for name in _posts(start)])
-    metric(logits[:, -1]).sum().backward()
-    start.bridge.zero_grad()
-    activations = torch.stack([kept[name].detach()[:, -1] for name in _posts(start)])
-    slopes = torch.stack([kept[name].grad[:, -1] for name in _posts(start)])
+    every = [kept[name] for name in _posts(start)]
+    slope_of_each = torch.autograd.grad(metric(logits[:, -1]).sum(), every)
+    activations = torch.stack([value.detach()[:, -1] for value in every])
+    slopes = torch.stack([slope[:, -1] for slope in slope_of_each])
     means = activations.mean(1)  # (layer, neuron)
     importance = ((activations - means[:, None]) * slopes).abs().mean(1)
     return RankedNeurons(start, means, importance.cpu())

@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -65,7 +65,7 @@ class PromptPairs:
     def where(self, chosen: Bool[Tensor, " batch"]) -> PromptPairs:
         """The pairs that a mask chooses."""
         rows = chosen.nonzero()[:, 0].tolist()
-        picked = {
+        picked: dict[str, Any] = {
             name: [values[row] for row in rows] if isinstance(values, list) else values[rows]
             for name, values in vars(self).items()
         }

@@ -27,6 +27,8 @@ from addlib.training.runs import load_or_train, load_or_train_all
 from addlib.training.shelf_runs import cooled, reused_questions, small_config, variants
 from models import same_weights
 
+pytestmark = pytest.mark.depends_on()
+
 SMALL = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16
 )

@@ -92,7 +92,7 @@ def test_each_claim_has_one_square_in_its_chapters_row_and_checks_come_last() ->
 
 def test_the_table_has_each_claim_once_in_order_and_checks_apart() -> None:
     page = ledger(RECORDS, "", smoke=False)
-    claims, checks = page.split("{dropdown}")
+    claims, checks, _ = page.split("{dropdown}")
     assert "[02.d]" not in claims
     assert "[02.d]" in checks
     rows = [
@@ -113,6 +113,17 @@ def test_the_table_has_each_claim_once_in_order_and_checks_apart() -> None:
     ]
     assert "largest difference; exploratory: no day of registration" in rows[2][3]
     assert "mean nothing" in ledger(RECORDS, "", smoke=True)
+
+
+def test_claims_that_need_other_models_are_listed_until_they_are_run() -> None:
+    needs = [claim for claim in declared().values() if claim.needs]
+    page = ledger(RECORDS, "", smoke=False)
+    rows = page.rpartition("{dropdown} Not yet run")[2].splitlines()
+    shown = [row.split("|")[1].strip() for row in rows if re.match(r"\| \d", row)]
+    assert shown == [claim.id for claim in needs]
+    assert needs[0].threshold.written(needs[0].unit) in page
+    run = RECORDS + [record("01.a", "holds") | {"id": claim.id} for claim in needs]
+    assert "Not yet run" not in ledger(run, "", smoke=False)
 
 
 def test_models_of_other_seeds_have_a_sign_each() -> None:

@@ -20,8 +20,13 @@ from addlib.models.addition import ModelConfig
 from addlib.tasks.addition import AdditionTask
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
+from runs import FULL
 from throwaway_book import Book
 from workflow import browser, run_graph
+
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
+IN_FULL = pytest.mark.skipif(not FULL, reason="in `make test-full`")
 
 TINY = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=12), steps=20, snapshot_every=10, batch_size=16
@@ -29,26 +34,27 @@ TINY = TrainConfig(
 
 SLOW_TRAINING = """
 import pathlib, sys, time
-steps = pathlib.Path({steps!r})
+root = pathlib.Path({root!r})
+steps = root / "steps"
 steps.touch()
 while len(steps.read_text()) < 40:
-    with steps.open("a") as file:
-        file.write("x")
+    if len(steps.read_text()) < 20 or (root / "gate").exists():
+        with steps.open("a") as file:
+            file.write("x")
     time.sleep(0.1)
 pathlib.Path(sys.argv[-1]).write_text("{{}}")
 """
-"""A training's stand-in: 40 steps, each kept, and none taken twice."""
+"""A training's stand-in: 40 steps, each kept and none taken twice, the last 20 where a gate is open."""
 
 
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
-    """A book whose second chapter waits for a training that takes four seconds."""
+    """A book whose second chapter waits for a training that does not end before it goes on."""
     book = Book(tmp_path)
     book.chapter("01_first", "print(steps)")
     book.chapter("02_second", "print(steps)")
     book.append("workflow/chapters.yml", "  weights: [main]\n")
-    steps = str(book.root / "steps")
-    book.write("addlib/training/runs.py", SLOW_TRAINING.format(steps=steps))
+    book.write("addlib/training/runs.py", SLOW_TRAINING.format(root=str(book.root)))
     return book
 
 
@@ -74,6 +80,7 @@ def in_early_site(book: Book) -> bool:
 
 def goes_on(book: Book) -> str:
     """What the next run prints, which ends in a complete site and takes no step twice."""
+    (book.root / "gate").touch()
     with (book.root / ".snakemake" / "book.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the last process of the run before is gone
     done = book.run("-m", "workflow.run_graph")
@@ -86,7 +93,7 @@ def goes_on(book: Book) -> str:
     return done.text
 
 
-@pytest.mark.parametrize("moment", [in_training, in_early_site])
+@pytest.mark.parametrize("moment", [in_training, pytest.param(in_early_site, marks=IN_FULL)])
 def test_after_ctrl_c_a_sentence_says_so_and_the_next_run_goes_on(book: Book, moment) -> None:
     process = started(lambda: moment(book), book)
     os.killpg(process.pid, signal.SIGINT)
@@ -96,7 +103,7 @@ def test_after_ctrl_c_a_sentence_says_so_and_the_next_run_goes_on(book: Book, mo
     goes_on(book)
 
 
-@pytest.mark.parametrize("moment", [in_training, in_early_site])
+@pytest.mark.parametrize("moment", [pytest.param(in_training, marks=IN_FULL), in_early_site])
 def test_after_a_power_cut_the_next_run_goes_on(book: Book, moment) -> None:
     process = started(lambda: moment(book), book)
     os.killpg(process.pid, signal.SIGKILL)
@@ -113,6 +120,7 @@ def test_where_the_runner_alone_is_killed_nothing_is_built_over(book: Book) -> N
     assert meanwhile.lines == [
         "error: another run is going on in this folder; wait for its end",
     ]
+    (book.root / "gate").touch()
     text, _ = process.communicate()
     assert "Traceback" not in text
     assert "can be read now" not in goes_on(book)
@@ -171,7 +179,7 @@ def test_weights_that_can_not_be_kept_are_named_first_and_last(book: Book) -> No
     ]
     assert "Is this 01_first?" in book.page("notebooks/01_first")
     (book.root / "weights").unlink()
-    book.write("addlib/training/runs.py", SLOW_TRAINING.format(steps=str(book.root / "steps")))
+    book.write("addlib/training/runs.py", SLOW_TRAINING.format(root=str(book.root)))
     assert "weights folder" not in goes_on(book)
 
 
