@@ -27,14 +27,16 @@ pdf: .venv/.installed ## make the book, then print the whole site to _build/book
 	@$(BIN)/python -m workflow.run_graph
 	@$(BIN)/python -m workflow.pdf
 
-test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
+test: .venv/.installed ## lint, types, tests, the site in a browser; what has not changed since it passed is skipped
 	@$(BIN)/python -m workflow.browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 \
+	  --junitxml _build/tests.xml
 
 test-full: export ADDLIB_TEST := full
-test-full: book test ## the same, all findings, something wrong in every chapter, and the pages of the whole book
+test-full: book test ## the same with nothing skipped, all findings, something wrong in every chapter, and the pages of the whole book
 	ADDLIB_SITE=_build/html $(BIN)/python -m pytest -n 2 tests/site/test_pages.py -k "not smoke"
 
 sweep: .venv/.installed ## run chapters over a grid of parameters (GRID=..., PROFILE=local, slurm or a folder), resumable

@@ -38,9 +38,19 @@ from addlib.analysis import (
 from addlib.analysis.ablation import COMPONENTS, Ablation
 from addlib.figures import drawings, heatmaps
 from addlib.figures.thin import as_array
-from addlib.geometry import angles, components, fourier, pair_portrait, progress_measures
-from addlib.llm import grading
+from addlib.geometry import (
+    angles,
+    components,
+    fourier,
+    number_codes,
+    pair_portrait,
+    progress_measures,
+)
+from addlib.llm import direct, grading
+from addlib.llm.faulty_metric import OneRowMetric
+from addlib.llm.inventory import inventory
 from addlib.llm.load import LLM, RANDOM, load_llm
+from addlib.llm.neurons import rank_neurons
 from addlib.llm.pairs import prompt_pairs
 from addlib.llm.prompts import few_shot, problems
 from addlib.models import fast_addition
@@ -50,6 +60,7 @@ from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, aligned_weights
 from addlib.models.fast_answers import FastReadout
 from addlib.models.pairs import PairForward, PairModelConfig, build_pair_model
+from addlib.patching import summaries
 from addlib.patching.gradient import attribution_patch
 from addlib.patching.sites import KINDS
 from addlib.patching.suffix_forward import ShortForward
@@ -64,6 +75,8 @@ from addlib.training.runs import RunConfig, load_or_train, load_or_train_all
 from addlib.training.stacked import StackedTrainer, stacked_trainer
 from addlib.training.trainer import BaseTrainer
 from tiny_llm import save_folder
+
+pytestmark = pytest.mark.depends_on("addlib/**/*.py")
 
 TASK = AdditionTask(3)
 SHAPE = ModelConfig(n_heads=3, width=24)
@@ -163,6 +176,8 @@ def intervals(device):
     return [
         stats.answer_nll(drawn(40, 4, 12).to(device), answer),
         stats.bootstrap_interval(drawn(50).to(device), draws=100),
+        stats.resampled_interval(lambda rows: drawn(50).to(device)[rows].mean().item(), 50),
+        stats.bootstrap_of(torch.min, drawn(50, 3).to(device), draws=100),
     ]
 
 
@@ -237,6 +252,18 @@ def waves(device):
         fourier.fourier_2d(of_pairs),
         neurons,
         neurons.clusters(0.1),
+    ]
+
+
+def codes_of_numbers(device):
+    numbers = torch.arange(10, 60, device=device)
+    codes = {"helix": number_codes.helix(numbers), "line": number_codes.polynomial(numbers, 1)}
+    rows = drawn(50, 12).double().to(device)
+    folds = torch.arange(50, device=device) % 5
+    return [
+        codes,
+        number_codes.reconstructions(rows, codes, folds > 0, folds == 0),
+        number_codes.held_out_r2(rows, codes, folds),
     ]
 
 
@@ -365,7 +392,9 @@ def attention_on_pairs(device):
     cells = digit_grid.digit_grid(TASK, 1, 2, torch.Generator().manual_seed(4))
     sums = digit_grid.over_grid((cells.x + cells.y).double().to(device), TASK.base)
     explained = digit_grid.explained_by(sums, sums[:, :, 1].long())
-    return [shares, roles.stairs(shares), roles.addresses(patterns[0, 0], TASK), sums, explained]
+    looking = roles.heads_at(patterns.mean(0), TASK, -1)
+    found = roles.addresses(patterns[0, 0], TASK)
+    return [shares, roles.stairs(shares), found, looking, sums, explained]
 
 
 def ablations(device):
@@ -378,7 +407,9 @@ def ablations(device):
             taken = Ablation(component, head, positions=[2, 7], method=method)
             hooks = ablation.hooks(model, [taken], asked(80)[40:])
             results.append(answers.answer(model, questions, hooks))
-    return results
+    half = [Ablation("z", 1, method="swap", share=0.5)]
+    paths = ablation.past_and_through_mlp(model, half, questions, asked(80)[40:])
+    return results + [answers.answer(model, questions, hooks) for hooks in paths]
 
 
 def parts_of_logits(device):
@@ -417,6 +448,50 @@ def answers_after_a_shared_start(device):
     return [grading.SharedStart(llm, few_shot(count=2))(pairs.clean, last=2)]
 
 
+def ends_of_prompts(device):
+    llm, pairs = language_model(device)
+    start = grading.SharedStart(llm, few_shot(count=2))
+    names = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre"]
+    return [
+        start.at_end(pairs.clean, batch_size=2),
+        start.activations(pairs.clean, names),
+        inventory(llm, "6*7="),
+        pairs.where(torch.tensor([True, False, True])).clean,
+    ]
+
+
+def effects_on_logits(device):
+    llm, pairs = language_model(device)
+    written = direct.written_at_end(llm.bridge, pairs.clean)
+    columns = llm.bridge.W_U.detach().T
+    direction = columns[pairs.right.to(device)] - columns[pairs.wrong.to(device)]
+    return [
+        written,
+        written.stream,
+        written.along(direction),
+        direct.heads_along(llm.bridge, written, direction),
+        OneRowMetric.of(llm.tokenizer, [12, 408])(drawn(2, 40).to(device)),
+    ]
+
+
+def neurons_at_the_end(device):
+    llm, pairs = language_model(device)
+    start = grading.SharedStart(llm, few_shot(count=2))
+    neurons = rank_neurons(start, pairs.clean, pairs.difference)
+    hooks = neurons.only(torch.arange(10))
+    logits = start(pairs.clean, hooks=hooks)
+    return [neurons.means, neurons.importance.to(device), logits]
+
+
+def summaries_of_sweeps(device):
+    effects = drawn(6, 4).to(device)
+    return [
+        summaries.correlation(effects, effects.abs()),
+        summaries.crossing(effects[:, 0]),
+        summaries.late_share(effects[:, 0]),
+    ]
+
+
 def patches(device, kinds=KINDS):
     llm, pairs = language_model(device)
     patcher = Patcher(llm.bridge, pairs.corrupted, pairs.clean, batch_size=16)
@@ -449,6 +524,7 @@ ROOMS = (
     shapes,
     probes,
     waves,
+    codes_of_numbers,
     progress,
     progress_of_checkpoints,
     pictures,
@@ -461,6 +537,10 @@ ROOMS = (
     parts_of_logits,
     grades,
     answers_after_a_shared_start,
+    ends_of_prompts,
+    effects_on_logits,
+    neurons_at_the_end,
+    summaries_of_sweeps,
     patches,
     runs_of_prompts,
 )
@@ -478,6 +558,7 @@ ON_CPU = {
     ablations: [answers.answer],
     parts_of_logits: [attribution.attribute, attribution.attribute_neurons],
     grades: [grading.grade],
+    ends_of_prompts: [grading.SharedStart.at_end, grading.SharedStart.activations],
     patches: [Patcher.baseline, Patcher.sweep, attribution_patch],
 }
 """Rooms whose results lie on the CPU, with the functions that bring them there and say so."""

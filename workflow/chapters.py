@@ -63,6 +63,7 @@ class Chapter:
     run_time: str
     weights: list[str] = field(default_factory=list)
     smoke: dict[str, Any] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
     nbval: str = "test"
     threads: int = 1
     gpu_gib: int = 1

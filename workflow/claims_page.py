@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from addlib.claims import stored
-from addlib.claims.claim import declared
+from addlib.claims.claim import Claim, declared
 from addlib.claims.over_seeds import OUTCOMES, OverSeeds, over_seeds
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
@@ -165,7 +165,8 @@ def score(records: list[Record]) -> str:
         failed = f", {len(checks) - passed} failed" if passed < len(checks) else ""
         lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{failed}.")
     if earlier := sum("recorded" in record for record in records):
-        lines.append(f"{earlier} of them were measured in an earlier run{MARK}.")
+        were = "was" if earlier == 1 else "were"
+        lines.append(f"{earlier} of them {were} measured in an earlier run{MARK}.")
     return " ".join(lines)
 
 
@@ -242,6 +243,10 @@ def ledger(records: list[Record], overview: str, smoke: bool) -> str:
     if checks := [record for record in records if record["kind"] == "check"]:
         title = "Checks: they hold unless there is a mistake in the code, and don't count above"
         lines += ["", f"````{{dropdown}} {title}", *_table(checks), "````"]
+    measured = {record["id"] for record in records}
+    if waiting := [c for c in declared().values() if c.needs and c.id not in measured]:
+        title = "Not yet run: claims about other models, with thresholds set beforehand"
+        lines += ["", f"````{{dropdown}} {title}", *_not_run(waiting), "````"]
     if smoke:
         note = "These values come from a smoke run: they check the mechanics and mean nothing."
         lines = [f"```{{warning}}\n{note}\n```", "", *lines]
@@ -259,6 +264,15 @@ def _table(records: list[Record]) -> list[str]:
         "|---|---|---|---|---|---|",
         *map(_row, sorted(records, key=lambda record: record["id"])),
     ]
+
+
+def _not_run(claims: Iterable[Claim]) -> list[str]:
+    """Lines of a Markdown table of claims that need models which have not been measured."""
+    rows = [
+        f"| {claim.id} | {claim.statement} | {claim.threshold.written(claim.unit)} | {claim.needs} |"
+        for claim in claims
+    ]
+    return ["| claim | statement | predicted | needs |", "|---|---|---|---|", *rows]
 
 
 def _row(record: Record) -> str:

@@ -85,13 +85,13 @@ def answer(
     task = questions.task
     device = next(model.parameters()).device
     many = len(questions) >= READOUT_FROM
-    forward = partial(answer_logits, model, task)
+    forward: Callable[[Tensor], Tensor] = partial(answer_logits, model, task)
     if covers(model.cfg) and not hooks:
-        forward = FastForward(weights(model), model.cfg, task)
+        forward = short = FastForward(weights(model), model.cfg, task)
         if many and not model.cfg.attn_only:
             spread = torch.arange(1024) * len(questions) // 1024  # they may come sorted by kind
             with memory_for("a sample of 1,024 questions"):
-                forward = FastReadout(forward, questions[spread].tokens.to(device))
+                forward = FastReadout(short, questions[spread].tokens.to(device))
     if batch_size is None:
         batch_size = BATCH_SIZE[device.type]
     asked = questions if device.type == "cpu" else questions.to(device)
@@ -132,25 +132,3 @@ def first_mistake(answers: Answers) -> Int[Tensor, " batch"]:
     n = answers.questions.task.n_answer
     top = n - 1 - (~answers.digit_right).flip(1).long().argmax(1)
     return top - above_cascade(answers.questions)
-
-
-def carry_reach(
-    answers: Answers,
-) -> tuple[Int[Tensor, "2 n_answer n_digits"], Int[Tensor, "2 n_answer n_digits"]]:
-    """Digits that use a carry, by how far down it is made: how many are right, and how many are.
-
-    ``[0]`` counts digits above a run of sums of B - 1, ``[1]`` those whose own pair is in one. Then
-    come the answer column, and the number of columns between the digit and the pair that makes its
-    carry.
-    """
-    questions, n = answers.questions, answers.questions.task.n_digits
-    inside = torch.nn.functional.pad(questions.us9, (0, 1))  # the top digit has no pair
-    counts = torch.zeros(2, 2, n + 1, n, dtype=torch.int64)
-    for own_nine in (0, 1):
-        for k in range(1, n + 1):
-            uses = questions.carry[:, k] & (inside[:, k] == own_nine)
-            between = questions.us9_run[uses, k - 1]
-            right = between[answers.digit_right[uses, k]]
-            counts[0, own_nine, k] = torch.bincount(right, minlength=n)
-            counts[1, own_nine, k] = torch.bincount(between, minlength=n)
-    return counts[0], counts[1]

@@ -92,6 +92,22 @@ def addresses(pattern: Float[Tensor, "n_answer n_ctx"], task: AdditionTask) -> l
     return [int(o) if is_one else None for o, is_one in zip(offset, is_address, strict=True)]
 
 
+def heads_at(
+    pattern: Float[Tensor, "heads n_answer n_ctx"], task: AdditionTask, offset: int
+) -> list[int | None]:
+    """The head whose address is the offset, for each answer column; of several, the surest.
+
+    None where no head looks there: what such a head would do is not done.
+
+    Args:
+        pattern: mean attention at the answer positions, by column.
+    """
+    share = pair_attention(pattern, task).amax(-1)  # (heads, n_answer)
+    has_it = torch.tensor([[own == offset for own in addresses(of, task)] for of in pattern])
+    surest = share.masked_fill(~has_it.to(share.device), -1).argmax(0).tolist()
+    return [head if has_it[head, k] else None for k, head in enumerate(surest)]
+
+
 # ----------------------------------------------------------------------------- roles
 def find_roles(model: TransformerBridge, questions: Questions, layer: int = 0) -> list[Role]:
     """The role of each head of a layer, from the smallest offset up: far carry, carry, base add.

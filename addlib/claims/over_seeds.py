@@ -70,16 +70,17 @@ class OverSeeds:
 
 
 def over_seeds(claim: Claim, record: Mapping[str, Any]) -> OverSeeds | None:
-    """A claim in the record "seeds"; None where it is not there with the threshold of today.
+    """A claim in the record "seeds"; None where that has no models of several seeds for it.
 
-    A seed with which the chapter ran, and that has no value for the claim, had a model without what
-    the claim is about.
+    So it is where the threshold was another one, and where all runs measured one and the same
+    model, whose training is stored. Else a seed with which the chapter ran, and that has no value
+    for the claim, had a model without what the claim is about.
 
     Args:
         record: of :func:`addlib.claims.stored.read`.
     """
     entry = record["claims"].get(claim.id)
-    if entry is None or entry["threshold"] != str(claim.threshold):
+    if entry is None or entry["threshold"] != str(claim.threshold) or len(entry["seeds"]) == 1:
         return None
     own = [other for other in record["claims"].values() if other["chapter"] == entry["chapter"]]
     seeds = dict.fromkeys(seed for other in own for seed in other["seeds"])

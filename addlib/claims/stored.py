@@ -34,6 +34,12 @@ def read(name: str) -> dict[str, Any]:
     return records[name]
 
 
+def read_those(*names: str) -> list[dict[str, Any]]:
+    """The records of these names that have been made, in this order."""
+    made = {path.stem for path in (PACKAGE / "data").glob("*.json")}
+    return [read(name) for name in names if name in made]
+
+
 def clean_revision() -> str:
     """The revision that a record may name; a long run asks for it before it starts.
 

@@ -67,7 +67,7 @@ class Rows:
         read = task.n_ctx - 1
         signs = {task.n_digits: [task.plus], 2 * task.n_digits + 1: [task.equals]}
         first = []
-        rows = []
+        rows: list[tuple[int, int]] = []
         for p in range(read):
             tokens = signs.get(p, range(task.base))
             first.append(len(rows) - tokens[0])

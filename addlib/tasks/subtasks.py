@@ -76,16 +76,20 @@ def digit_of_key(key: Int[Tensor, "*any"], base: int) -> Int[Tensor, "*any"]:
 
 
 # ------------------------------------------------------ answers of simpler algorithms
-def look_back(questions: Questions, depth: int) -> Int[Tensor, "batch n_answer"]:
+def look_back(
+    questions: Questions, depth: int, guess: bool = False
+) -> Int[Tensor, "batch n_answer"]:
     """Answer digits by an algorithm that finds each carry from the next ``depth`` pairs down alone.
 
-    Below those pairs it takes no carry for granted. Depth 0 ignores every carry, depth 1 sees a
-    carry made by the next pair, depth 2 also one handed on by that pair; from depth n on the digits
-    are those of the sum. 047 + 058 → 0, 9, 5 from the top at depth 0 and 1, 0, 5 at depths 1 and
-    more.
+    Below those pairs it takes no carry for granted, or with ``guess`` always one. Depth 0 ignores
+    every carry, depth 1 sees a carry made by the next pair, depth 2 also one handed on by that
+    pair; from depth n on the digits are those of the sum. From the top, 047 + 058 gives 0, 9, 5 at
+    depth 0, 0, 0, 5 at depth 1 (with ``guess`` 1, 0, 5), and 1, 0, 5 from depth 2 on.
     """
     task = questions.task
     carry = torch.zeros_like(questions.carry)  # into each column, by the pairs seen so far
+    if task.carry:
+        carry[:, 1:] = guess
     pair_sum = questions.x + questions.y
     for _ in range(depth if task.carry else 0):
         carry = F.pad(pair_sum + carry[:, :-1] >= task.base, (1, 0))

@@ -1,1 +1,1 @@
-"""What a loss curve must do: exact levels, bounds, and rules for plateaus, falls and spikes."""
+"""What a loss curve and an observer of few columns must do: exact levels and shares, bounds."""

@@ -7,7 +7,7 @@ the CPU, so a seed asks the same ones on every device.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -139,7 +139,9 @@ class Trainer(BaseTrainer):
         super().__init__(config, device)
         if covers(config.model):
             self.optimise(aligned_weights(self.model))
-            self.forward = FastForward(self.weights, config.model, config.task)
+            self.forward: Callable[[Tensor], Tensor] = FastForward(
+                self.weights, config.model, config.task
+            )
         else:
             self.optimise(weights(self.model))
             self.forward = partial(answer_logits, self.model, config.task)
@@ -160,7 +162,8 @@ class Trainer(BaseTrainer):
         """
         questions = next(self.stream)
         nll = self._gradients(questions)
-        grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
+        gradients = [p.grad for p in self.weights.values() if p.grad is not None]
+        grad_norm = torch.nn.utils.get_total_norm(gradients)
         lr = self.config.lr_at(self.step)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()

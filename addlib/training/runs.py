@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,10 @@ class Run:
 
     def uniform_loss(self) -> Float[np.ndarray, "steps n_answer"]:
         """Loss of each answer digit at each step, nats; NaN where the batch was enriched."""
-        losses, every = self.history.digit_loss.numpy().copy(), self.config.enrich_every
+        assert isinstance(self.config, TrainConfig)
+        assert isinstance(self.history, History)
+        losses = self.history.digit_loss.numpy().copy()
+        every = self.config.enrich_every
         if every:
             losses[every - 1 :: every] = np.nan
         return losses
@@ -104,6 +107,7 @@ class Run:
 
         For one-layer addition models. In double precision, on the CPU, as the questions must be.
         """
+        assert isinstance(self.config, TrainConfig)
         kept = [self.snapshot(at) for at in steps]
         mean = {name: torch.stack([w[name].cpu() for w in kept]).mean(0) for name in kept[0]}
         short = FastForward(mean, self.config.model, self.config.task)
@@ -126,6 +130,7 @@ def load_or_train(
     folder = config.folder
     _train_missing([config], device, progress)
     record = folder.record()
+    assert record is not None  # it was just made
     steps = _steps_taken(config, record)
     model = config.build(str(chosen))
     _set_weights(model, folder.read(snapshot_file(steps), like=weights(model)))
@@ -184,7 +189,7 @@ def _read_history(folder: RunFolder, empty: History | PairHistory) -> History | 
         for name, values in empty.tensors().items()
         if name not in recorded
     }
-    return replace(empty, **recorded, **missing)
+    return type(empty)(**recorded, **missing)
 
 
 # ------------------------------------------------------------------------- training

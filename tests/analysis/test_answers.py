@@ -5,9 +5,15 @@ import math
 import pytest
 import torch
 
-from addlib.analysis.answers import Answers, answer, carry_reach, carry_slips, first_mistake
+from addlib.analysis.answers import Answers, answer, carry_slips, first_mistake
 from addlib.models.addition import ModelConfig, build_model
-from addlib.stats import answer_nll, bootstrap_interval, wilson_interval
+from addlib.stats import (
+    answer_nll,
+    bootstrap_interval,
+    bootstrap_of,
+    resampled_interval,
+    wilson_interval,
+)
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import uniform_questions
 
@@ -53,9 +59,6 @@ def test_mistakes_with_carries_known_answers():
     assert lost.nonzero().tolist() == [[0, 2], [0, 3]]
     assert invented.nonzero().tolist() == [[1, 1]]
     assert first_mistake(answers)[0] == 0  # two columns of 9 are below the top digit
-    right, cases = carry_reach(answers)
-    assert cases.nonzero().tolist() == [[0, 3, 2], [1, 1, 0], [1, 2, 1]]
-    assert right.nonzero().tolist() == [[1, 1, 0]]
 
 
 def test_wilson_interval_known_answers():
@@ -87,6 +90,34 @@ def test_a_bootstrap_interval_holds_its_value():
     for seed in range(40):
         low, high = bootstrap_interval(values, draws=2, seed=seed)
         assert low <= values.mean().item() <= high
+
+
+def test_a_resampled_interval_of_a_mean_is_the_bootstrap_s():
+    values = torch.randn(50, generator=torch.Generator().manual_seed(3))
+    interval = resampled_interval(lambda rows: values[rows].mean().item(), 50, draws=1000)
+    assert interval == pytest.approx(bootstrap_interval(values), abs=1e-6)
+    low, high = resampled_interval(lambda rows: values[rows].max().item(), 50)
+    assert low < high == values.max()
+    with pytest.raises(ValueError, match="0 members"):
+        resampled_interval(lambda rows: 0.0, 0)
+
+
+def test_the_smallest_of_equal_cells_has_the_interval_of_the_smallest():
+    """Cells that differ by chance alone: the smallest found lies below what they all are."""
+    values = torch.randn(400, 20, generator=torch.Generator().manual_seed(5)) + 3
+    lowest, (low, high) = bootstrap_of(torch.min, values)
+    at = values.mean(0).argmin()
+    assert lowest == pytest.approx(values[:, at].mean().item())
+    selected_low, selected_high = bootstrap_interval(values[:, at])
+    assert low < selected_low
+    assert high < selected_high
+    known = torch.tensor([[1.0, 2.0]]).expand(9, 2)
+    assert bootstrap_of(torch.min, known) == (1.0, (1.0, 1.0))
+    assert bootstrap_of(lambda mean: mean[1] / mean[0], known) == (2.0, (2.0, 2.0))
+    one = values[:, 0]
+    assert bootstrap_of(torch.sum, one)[1] == bootstrap_interval(one)
+    with pytest.raises(ValueError, match="0 values"):
+        bootstrap_of(torch.min, values[:0])
 
 
 def test_losses_far_below_single_precision_are_exact():

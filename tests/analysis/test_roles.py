@@ -10,6 +10,7 @@ from addlib.analysis.roles import (
     addresses,
     answer_patterns,
     find_roles,
+    heads_at,
     pair_attention,
     role_labels,
     roles_by_name,
@@ -55,6 +56,19 @@ def test_addresses_are_the_planted_ones_digit_by_digit():
     pattern[5] = staircase(task, -2, 0.8)[5]
     pattern[3] = staircase(task, -1, 0.4)[3]  # too little attention to be an address
     assert addresses(pattern, task) == [None, -1, -1, None, -1, -2]
+
+
+def test_a_digit_at_whose_pair_no_head_looks_has_no_head():
+    task = AdditionTask(5)
+    carry, far = staircase(task, -1, 0.8), staircase(task, -2, 0.9)
+    carry[5], far[5] = far[5].clone(), carry[5].clone()  # they change places at the top
+    carry[3] = staircase(task, -1, 0.4)[3]  # too little attention
+    second = staircase(task, -1, 0.6)
+    second[3] = 0
+    pattern = torch.stack([far, second, carry])
+    assert heads_at(pattern, task, -1) == [None, 2, 2, None, 2, 0]
+    assert heads_at(pattern, task, -2) == [None, None, 0, 0, 0, 2]
+    assert heads_at(pattern, task, 0) == [None] * 6
 
 
 def test_patterns_are_the_librarys_at_the_answer_positions():

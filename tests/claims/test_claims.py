@@ -416,6 +416,22 @@ def test_what_the_model_lacks_is_not_borne_out(results):
         collect()
 
 
+def test_what_needs_other_models_is_not_run_and_not_refuted(results, declare):
+    declare(DECLARED.replace(ACCURACY, ACCURACY + "    needs: seeds 101 and 102\n"))
+    claims = Ledger("02_training", seed=7)
+    claims.measure("02.final-loss", 0.03)
+    said = claims.outcome("02.accuracy")
+    assert "not yet run</b> – mean of the last 100 steps; predicted ≥ 0.9" in said
+    assert said.endswith("needs seeds 101 and 102")
+    claims.close()
+    (results / "executed").mkdir()
+    notebook = new_notebook(cells=[new_code_cell('claims.measure("02.final-loss", b)')])
+    nbformat.write(notebook, results / "executed" / "02_training.ipynb")
+    assert [record["id"] for record in collect()] == ["02.final-loss"]
+    claims.measure("02.accuracy", 0.95)
+    assert "holds</b>" in claims.outcome("02.accuracy")
+
+
 def test_nothing_but_a_failure_may_lack_its_value(results):
     Ledger("02_training").close()
     path = results / "claims" / "02.accuracy.json"
@@ -495,9 +511,9 @@ def test_command_line_prints_the_score(tmp_path):
     script = """
 from addlib.claims.ledger import Ledger
 claims = Ledger("02_training")
-claims.measure("02.final-loss", 0.03)
+claims.measure("02.head-start-needs-order", 0.9)
 claims.measure("02.accuracy", 0.5)
-claims.measure("02.ends-first", 0.9, ci=(0.8, 1.2))
+claims.measure("02.ends-first", 0.5, ci=(0.4, 0.6))
 """
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     command = [sys.executable, "-m", "addlib.claims.ledger", "collect", "--results", str(tmp_path)]

@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 
+from addlib.claims import stored
 from addlib.claims.claim import declared
 from addlib.claims.over_seeds import OverSeeds, over_seeds
 
@@ -72,6 +73,14 @@ def test_a_seed_without_a_value_had_a_model_that_lacks_it():
     assert alone is not None
     assert alone.verdict == "holds"
     assert over_seeds(CLAIM, record | {"claims": {}}) is None
+
+
+def test_one_stored_model_is_no_evidence_over_seeds():
+    """All runs measured it: the two-layer model was not trained with the other four seeds."""
+    claim = declared()["04.two-layers-in-a-million"]
+    record = stored.read("seeds")
+    assert record["claims"][claim.id]["seeds"] == [129000]
+    assert over_seeds(claim, record) is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from workflow.chapters import ROOT, WorkflowError
 from workflow.sweep import grid
 from workflow.sweep.figure import VERDICT_COLOURS, verdict_map
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
@@ -117,7 +119,7 @@ def test_profiles_that_cannot_work_are_refused(tmp_path):
 
 def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     """Four cells; one fails until a file is there. Then a sweep with nothing to do."""
-    claim = CLAIM_CELL.replace('revision="r"', 'revision="r", seed=seed')
+    claim = CLAIM_CELL.replace("seed=None", "seed=seed")
     switch = book.root / "switch"
     fault = f"import pathlib\nassert (steps, seed) != (11, 2) or pathlib.Path({str(switch)!r}).exists(), 'not yet'"
     book.chapter("01_first", claim, fault)
