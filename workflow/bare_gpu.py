@@ -8,7 +8,8 @@ machine lacks; FILE lists what it has (``pip list`` or names alone, one a line).
 in this order, each within its own time, and after each writes all there is so far to
 ``OUT/results.json``; a part that fails leaves its traceback and ends no other. The trained weights
 of further seeds come back as archives of run folders. What it measured becomes a record by
-``python -m workflow.record --from OUT/results.json``.
+``python -m workflow.record --from OUT/results.json``, and what chapters found on other seeds by
+``python -m workflow.sweep.grid GRID --from OUT/results.json --record``.
 
 Until the wheels are there this needs Python alone.
 """
@@ -16,6 +17,7 @@ Until the wheels are there this needs Python alone.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -64,6 +66,7 @@ SECONDS = {
     "benchmarks": 100,
     "chapters": 240,
     "weights": 80,
+    "other seeds": 290,
 }
 """The parts in their order, with the most time that each may take."""
 
@@ -75,6 +78,12 @@ ALONE = ("chapters",)
 
 SEEDS = range(101, 109)
 """Seeds whose trained weights come back as far as there is room."""
+
+ROUNDS = (("seeds", ("04", "05", "06", "07")), ("carry_5000", ("08",)), ("seeds", ("02",)))
+"""Grids of a sweep, and the numbers of the chapters whose cells run next, seed after seed."""
+
+SIDE_BY_SIDE = 14
+"""Cells that run at a time."""
 
 
 # ------------------------------------------------------------------------------- packing
@@ -246,6 +255,7 @@ def parts(out: Path) -> int:
         "benchmarks": benchmarks,
         "chapters": all_chapters,
         "weights": further_weights,
+        "other seeds": other_seeds,
     }
     if "environment" not in results(out):
         from addlib.device import choose_device
@@ -475,24 +485,16 @@ def all_chapters(out: Path, small: bool) -> dict[str, Any]:
     logs = work / "logs"
     logs.mkdir()
     begun = time.perf_counter()
-    running = {}
-    for name in names:
-        command = [sys.executable, "-m", "workflow.execute", name, "--results", results.folder]
-        with (logs / name).open("w") as log:
-            running[name] = subprocess.Popen(
-                [*command, *(["--smoke"] if small else [])],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    size = ["--smoke"] if small else []
+    running = {
+        name: _start([name, "--results", results.folder, *size], environment, logs / name)
+        for name in names
+    }
     try:
         for process in running.values():
             process.wait()
     except OutOfTimeError:
-        for process in running.values():
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+        _kill(running.values())
     seconds = round(time.perf_counter() - begun, 1)
     said = {name: (logs / name).read_text(errors="replace")[-1500:] for name in names}
     trained = {}
@@ -504,10 +506,32 @@ def all_chapters(out: Path, small: bool) -> dict[str, Any]:
     return found | {"runs": trained, "said": said}
 
 
+def _start(arguments: list[Any], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Run a chapter in a process, and a session, of its own."""
+    command = [sys.executable, "-m", "workflow.execute", *map(str, arguments)]
+    with log.open("w") as file:
+        return subprocess.Popen(
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _kill(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End those that still run, with what they started."""
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def further_weights(out: Path, small: bool) -> dict[str, Any]:
     """Main models of further seeds, trained twice as long; as many come back as there is room."""
-    runs = []
+    runs: list[Any] = []
     measured = _timed(lambda: runs.extend(_trained(SEEDS, 12 if small else 10_000)) or runs)
+    _bring_back(runs, out)
+    return measured
+
+
+def _bring_back(runs: Iterable[Any], out: Path) -> None:
+    """Archives of as many runs as there is room for."""
     for run in runs:
         sizes = [file.stat().st_size / 2**20 for file in out.iterdir()]
         kept = ("run.json", "history.safetensors", f"weights-{run.steps:06d}.safetensors")
@@ -518,7 +542,97 @@ def further_weights(out: Path, small: bool) -> dict[str, Any]:
         with tarfile.open(out / f"seed-{run.config.seed}.tar", "w") as archive:
             for name in kept:
                 archive.add(folder / name, f"{folder.name}/{name}")
-    return measured
+
+
+def other_seeds(out: Path, small: bool) -> dict[str, Any]:
+    """Chapters on main models of other seeds, trained together: cells of sweeps.
+
+    Each cell that ended is in ``results.json`` at once, as ``seeds``: the record of its run, its
+    claims, and the digest of the weights that it read. Where time runs out, the rest is missing.
+    """
+    from dataclasses import replace
+
+    from addlib.training.runs import RUNS, load_or_train_all
+    from workflow.chapters import Results
+
+    cells = cells_of_seeds(small)
+    main = RUNS["main"]
+    if small:  # as the chapters' smoke runs
+        main = replace(main, steps=200, model=replace(main.model, width=48))
+    seeds = sorted({cell["parameters"]["seed"] for cell in cells.values()})
+    runs: list[Any] = []
+    configs = [replace(main, seed=seed) for seed in seeds]
+    trained = _timed(lambda: runs.extend(load_or_train_all(configs)) or runs)
+    models = {str(run.config.seed): _model(run) for run in runs}
+    ended: dict[str, Any] = {}
+    note(out, "seeds", {"models": models, "cells": ended})
+    _bring_back(runs, out)
+    work = Path(os.environ["ADDLIB_CACHE"]).parent / "cells"
+    work.mkdir()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    waiting = list(cells)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < SIDE_BY_SIDE:
+                name = waiting.pop(0)
+                values = cells[name]["parameters"].items()
+                arguments = [cells[name]["chapter"], "--results", work / name]
+                arguments += [word for key, value in values for word in ("-p", key, value)]
+                arguments += ["--smoke"] if small else []
+                running[name] = _start(arguments, environment, work / f"{name}.log")
+            now = [name for name, process in running.items() if process.poll() is not None]
+            for name in now:
+                del running[name]
+                cell = cells[name]
+                ended[name] = _cell(Results(work / name), cell, work / f"{name}.log", small)
+                ended[name]["checkpoint"] = models[str(cell["parameters"]["seed"])]["sha256"]
+                print(f"{name}: {ended[name]['run'].get('status')}", flush=True)
+            if now:
+                note(out, "seeds", {"models": models, "cells": ended})
+            else:
+                time.sleep(0.2)
+    except OutOfTimeError:
+        _kill(running.values())
+    failed = [name for name, cell in ended.items() if cell["run"].get("status") != "done"]
+    missing = [name for name in cells if name not in ended]
+    known = {run.config.folder.path.name for run in runs}
+    there = {file.parent.name for file in Path(os.environ["ADDLIB_CACHE"]).glob("*/run.json")}
+    found = {"cells": len(cells), "failed": failed, "missing": missing, **trained}
+    return found | {"other_trainings": sorted(there - known)}
+
+
+def cells_of_seeds(small: bool) -> dict[str, dict[str, Any]]:
+    """The cells that `other_seeds` runs, in their order; small, two of chapter 05."""
+    from workflow.chapters import ROOT
+    from workflow.sweep.grid import read_grid
+
+    cells: dict[str, dict[str, Any]] = {}
+    for grid, numbers in ROUNDS:
+        found, _ = read_grid(ROOT / "workflow" / "sweep" / "grids" / f"{grid}.yml")
+        chosen = [item for item in found.items() if item[1]["chapter"][:2] in numbers]
+        cells |= sorted(chosen, key=lambda item: item[1]["parameters"]["seed"])
+    if small:
+        cells = dict([item for item in cells.items() if item[0].startswith("05")][:2])
+    return cells
+
+
+def _model(run: Any) -> dict[str, Any]:
+    """A trained model: its folder, the SHA-256 of its weights' file, and how it was trained."""
+    folder = run.config.folder.path
+    with (folder / f"weights-{run.steps:06d}.safetensors").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    ways = [session["way"] for session in run.record["sessions"]]
+    return {"folder": folder.name, "sha256": digest, "steps": run.steps, "ways": ways}
+
+
+def _cell(results: Any, cell: dict[str, Any], log: Path, small: bool) -> dict[str, Any]:
+    """What a cell left: its run's record and claims, and where it failed the end of its log."""
+    run = results.record(cell["chapter"])
+    left = {"run": run, "claims": results.measured("smoke" if small else "")}
+    if run.get("status") != "done":
+        left["said"] = log.read_text(encoding="utf-8", errors="replace")[-1500:]
+    return left
 
 
 # ------------------------------------------------------------------------- command line

@@ -47,26 +47,42 @@ def clean_revision() -> str:
         ValueError: files differ from that revision, so nobody could find the code again.
     """
     name = revision()
-    if name.endswith("-dirty"):
-        raise ValueError(f"revision {name}: commit the changed files before a record is made")
+    _check_clean(name)
     return name
 
 
-def write(name: str, made_by: str, measured_on: str, content: Mapping[str, Any]) -> Path:
+def _check_clean(name: str) -> None:
+    if name.endswith("-dirty"):
+        raise ValueError(f"revision {name}: commit the changed files before a record is made")
+
+
+def write(
+    name: str,
+    made_by: str,
+    measured_on: str,
+    content: Mapping[str, Any],
+    made: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a record beside the others and return its path; what made it comes first.
 
     Args:
         measured_on: the device, as :func:`addlib.device.hardware` says it.
+        made: ``date``, ``revision`` and ``versions`` of another machine's run; without it those of
+            here and now.
 
     Raises:
         ValueError: files differ from the revision that the record would name.
     """
+    if made is None:
+        today = datetime.now(UTC).date().isoformat()
+        made = {"date": today, "revision": clean_revision(), "versions": versions()}
+    _check_clean(made["revision"])
     head = {
         "made_by": made_by,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": made["date"],
         "device": measured_on,
-        "revision": clean_revision(),
-        "versions": versions(),
+        "revision": made["revision"],
+        "versions": made["versions"],
     }
     path = PACKAGE / "data" / f"{name}.json"
     write_whole(path, (json.dumps(head | dict(content), indent=1, allow_nan=False) + "\n").encode())

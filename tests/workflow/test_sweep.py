@@ -194,7 +194,7 @@ def test_a_map_that_would_mislead_is_refused():
 def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
     written = {}
 
-    def write(name, made_by, device, content):
+    def write(name, made_by, device, content, made):
         written.update(device=device, content=content)
 
     monkeypatch.setattr(stored, "write", write)
