@@ -29,8 +29,14 @@ def lattice(
     kinds = {"writes its own sum": ~more, "writes one more": more, "wrong": wrong}
     clouds = {name: points[chosen] for name, chosen in kinds.items()}
     colours = dict(zip(kinds, (CYCLE[0], CYCLE[1], CYCLE[4]), strict=True))
-    titles = {"x_title": "the pair below sums", "y_title": "the pair two below sums"}
-    fig = cloud_grid({heading: clouds}, columns=1, panel_height=height, colours=colours, **titles)
+    fig = cloud_grid(
+        {heading: clouds},
+        x_title="the pair below sums",
+        y_title="the pair two below sums",
+        columns=1,
+        panel_height=height,
+        colours=colours,
+    )
     for update, coordinate, along in (
         (fig.update_xaxes, 0, (1, 4, 7)),  # the other pair at nine
         (fig.update_yaxes, 1, (3, 4, 5)),

@@ -26,8 +26,8 @@ def composition(
     constant = np.full((width, 1), width**-0.5)
     # an orthonormal basis of the vectors without mean
     kept = np.linalg.svd(np.eye(width) - constant @ constant.T)[0][:, : width - 1]
-    written = np.linalg.qr(write @ kept, mode="r")  # its norms are those of what is written
-    seen = np.linalg.qr((kept.T @ read).T, mode="r").T
+    written: np.ndarray = np.linalg.qr(write @ kept)[1]  # its norms are those of what is written
+    seen: np.ndarray = np.linalg.qr((kept.T @ read).T)[1].T
     norms = np.linalg.norm(written) * np.linalg.norm(seen)
     turned = np.empty(draws)
     for i in range(draws):

@@ -74,6 +74,7 @@ def cooled(run: Run, at: int, steps: int, seed: int) -> TransformerBridge:
     Raises:
         ValueError: no weights were kept after this step.
     """
+    assert isinstance(run.config, TrainConfig)
     config = replace(run.config, steps=steps, final_lr_share=0.0, seed=seed)
     trainer = Trainer(config, str(run.device))
     kept = run.snapshot(at)
