@@ -190,7 +190,8 @@ def run(folder: Path, out: Path, small: bool, seconds: float, only: list[str] | 
     while (before := unfinished(out)) and time.time() < ends:
         left = ends + SPARE_SECONDS - time.time()
         try:
-            code = subprocess.run(command, cwd=source, env=environment, timeout=left).returncode
+            done = subprocess.run(command, cwd=source, env=environment, timeout=left)
+            code = str(done.returncode)
         except subprocess.TimeoutExpired:
             code = "a timeout"
         if unfinished(out) == before:  # it died before it could say anything
@@ -294,21 +295,23 @@ def graphs(out: Path, small: bool) -> dict[str, Any]:
     from addlib.tasks.pairs import PairTask
     from addlib.training.addition import TrainConfig
     from addlib.training.pairs import PairConfig
+    from addlib.training.runs import RunConfig
     from addlib.training.stacked import stacked_trainer
 
     shape = ModelConfig(width=48 if small else 510)
     one = TrainConfig(AdditionTask(5), shape, steps=20)
     two = TrainConfig(AdditionTask(3), replace(shape, n_layers=2, width=48), steps=20)
     pairs = PairConfig(PairTask(13 if small else 113, modular=True), share=0.3, epochs=20)
-    found = {}
-    for name, configs in {
+    shapes: dict[str, list[RunConfig]] = {
         "one layer": [one],
         "four of one layer": [replace(one, seed=seed) for seed in range(4)],
         "two layers": [two],
         "three of two layers": [replace(two, seed=seed) for seed in range(3)],
         "pairs": [pairs],
         "three of pairs": [replace(pairs, seed=seed, data_seed=seed) for seed in range(3)],
-    }.items():
+    }
+    found: dict[str, Any] = {}
+    for name, configs in shapes.items():
         begun = time.perf_counter()
         try:
             stack = stacked_trainer(configs)
@@ -332,20 +335,18 @@ def main_model(out: Path, small: bool) -> dict[str, Any]:
     """The book's main model, from nothing, with its snapshots."""
     from dataclasses import replace
 
-    from addlib.training.runs import RUNS, load_or_train
+    from addlib.training.runs import MAIN, load_or_train
 
-    config = RUNS["main"]
-    return _timed(lambda: [load_or_train(replace(config, steps=20) if small else config)])
+    return _timed(lambda: [load_or_train(replace(MAIN, steps=20) if small else MAIN)])
 
 
 def grokking(out: Path, small: bool) -> dict[str, Any]:
     """The model of p = 113 to its stop rule."""
     from dataclasses import replace
 
-    from addlib.training.runs import RUNS, load_or_train
+    from addlib.training.runs import GROKKING, load_or_train
 
-    config = RUNS["grokking"]
-    return _timed(lambda: [load_or_train(replace(config, epochs=10) if small else config)])
+    return _timed(lambda: [load_or_train(replace(GROKKING, epochs=10) if small else GROKKING)])
 
 
 def eight_seeds(out: Path, small: bool) -> dict[str, Any]:
@@ -358,7 +359,7 @@ def trainings_of_03(out: Path, small: bool) -> dict[str, Any]:
     from dataclasses import replace
 
     from addlib.tasks.addition import AdditionTask
-    from addlib.training.runs import RUNS, load_or_train_all
+    from addlib.training.runs import MAIN, load_or_train_all
     from addlib.training.shelf_runs import small_config
 
     base = small_config(20 if small else 1500, 48 if small else 128, 3, 129000)
@@ -366,7 +367,7 @@ def trainings_of_03(out: Path, small: bool) -> dict[str, Any]:
     configs = [replace(base, seed=base.seed + number) for number in range(5)]
     configs.append(replace(base, steps=min(600, base.steps), snapshot_every=10))
     configs.append(replace(base, batch_size=256))
-    configs.append(replace(RUNS["main"], steps=6 if small else 60, snapshot_every=6))
+    configs.append(replace(MAIN, steps=6 if small else 60, snapshot_every=6))
     for n_digits in (2, 3, 5):
         tasks = [AdditionTask(n_digits, numbers) for numbers in (2, 3, 5, 10, 16)]
         configs += [replace(short, task=task) for task in tasks]
@@ -392,16 +393,21 @@ def trainings_of_10(out: Path, small: bool) -> dict[str, Any]:
 def _trained(seeds: Iterable[int], steps: int) -> list[Any]:
     from dataclasses import replace
 
-    from addlib.training.runs import RUNS, load_or_train_all
+    from addlib.training.runs import MAIN, load_or_train_all
 
-    return load_or_train_all([replace(RUNS["main"], steps=steps, seed=seed) for seed in seeds])
+    return load_or_train_all([replace(MAIN, steps=steps, seed=seed) for seed in seeds])
 
 
 def _timed(make: Callable[[], list[Any]]) -> dict[str, Any]:
     """How long it takes until runs are made, written and read, and how each was trained."""
+    return _timed_runs(make)[1]
+
+
+def _timed_runs(make: Callable[[], list[Any]]) -> tuple[list[Any], dict[str, Any]]:
+    """The runs, and what `_timed` says of them."""
     begun = time.perf_counter()
     runs = make()
-    return {
+    return runs, {
         "seconds": round(time.perf_counter() - begun, 2),
         "runs": [
             {
@@ -418,14 +424,13 @@ def _timed(make: Callable[[], list[Any]]) -> dict[str, Any]:
 
 def benchmarks(out: Path, small: bool) -> dict[str, Any]:
     """Rows of the benchmarks, each on its own: one that fails leaves its traceback."""
-    sys.path.append("benchmarks")
-    import answers
-    import pair_step
-    import train_step
+    from importlib import import_module
 
-    import patching
     from addlib.device import choose_device
 
+    sys.path.append("benchmarks")
+    names = ("answers", "pair_step", "patching", "train_step")
+    answers, pair_step, patching, train_step = map(import_module, names)
     device = choose_device()
     repeats = 1 if small else 5
     rows = {
@@ -458,10 +463,10 @@ def million_answers() -> dict[str, Any]:
 
     from addlib.analysis.answers import answer
     from addlib.tasks.sampling import uniform_questions
-    from addlib.training.runs import load_or_train
+    from addlib.training.runs import MAIN, load_or_train
 
-    run = load_or_train()
-    questions = uniform_questions(run.config.task, 10**6, torch.Generator().manual_seed(1))
+    run = load_or_train(MAIN)
+    questions = uniform_questions(MAIN.task, 10**6, torch.Generator().manual_seed(1))
     seconds = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -524,8 +529,7 @@ def _kill(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 def further_weights(out: Path, small: bool) -> dict[str, Any]:
     """Main models of further seeds, trained twice as long; as many come back as there is room."""
-    runs: list[Any] = []
-    measured = _timed(lambda: runs.extend(_trained(SEEDS, 12 if small else 10_000)) or runs)
+    runs, measured = _timed_runs(lambda: _trained(SEEDS, 12 if small else 10_000))
     _bring_back(runs, out)
     return measured
 
@@ -552,17 +556,16 @@ def other_seeds(out: Path, small: bool) -> dict[str, Any]:
     """
     from dataclasses import replace
 
-    from addlib.training.runs import RUNS, load_or_train_all
+    from addlib.training.runs import MAIN, load_or_train_all
     from workflow.chapters import Results
 
     cells = cells_of_seeds(small)
-    main = RUNS["main"]
+    main = MAIN
     if small:  # as the chapters' smoke runs
-        main = replace(main, steps=200, model=replace(main.model, width=48))
+        main = replace(MAIN, steps=200, model=replace(MAIN.model, width=48))
     seeds = sorted({cell["parameters"]["seed"] for cell in cells.values()})
-    runs: list[Any] = []
     configs = [replace(main, seed=seed) for seed in seeds]
-    trained = _timed(lambda: runs.extend(load_or_train_all(configs)) or runs)
+    runs, trained = _timed_runs(lambda: load_or_train_all(configs))
     models = {str(run.config.seed): _model(run) for run in runs}
     ended: dict[str, Any] = {}
     note(out, "seeds", {"models": models, "cells": ended})

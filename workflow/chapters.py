@@ -113,20 +113,25 @@ def chapters() -> dict[str, Chapter]:
     return {name: _chapter(name, entry) for name, entry in entries.items()}
 
 
+def device_records() -> list[dict[str, Any]]:
+    """What machines that ran the whole book took and found: see workflow/record.py."""
+    files = sorted(RECORDS.glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
 def recorded_seconds() -> dict[str, dict[str, float]]:
     """Seconds of each chapter that ran to its end, by device, as records of whole runs have them.
 
     All chapters were started from nothing, side by side.
     """
-    found = {}
-    for file in sorted(RECORDS.glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        found[record["device"]] = {
+    return {
+        record["device"]: {
             name: run["seconds"]
             for name, run in record["chapters"].items()
             if run["status"] == "done"
         }
-    return found
+        for record in device_records()
+    }
 
 
 def _chapter(name: str, entry: dict[str, Any]) -> Chapter:

@@ -69,7 +69,7 @@ def _driver() -> str | None:
 
 
 def ran(results: Results, names: Iterable[str]) -> dict[str, Any]:
-    """What runs of chapters left: how each ended and how long it took, and each claim's verdict."""
+    """What runs of chapters left: how each ended and how long it took, and each claim."""
     records = {name: results.record(name) for name in names}
     return {
         "chapters": {
@@ -82,7 +82,7 @@ def ran(results: Results, names: Iterable[str]) -> dict[str, Any]:
             for name, record in records.items()
         },
         "claims": {
-            claim["id"]: {"value": claim["value"], "verdict": claim["verdict"]}
+            claim["id"]: {name: claim[name] for name in ("value", "threshold", "verdict")}
             for claim in results.measured()
             if claim["chapter"] in records
         },
@@ -156,6 +156,7 @@ def from_bare_gpu(file: Path) -> dict[str, Any]:
         if name not in ("environment", "chapters") and part.get("result") is not None
     }
     benchmarks = measured.pop("benchmarks", {})
+    book = {name: value for name, value in book.items() if name != "said"}
     return {"made_by": "workflow.bare_gpu", **head, **book, **measured, "benchmarks": benchmarks}
 
 

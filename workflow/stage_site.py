@@ -27,6 +27,7 @@ from workflow import shared_scripts
 from workflow.chapter_list import set_run_time
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.claims_page import MARK, Record, add_claim_targets, add_ledger
+from workflow.device_page import device_text
 from workflow.first_page import recorded
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
@@ -104,6 +105,7 @@ def stage(
     (generated / "rounding.md").write_text(
         rounding_table(stored.read("rounding")), encoding="utf-8"
     )
+    (generated / "devices.md").write_text(device_text(records), encoding="utf-8")
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     (target / SHOWN).write_text(json.dumps(shown_complete), encoding="utf-8")
     if early:

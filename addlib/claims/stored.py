@@ -107,7 +107,7 @@ def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
     for name, claim in record["claims"].items():
         if claim["chapter"] == chapter:
             values = [value for value in claim["values"] if value is not None]
-            low, middle, high = (f"{f(values):.3g}" for f in (min, median, max))
+            low, middle, high = (f"{f(values):.3g}" if values else "–" for f in (min, median, max))
             counts = Counter(claim["verdicts"]).most_common()
             verdicts = ", ".join(f"{count} {word}" for word, count in counts)
             rows.append([name, claim["threshold"], low, middle, high, verdicts])

@@ -39,12 +39,15 @@ RunConfig = TrainConfig | PairConfig
 STEPS_PER_REPORT = 25
 """Training steps between two looks at the loss for the progress bar."""
 
-RUNS: dict[str, RunConfig] = {
-    "main": TrainConfig(),
-    "grokking": PairConfig(
-        PairTask(113, modular=True), share=0.3, seed=1001, epochs=40_000, stop_below=1e-6
-    ),
-}
+MAIN = TrainConfig()
+"""The book's main model."""
+
+GROKKING = PairConfig(
+    PairTask(113, modular=True), share=0.3, seed=1001, epochs=40_000, stop_below=1e-6
+)
+"""The model of chapter 11."""
+
+RUNS: dict[str, RunConfig] = {"main": MAIN, "grokking": GROKKING}
 """Runs that several chapters share, by name."""
 
 

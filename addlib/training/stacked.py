@@ -53,10 +53,12 @@ def stack_key(config: TrainConfig | PairConfig) -> Hashable | None:
 
 
 def stacked_trainer(
-    configs: Sequence[TrainConfig] | Sequence[PairConfig], device: str = "auto"
+    configs: Sequence[TrainConfig | PairConfig], device: str = "auto"
 ) -> StackedTrainer:
     """Trainings at their beginning, whose :func:`stack_key` is the same."""
-    kind = StackedPairs if isinstance(configs[0], PairConfig) else StackedAdditions
+    kind: type[StackedTrainer] = StackedAdditions
+    if isinstance(configs[0], PairConfig):
+        kind = StackedPairs
     return kind(configs, device)
 
 
@@ -214,7 +216,8 @@ class StackedTrainer(ABC):
         for number, own in enumerate(self.own):
             for p, gradient in zip(own.values(), dense, strict=True):
                 p.grad = gradient[number]
-        norms = [torch.nn.utils.get_total_norm([p.grad for p in own.values()]) for own in self.own]
+        numbers = range(len(self.own))
+        norms = [torch.nn.utils.get_total_norm([part[n] for part in dense]) for n in numbers]
         self.rate.copy_(rate)
         self.optimizer.step()
         return torch.stack(norms)
