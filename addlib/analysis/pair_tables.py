@@ -115,6 +115,30 @@ def tables_from_weights(tables: AttentionTables) -> PairTables:
     return _centred(torch.stack(columns), constant, tables.values.dtype)
 
 
+def line_from_weights(tables: PairTables, share: float = 0.5) -> Float[Tensor, " dims"]:
+    """The direction in which tables differ with a carry and without, from their entries alone.
+
+    It is what the line of :func:`addlib.analysis.carry_plane.fit_axes` is for such questions as
+    :func:`addlib.tasks.sampling.nine_rich_questions` draws, if the tables add up.
+
+    Args:
+        share: of the pairs that are made to sum to B - 1.
+    """
+    base = tables.values.shape[1]
+    above = torch.arange(base)[:, None] + torch.arange(base) - base + 1
+    weight = torch.full((base, base), (1 - share) / base**2, dtype=torch.float64)
+    weight[above == 0] += share / base
+    nine = weight[above == 0].sum()
+    direction = torch.zeros(tables.values.shape[-1], dtype=torch.float64)
+    carry = torch.tensor(0.0, dtype=torch.float64)  # how probable one is into the column
+    for table in tables.values.double():
+        sends = torch.where(above == 0, carry, (above > 0).double())
+        carry = (weight * sends).sum()
+        # a column further up hands on the carry if it sums to B - 1
+        direction = nine * direction + ((weight * (sends - carry))[..., None] * table).sum((0, 1))
+    return F.normalize(direction, dim=0).to(tables.values.dtype)
+
+
 def pair_sums(first: Tensor, second: Tensor) -> Tensor:
     """The sums of every entry of one with every entry of the other, along their third axes."""
     return first[:, :, :, None] + second[:, :, None]

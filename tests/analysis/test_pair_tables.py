@@ -5,12 +5,13 @@ import itertools
 import pytest
 import torch
 
-from addlib.analysis.carry_plane import carry_out, own_sum
+from addlib.analysis.carry_plane import carry_out, fit_axes, own_sum
 from addlib.analysis.pair_tables import (
     CarryProgram,
     PairTables,
     fit_pair_tables,
     fit_thresholds,
+    line_from_weights,
     tables_from_weights,
     with_carries,
 )
@@ -88,6 +89,18 @@ def test_without_leans_all_nines_add_the_same_and_other_pairs_what_they_did():
     assert torch.equal(alike.values[:, ~nine], tables.values[:, ~nine])
     of_nines = alike.values[:, nine]
     assert torch.allclose(of_nines, tables.values[:, nine].mean(1, keepdim=True).expand(2, 4, 1))
+
+
+def test_the_line_needs_no_question():
+    task = AdditionTask(3)
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(3, 10, 10, 6, generator=generator)
+    values += (torch.arange(10)[:, None, None] + torch.arange(10)[:, None] - 9) * torch.ones(6)
+    tables = PairTables(values - values.mean((1, 2), keepdim=True), torch.zeros(6))
+    asked = drawn(task, 40_000)
+    fitted = fit_axes(tables(asked), asked, 3).line
+    assert line_from_weights(tables) @ fitted > 0.999
+    assert line_from_weights(tables, share=0.0) @ fitted < line_from_weights(tables) @ fitted
 
 
 def test_spectrum_counts_the_directions():

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 
 from addlib.analysis.pair_tables import CarryProgram, PairTables
 from addlib.figures.carry_form import carry_form
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import nine_rich_questions
-from workflow.browser import find_browser
 from workflow.chapters import ROOT
 
 TASK = AdditionTask(3)
@@ -28,7 +26,7 @@ def random_program() -> CarryProgram:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(tmp_path_factory, browser):
     program = random_program()
     form = carry_form(
         10,
@@ -41,12 +39,10 @@ def page(tmp_path_factory):
     script = (ROOT / "book" / "_assets" / "carry.js").read_text(encoding="utf-8")
     file = tmp_path_factory.mktemp("form") / "page.html"
     file.write_text(f"<!doctype html><meta charset=utf-8><script>{script}</script>{form}", "utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser())
-        opened = browser.new_page()
-        opened.goto(file.as_uri())
-        yield opened
-        browser.close()
+    opened = browser.new_page()
+    opened.goto(file.as_uri())
+    yield opened
+    opened.close()
 
 
 def row(page, name: str) -> list[str]:
