@@ -810,9 +810,13 @@ def test_models_of_one_shape_are_trained_together_and_come_out_the_same(name, gp
 def test_a_replayed_step_waits_for_nothing_and_adds_up_in_one_order(name, counted):
     configs = [CONFIGS[name], replace(CONFIGS[name], seed=5)]
     stack = stacked_trainer(configs, "cuda")
+    counted.waits.clear()
+    counted.open_sums.clear()
     for kind in stack.kinds:
         stack.take_step(kind)
     stack.record_graphs()
+    for take in stack.take.values():
+        take()
     assert not counted.waits
     assert not counted.open_sums
 

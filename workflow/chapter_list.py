@@ -1,6 +1,7 @@
 """Keeps all that lists the chapters in step with chapters.yml.
 
-    python -m workflow.chapter_list    writes README's table, and the run time into each notebook
+    python -m workflow.chapter_list    writes README's table, the run time into each notebook, and
+                                       the speed of recorded devices into benchmarks/README.md
 
 Titles, the notebooks folder and _toc.yml are people's work: they are checked, not written.
 """
@@ -25,6 +26,7 @@ from workflow.chapters import (
     recorded_seconds,
     shown,
 )
+from workflow.device_page import speed_text
 from workflow.notebook_cells import read_committed, write_back
 
 TOC = ROOT / "_toc.yml"
@@ -33,6 +35,11 @@ README = ROOT / "README.md"
 
 TABLE = re.compile(r"(?s)(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)")
 """The part of README that is written."""
+
+SPEED = ROOT / "benchmarks" / "README.md"
+
+DEVICES = re.compile(r"(?s)(<!-- devices: .*? -->\n).*?(<!-- end of devices -->)")
+"""The part of SPEED that is written."""
 
 RUN_TIME = re.compile(r"(?m)^\*\*Run time\*\*.*(\n.+)*")
 """The paragraph of a notebook that is written."""
@@ -150,19 +157,28 @@ def set_run_time(notebook: NotebookNode, chapter: Chapter) -> bool:
     return places == 1
 
 
+def _written(path: Path, place: re.Pattern[str], mark: str, text: str) -> str:
+    """A file's text with this in its place."""
+    before = path.read_text(encoding="utf-8")
+    after, places = place.subn(lambda match: match[1] + text + match[2], before)
+    if places != 1:
+        raise WorkflowError(
+            f"{shown(path)}: must have one line '<!-- {mark}: ... -->' and below it one line "
+            f"'<!-- end of {mark} -->'"
+        )
+    return after
+
+
 def write_all() -> list[str]:
-    """Write README's table and each notebook's run time; the names of the files that changed.
+    """Write what comes from lists and records; the names of the files that changed.
 
     Raises:
         WorkflowError: a file has no place for it.
     """
-    before = README.read_text(encoding="utf-8")
-    text, places = TABLE.subn(lambda match: match[1] + table() + match[2], before)
-    if places != 1:
-        raise WorkflowError(
-            f"{README.name}: no place for the table of chapters: it stands between a line "
-            "'<!-- chapters: ... -->' and a line '<!-- end of chapters -->'"
-        )
+    texts = {
+        README: _written(README, TABLE, "chapters", table()),
+        SPEED: _written(SPEED, DEVICES, "devices", speed_text()),
+    }
     notebooks = {}
     for chapter in chapters().values():
         notebook = read_committed(chapter.notebook)
@@ -173,9 +189,10 @@ def write_all() -> list[str]:
             )
         notebooks[chapter.notebook] = notebook
     changed = [path for path, notebook in notebooks.items() if write_back(path, notebook)]
-    if text != before:
-        write_whole(README, text.encode())
-        changed.append(README)
+    for path, text in texts.items():
+        if text != path.read_text(encoding="utf-8"):
+            write_whole(path, text.encode())
+            changed.append(path)
     return [shown(path) for path in changed]
 
 
