@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf test test-full sweep bench serve notebooks stamp clean
+.PHONY: help book pdf test test-full sweep bench record serve notebooks stamp clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,14 +27,16 @@ pdf: .venv/.installed ## make the book, then print the whole site to _build/book
 	@$(BIN)/python -m workflow.run_graph
 	@$(BIN)/python -m workflow.pdf
 
-test: .venv/.installed ## lint, unit tests, notebook regression, the rendered site in a browser
+test: .venv/.installed ## lint, types, tests, the site in a browser; what has not changed since it passed is skipped
 	@$(BIN)/python -m workflow.browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 \
+	  --junitxml _build/tests.xml
 
 test-full: export ADDLIB_TEST := full
-test-full: book test ## the same, all findings, something wrong in every chapter, and the pages of the whole book
+test-full: book test ## the same with nothing skipped, all findings, something wrong in every chapter, and the pages of the whole book
 	ADDLIB_SITE=_build/html $(BIN)/python -m pytest -n 2 tests/site/test_pages.py -k "not smoke"
 
 sweep: .venv/.installed ## run chapters over a grid of parameters (GRID=..., PROFILE=local, slurm or a folder), resumable
@@ -49,6 +51,9 @@ bench: .venv/.installed ## speed of training, answering, patching and pages besi
 	@$(BIN)/python benchmarks/precision.py
 	@test ! -f _build/html/_static/live/model.js || $(BIN)/python benchmarks/pages.py
 	@$(BIN)/python benchmarks/patching.py --llm --layers 4 12 20 --pairs 4
+
+record: .venv/.installed ## run the book and its benchmarks from nothing, and keep what this machine took in the package
+	@$(BIN)/python -m workflow.record
 
 serve: ## the built site at http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "There is no site yet: run 'make book' first."; exit 1; }

@@ -17,6 +17,7 @@ import plotly.io as pio
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
+from addlib.figures.attention import attention_bundle
 from addlib.figures.page import Renderer, figure_bundle, plot_div, plotly_bundle, titled
 from addlib.figures.palette import template
 from addlib.reading import chosen, filled, value_of
@@ -50,35 +51,6 @@ def setup() -> None:
         machine += f", GPUs: {gpus}"
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "transformer_lens")]
     print(f"addlib {sys.modules['addlib'].__version__} on {machine}; {', '.join(libraries)}")
-
-
-def show(fig: go.Figure, *, number: str, caption: str, alt: str, name: str) -> None:
-    """Show a numbered, captioned figure that draws offline wherever the page has plotly.js.
-
-    The caption gains what the drawing did to the data (gaps filled). JupyterLab and VS Code, which
-    draw plotly's own format, get number and caption as the figure's title.
-
-    Args:
-        fig: the figure.
-        number: chapter and figure: ``"2.1"``.
-        caption: what to see, in plain text.
-        alt: what the picture shows, for those who cannot see it.
-        name: unique on the page, lower case with hyphens; the anchor is ``fig-<name>``, downloads
-            have that name.
-
-    Raises:
-        ValueError: a number or name of another form, or an empty text.
-    """
-    display(_figure_bundle(fig, number, caption, alt, name), raw=True)
-
-
-def show_svg(svg: str, *, number: str, caption: str, alt: str, name: str) -> None:
-    """Show a hand-drawn SVG the way `show` shows a plotly figure.
-
-    Raises:
-        ValueError: as `show`.
-    """
-    display(_svg_bundle(svg, number, caption, alt, name), raw=True)
 
 
 def table(rows: Any, columns: list[str] | None = None) -> Styler:
@@ -115,13 +87,19 @@ def reading_magic(line: str, cell: str) -> None:
 def figure_magic(line: str, cell: str) -> None:
     """Show a figure with the cell as its caption: ``%%figure fig 5.6 share-by-class``.
 
-    The line gives the figure (plotly's, or a drawing's SVG; an expression without spaces), its
-    number and its name, and where the caption rests on a condition, ``if`` and that condition. The
-    cell is the caption, with fields and ``%%else`` as in a reading, and then, in a paragraph that
-    begins with ``Alt:``, what the picture shows.
+    The line gives the figure (plotly's, a drawing's SVG or a list of attention views; an expression
+    without spaces), its number and its name, which is unique on the page, in lower case with
+    hyphens (the anchor is ``fig-<name>``); and where the caption rests on a condition, ``if`` and
+    that condition. The cell is the caption, with fields and ``%%else`` as in a reading, and then,
+    in a paragraph that begins with ``Alt:``, what the picture shows, for those who cannot see it.
+
+    The figure draws offline wherever the page has plotly.js. JupyterLab and VS Code, which draw
+    plotly's own format, get number and caption as the figure's title. The caption gains what the
+    drawing did to the data (gaps filled).
 
     Raises:
-        ValueError: a line or a cell of another form; as :func:`show`.
+        ValueError: a line or a cell of another form; a number or name of another form, or an empty
+            text.
     """
     display(_captioned(line, cell, get_ipython().user_ns), raw=True)
 
@@ -249,8 +227,11 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)
-    bundle = _svg_bundle if isinstance(figure, str) else _figure_bundle
-    return bundle(figure, **labels)
+    if isinstance(figure, str):
+        return _svg_bundle(figure, **labels)
+    if isinstance(figure, list):
+        return attention_bundle(figure, **labels)
+    return _figure_bundle(figure, **labels)
 
 
 def _register_magics() -> None:

@@ -7,7 +7,7 @@ import builtins
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ELSE = re.compile(r"^%%else[ \t]*\n?", re.MULTILINE)
@@ -39,7 +39,7 @@ def over_models(values: Sequence[float], form: str = ".1%") -> str:
 def filled(text: str, names: dict[str, Any]) -> str:
     """A text with its fields filled in: ``"The loss is {run.loss:.3f} nats."``
 
-    A field is a Python expression, with a format after a colon; it may use `over_models` and
+    A field is a Python expression, with a format after a colon; it may use `over_models`, `written` and
     ``median`` too. Braces of formulas are doubled.
     Numbers get a minus sign and powers of ten as people write them: −0.3, 2.7 × 10⁻⁶.
 
@@ -91,8 +91,12 @@ def names_of(source: str) -> set[str]:
     return _free_names(_expression(source))
 
 
-FOR_FIELDS = {"median": statistics.median, "over_models": over_models}
+FOR_FIELDS = {"median": statistics.median, "over_models": over_models, "written": written}
 """Functions that fields may use without a notebook's import of them."""
+
+
+CONVERSIONS: dict[str, Callable[[object], str]] = {"r": repr, "s": str, "a": ascii}
+"""What stands behind an exclamation mark in a field."""
 
 
 def value_of(source: str, names: dict[str, Any]) -> Any:
@@ -113,7 +117,7 @@ def _free_names(expression: ast.expr) -> set[str]:
     return {node.id for node in names} - bound - known
 
 
-def _parsed(text: str) -> ast.JoinedStr:
+def _parsed(text: str) -> ast.expr:
     if '"""' in text:
         raise ValueError('the text has three double quotes in a row: """')
     try:
@@ -124,11 +128,14 @@ def _parsed(text: str) -> ast.JoinedStr:
         ) from error
 
 
-def _joined(parts: ast.JoinedStr, names: dict[str, Any]) -> str:
-    return "".join(
-        part.value if isinstance(part, ast.Constant) else _field(part, names)
-        for part in parts.values
-    )
+def _joined(text: ast.expr, names: dict[str, Any]) -> str:
+    """The text of an f-string, or of a part of one."""
+    match text:
+        case ast.JoinedStr():
+            return "".join(_joined(part, names) for part in text.values)
+        case ast.FormattedValue():
+            return _field(text, names)
+    return ast.literal_eval(text)
 
 
 def _field(field: ast.FormattedValue, names: dict[str, Any]) -> str:
@@ -137,7 +144,7 @@ def _field(field: ast.FormattedValue, names: dict[str, Any]) -> str:
     if value is None or (hasattr(value, "__float__") and not math.isfinite(value)):
         raise ValueError(f"{{{source}}} is {value}: the run gave no number for it")
     if field.conversion >= 0:
-        value = {"r": repr, "s": str, "a": ascii}[chr(field.conversion)](value)
+        value = CONVERSIONS[chr(field.conversion)](value)
     try:
         text = format(value, _joined(field.format_spec, names) if field.format_spec else "")
     except (TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,22 +46,18 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ADDLIB_CACHE") or usual).expanduser().resolve()
 
 
-class CacheFolder:
-    """A folder of the cache, ``<root>/<name>-<key>/``, that one process fills while others wait.
-
-    A subclass says what its names are: ``name`` is for people, and ``key`` is of what determines
-    the contents. ``busy`` is what the process that holds the folder does, e.g. ``"is training x"``.
-    """
-
-    root: Path
-    name: str
-    key: str
-    busy: str
+class CacheFolder(ABC):
+    """A folder of the cache that one process fills while others wait."""
 
     @property
+    @abstractmethod
     def path(self) -> Path:
         """The folder; it need not be there."""
-        return self.root / f"{self.name}-{self.key}"
+
+    @property
+    @abstractmethod
+    def busy(self) -> str:
+        """What the process that holds the folder does, e.g. ``"is training x"``."""
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -174,7 +171,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -198,7 +195,12 @@ class RunFolder(CacheFolder):
 
     @property
     def key(self) -> str:
+        """Twelve hexadecimal digits that identify the run."""
         return key_of(self.description)
+
+    @property
+    def path(self) -> Path:
+        return self.root / f"{self.name}-{self.key}"
 
     @property
     def busy(self) -> str:

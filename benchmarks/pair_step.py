@@ -4,7 +4,8 @@
 
 The plain loop is the library's forward at every position, autograd through a float64 log-softmax,
 and AdamW. It comes twice: measuring nothing, and with the held-out pairs every tenth epoch as ours
-does. Blocks of all three alternate, so that a machine that slows down slows all.
+does. On a GPU ours is a CUDA graph, and our eager epoch has a column of its own. Blocks alternate,
+so that a machine that slows down slows all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from statistics import median
 
 import torch
 from rows import add_rows, devices
-from train_step import seconds
+from train_step import GRAPH_STEPS, GraphSteps, seconds
 
 from addlib.device import choose_device, device_name
 from addlib.models.pairs import accuracy, pair_logits
@@ -75,15 +76,19 @@ class PlainLoop:
 def measure(device: torch.device, repeats: int) -> dict:
     """Medians over ``repeats`` alternating blocks of as many epochs as there is one test in."""
     config = RUNS["grokking"]
+    every = config.test_every
     ways = {
-        "plain": PlainLoop(config, device, tests=False),
-        "plain_tested": PlainLoop(config, device, tests=True),
-        "fast": config.trainer(str(device)).train_step,
+        "plain": (PlainLoop(config, device, tests=False), every),
+        "plain_tested": (PlainLoop(config, device, tests=True), every),
+        "fast": (config.trainer(str(device)).train_step, every),
     }
+    if device.type == "cuda":
+        ways["eager"] = ways["fast"]
+        ways["fast"] = (GraphSteps([config], device, GRAPH_STEPS), 1)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):  # the first block warms up
-        for name, call in ways.items():
-            spent = seconds(call, config.test_every, device)
+        for name, (call, count) in ways.items():
+            spent = seconds(call, count, device) / getattr(call, "steps", 1)
             if repeat:
                 times[name].append(1e3 * spent)
     row = {f"{name}_ms": round(median(values), 2) for name, values in times.items()}

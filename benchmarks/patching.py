@@ -2,6 +2,7 @@
 
     python benchmarks/patching.py --llm           # chapter 12's model
     python benchmarks/patching.py --model FOLDER  # any other Hugging Face folder
+    python benchmarks/patching.py --shape qwen    # random weights in the shape of Qwen2.5-0.5B
     python benchmarks/patching.py                 # a random model of middling size
 
 Each adds to benchmarks/results.json and prints a table. Both sweep resid_pre by layer × position
@@ -43,7 +44,29 @@ CHAPTER = "chapter 12's"
 """Stands for the weights that the chapter finds, instead of a folder."""
 
 
-def load(folder: str | None, device: torch.device) -> tuple:
+SHAPES = {
+    "middling": {
+        "hidden_size": 256,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "intermediate_size": 1024,
+        "vocab_size": 8000,
+    },
+    "qwen": {
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "intermediate_size": 4864,
+        "vocab_size": 151_936,
+        "tie_word_embeddings": True,
+    },
+}
+"""Shapes of random models."""
+
+
+def load(folder: str | None, shape: str, device: torch.device) -> tuple:
     """A bridge, its tokenizer (None for a random model) and a description."""
     if folder is not None:
         llm = load_llm(path=None if folder == CHAPTER else folder, device=str(device))
@@ -54,21 +77,14 @@ def load(folder: str | None, device: torch.device) -> tuple:
     from transformer_lens.model_bridge import TransformerBridge
 
     torch.manual_seed(0)
-    config = transformers.Qwen2Config(
-        hidden_size=256,
-        num_hidden_layers=12,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        intermediate_size=1024,
-        vocab_size=8000,
-        max_position_embeddings=64,
-    )
+    config = transformers.Qwen2Config(**SHAPES[shape], max_position_embeddings=64)
     words = Tokenizer(WordLevel({"w": 0}, unk_token="w"))
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=words, unk_token="w", eos_token="w"
     )
-    model = transformers.Qwen2ForCausalLM(config).to(device).eval()
-    name = "random Qwen2, 12 layers x 256"
+    with device:
+        model = transformers.Qwen2ForCausalLM(config).eval()
+    name = f"random Qwen2, {config.num_hidden_layers} layers x {config.hidden_size}"
     bridge = TransformerBridge.boot_transformers(
         name, hf_model=model, tokenizer=tokenizer, device=device
     )
@@ -122,14 +138,19 @@ def peak(call: Callable, device: torch.device) -> float:
 
 @torch.no_grad()
 def measure(
-    folder: str | None, device: torch.device, layers: list[int] | None, count: int, repeats: int
+    folder: str | None,
+    shape: str,
+    device: torch.device,
+    layers: list[int] | None,
+    count: int,
+    repeats: int,
 ) -> dict:
     """Medians over ``repeats`` runs of the library's sweeps in parts, with ours beside each part."""
     import pandas as pd
     from transformer_lens import patching as library
 
     library.tqdm = list  # no bar for each of many sweeps
-    model, tokenizer, name = load(folder, device)
+    model, tokenizer, name = load(folder, shape, device)
     layers = [0, model.cfg.n_layers // 2, model.cfg.n_layers - 1] if layers is None else layers
     clean, corrupted, metric = pairs(tokenizer, count)
     clean, corrupted = clean.to(device), corrupted.to(device)
@@ -234,6 +255,9 @@ def main() -> None:
         "--llm", dest="model", action="store_const", const=CHAPTER, help="the model of chapter 12"
     )
     parser.add_argument(
+        "--shape", choices=SHAPES, default="middling", help="of a random model (default: middling)"
+    )
+    parser.add_argument(
         "--layers",
         type=int,
         nargs="+",
@@ -246,12 +270,14 @@ def main() -> None:
     for name in devices():
         row = measure(
             arguments.model,
+            arguments.shape,
             choose_device(name),
             arguments.layers,
             arguments.pairs,
             arguments.repeats,
         )
-        rows[f"patching_{name}"] = row
+        of_shape = "" if arguments.model or arguments.shape == "middling" else "_qwen_shape"
+        rows[f"patching{of_shape}_{name}"] = row
         print(
             f"{row['cells']} cells of {row['model']} on {row['device']}: library "
             f"{row['library_s']} s, ours "

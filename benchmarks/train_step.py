@@ -5,7 +5,8 @@
 The plain loop is what one writes first: the library's forward at every position, questions built
 column by column, and each bucket's sum copied to the host. It records the same metrics as ours.
 Blocks of steps of both alternate, with a matrix product timed between them, so that a machine that
-slows down slows all three.
+slows down slows all three. On a GPU ours is a CUDA graph; beside it stand our eager step, and graphs
+of several models, by model.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
@@ -27,6 +30,14 @@ from addlib.claims.provenance import revision
 from addlib.device import choose_device, device_name
 from addlib.models.addition import build_model
 from addlib.training.addition import TrainConfig, Trainer
+from addlib.training.runs import RunConfig
+from addlib.training.stacked import stacked_trainer
+
+GRAPH_STEPS = 250
+"""Steps of a graph that are timed at once: between two snapshots of the book's main model."""
+
+STACKS = (8, 16)
+"""Numbers of models whose steps are also timed together."""
 
 
 class NaiveLoop:
@@ -101,6 +112,21 @@ class NaiveLoop:
         self.history.append(record)
 
 
+class GraphSteps:
+    """Our training on a GPU: each call takes ``steps`` steps of all models as a CUDA graph.
+
+    The configurations must have as many steps as are taken in all.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], device: torch.device, steps: int) -> None:
+        self.trainer = stacked_trainer(configs, str(device))
+        self.trainer.record_graphs()
+        self.steps = steps
+
+    def __call__(self) -> None:
+        self.trainer.advance(self.trainer.step + self.steps)
+
+
 def seconds(call, times: int, device: torch.device) -> float:
     """Seconds per call over ``times`` calls in a row."""
     if device.type == "cuda":
@@ -116,17 +142,28 @@ def seconds(call, times: int, device: torch.device) -> float:
 def measure(device: torch.device, repeats: int, block: int) -> dict:
     """Medians over ``repeats`` alternating blocks of ``block`` steps."""
     config = TrainConfig(steps=2 * (repeats + 1) * block + 10)
-    naive, fast = NaiveLoop(config, device), Trainer(config, str(device))
+    naive, eager = NaiveLoop(config, device), Trainer(config, str(device))
     square = torch.randn(2048, 2048, device=device)
     with FlopCounterMode(display=False) as counter:
-        fast.train_step()
+        eager.train_step()
     flops = counter.get_total_flops()
-    times: dict[str, list[float]] = {"naive": [], "fast": [], "gemm": []}
+    ways = {
+        "naive": (naive, block, 1),
+        "fast": (eager.train_step, 2 * block, 1),
+        "gemm": (lambda: square @ square, 5, 1),
+    }
+    if device.type == "cuda":
+        config = replace(config, steps=(repeats + 1) * GRAPH_STEPS)
+        ways["eager"] = ways["fast"]
+        for count in (1, *STACKS):
+            seeds = [replace(config, seed=seed) for seed in range(count)]
+            way = "fast" if count == 1 else f"stacked_{count}"
+            ways[way] = (GraphSteps(seeds, device, GRAPH_STEPS), 1, count * GRAPH_STEPS)
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):  # the first block warms up
         block_times = {
-            "naive": seconds(naive, block, device),
-            "fast": seconds(fast.train_step, 2 * block, device),
-            "gemm": seconds(lambda: square @ square, 5, device),
+            name: seconds(call, count, device) / steps
+            for name, (call, count, steps) in ways.items()
         }
         if repeat:
             for name, value in block_times.items():
@@ -149,9 +186,16 @@ def measure(device: torch.device, repeats: int, block: int) -> dict:
         "gflop_per_step": round(flops / 1e9, 3),
         "gemm_peak_gflops": round(statistics.median(rates) / 1e9, 1),
         "repeats": repeats,
-        "steps_per_repeat": {"naive": block, "fast": 2 * block},
+        "steps_per_repeat": {
+            name: count * steps for name, (_, count, steps) in ways.items() if name != "gemm"
+        },
         "fast_ms_range": [round(1e3 * f(times["fast"]), 2) for f in (min, max)],
         "naive_ms_range": [round(1e3 * f(times["naive"]), 2) for f in (min, max)],
+        **{
+            f"{name}_ms": round(1e3 * statistics.median(values), 3)
+            for name, values in times.items()
+            if name not in ("naive", "fast", "gemm")
+        },
         "device": device_name(device),
     }
 

@@ -23,6 +23,8 @@ from xdist.scheduler import LoadFileScheduling
 from workflow.browser import find_browser
 from workflow.chapters import ROOT
 
+pytest_plugins = ["unchanged"]
+
 if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 ):  # a shell did so that runs us in the background
@@ -45,15 +47,19 @@ FLAGS = [
     "--no-first-run",
 ]
 
-LONGEST = ("test_findings.py", "test_pages.py", "test_perturbations.py", "test_execution.py")
-
 SPREAD = (
     "test_findings.py",
     "test_perturbations.py",
-    "test_execution.py",
+    "test_smoke.py",
+    "test_pages.py",
     "test_smoke_on_gpu.py",
+    "test_interrupted.py",
+    "test_execution.py",
+    "test_unchanged.py",
 )
-"""Files whose tests share nothing, so that several workers take turns with them."""
+"""Files whose tests share nothing that takes long, so that several workers take turns with them."""
+
+LONGEST = (*SPREAD, "test_contributing.py", "test_gpu.py", "test_llm.py", "test_training.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

@@ -9,7 +9,9 @@ other the operators below them, those of backward passes included. Together they
   products of whole numbers,
 - count *host waits*, at which the program stops until the device is done,
 - count sums whose order is open on the device, so that two runs may round them differently, and
-  writes of several values to one place, of which any may stay.
+  writes of several values to one place, of which any may stay,
+- record graphs: what is done meanwhile is undone, and a replay does it again on the same tensors,
+  with the numbers that Python had then. What a recording would refuse raises as CUDA does.
 
 Rounding, memory, time and CUDA's own random numbers are not imitated, and other threads than the
 one that made it don't see it.
@@ -21,7 +23,7 @@ import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import MethodWrapperType
 from typing import Any
 from unittest import mock
@@ -142,14 +144,21 @@ RealGenerator = torch.Generator
 # ------------------------------------------------------------------- where tensors lie
 def on_gpu(tensor: Tensor) -> bool:
     """Whether a tensor is marked as one of the device's."""
-    return getattr(tensor, "_on_gpu", False)
+    return isinstance(tensor, Tensor) and getattr(_held(tensor), "_on_gpu", False)
 
 
 def mark(value: Any, is_on_gpu: bool = True) -> Any:
     """The value, with all tensors in it marked."""
     for tensor in tensors_in(value):
-        tensor._on_gpu = is_on_gpu
+        _held(tensor)._on_gpu = is_on_gpu
     return value
+
+
+def _held(tensor: Tensor) -> Tensor:
+    """The tensor itself; of one that a function sees which is mapped over an axis, the whole."""
+    while torch._C._functorch.is_batchedtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def tensors_in(*values: Any) -> list[Tensor]:
@@ -243,11 +252,16 @@ class PretendGpu(TorchFunctionMode):
         self.open_sums: Counter[str] = Counter()
         self.call: Any = None  # the function that is going on
         self.operands: tuple = ()
+        self.recording: Graph | None = None
 
     def note(self, counter: Counter[str], what: str) -> None:
         """Count something, with the line of the program that it comes from."""
         if self.checks_on_cpu():
             return
+        if self.recording is not None and counter is self.waits:
+            raise RuntimeError(
+                f"CUDA error: operation not permitted when stream is capturing ({what})"
+            )
         frame = sys._getframe(1)
         while frame.f_back and _is_not_ours(frame.f_code.co_filename):
             frame = frame.f_back
@@ -273,6 +287,8 @@ class PretendGpu(TorchFunctionMode):
             self.note(self.waits, f"{func.__name__} of numbers")
         to_gpu = self._named(func, args, kwargs)
         self._check_generator(to_gpu, args, kwargs)
+        if func is Tensor.pin_memory:
+            return args[0]
         if func is Tensor.cuda:
             return self._placed("cuda", args[0], True)
         if func is Tensor.to:
@@ -368,7 +384,12 @@ class Operators(TorchDispatchMode):
         if is_on_gpu and operands:
             _refuse(func, name, operands[0], kwargs)
             self._check(func, name, args, kwargs, operands)
+        recording = self.gpu.recording
+        if recording is not None:
+            recording.save(operands)
         result = func(*args, **kwargs)
+        if recording is not None:
+            recording.add(func, args, kwargs, result)
         is_operand = bool(args) and result is args[0]
         return mark(result) if is_on_gpu and not is_operand else result
 
@@ -412,6 +433,60 @@ class Operators(TorchDispatchMode):
                 self.gpu.note(self.gpu.waits, f"{name} of a number from the CPU")
         elif any(are_masks):
             self.gpu.note(self.gpu.waits, f"{name} with a mask")
+
+
+class Graph:
+    """Stands for a CUDA graph: the operators of a recording, their arguments and their results."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, tuple, dict[str, Any], Any]] = []
+        self.before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self.own: set[int] = set()
+
+    def save(self, operands: list[Tensor]) -> None:
+        """Remember what memory held before the recording first touched it."""
+        with torch._C.DisableTorchFunction():
+            for tensor in operands:
+                memory = tensor.untyped_storage()
+                if memory.data_ptr() not in self.before and memory.data_ptr() not in self.own:
+                    self.before[memory.data_ptr()] = (memory, memory.clone())
+
+    def add(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> None:
+        """Record an operator. Results are kept, so that their memory is not given away again."""
+        self.done.append((func, args, kwargs, result))
+        with torch._C.DisableTorchFunction():
+            memory = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(result)}
+        self.own |= memory - self.before.keys()
+
+    def undo(self) -> None:
+        """Nothing runs while a graph is recorded."""
+        for memory, value in self.before.values():
+            memory.copy_(value)
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Do it all again; results go where they were."""
+        with torch._C.DisableTorchFunction(), torch.utils._python_dispatch._disable_current_modes():
+            for func, args, kwargs, result in self.done:
+                again = func(*args, **kwargs)
+                for old, new in zip(tensors_in(result), tensors_in(again), strict=True):
+                    if old.shape != new.shape:
+                        raise RuntimeError(f"{func}: {new.shape} does not fit {old.shape}")
+                    if old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+class Stream:
+    """Stands for a stream, or an event in one: everything is done at once."""
+
+    def wait_stream(self, other: Stream) -> None:
+        """Nothing to wait for."""
+
+    def record(self) -> None:
+        """Nothing is left to be done."""
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
 
 
 def _refuse(func: Any, name: str, operand: Tensor, kwargs: dict[str, Any]) -> None:
@@ -485,6 +560,8 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     run_backward = torch.autograd._engine_run_backward
     new_parameter = torch.nn.Parameter.__new__
     new_autocast = torch.autocast.__init__
+    optimizers = sys.modules["torch.optim.optimizer"]  # torch.optim hides it
+    grouped = optimizers._group_tensors_by_device_and_dtype
 
     def backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
         with gpu, gpu.during(run_backward, outputs):  # hooks run in there
@@ -497,8 +574,25 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     def autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         new_autocast(self, "cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
+    def by_device(lists: list[list[Tensor]], *args: Any) -> dict:
+        """Optimisers group tensors by where they lie, and bring learning rates there."""
+        groups = grouped(lists, *args)
+        return {
+            (GPU if on_gpu(group[0][0][0]) else device, dtype): group
+            for (device, dtype), group in groups.items()
+        }
+
     def synchronize(*_: Any, **__: Any) -> None:
         gpu.note(gpu.waits, "synchronize")
+
+    @contextmanager
+    def record(graph: Graph, **_: Any) -> Iterator[None]:
+        gpu.recording = graph
+        try:
+            yield
+        finally:
+            gpu.recording = None
+            graph.undo()
 
     with ExitStack() as stack:
         for name, answer in answers.items():
@@ -510,6 +604,13 @@ def pretend_gpu() -> Iterator[PretendGpu]:
             (torch.autocast, "__init__", autocast),
             (torch.autograd, "_engine_run_backward", backward),
             (torch.cuda, "synchronize", synchronize),
+            (optimizers, "_group_tensors_by_device_and_dtype", by_device),
+            (torch.cuda, "CUDAGraph", Graph),
+            (torch.cuda, "graph", record),
+            (torch.cuda, "Stream", Stream),
+            (torch.cuda, "Event", Stream),
+            (torch.cuda, "current_stream", Stream),
+            (torch.cuda, "stream", nullcontext),
             (torch.backends.cuda, "is_built", lambda: False),
             (torch.nn.Parameter, "__new__", staticmethod(parameter)),
         ):

@@ -38,9 +38,19 @@ from addlib.analysis import (
 from addlib.analysis.ablation import COMPONENTS, Ablation
 from addlib.figures import drawings, heatmaps
 from addlib.figures.thin import as_array
-from addlib.geometry import angles, components, fourier, pair_portrait, progress_measures
-from addlib.llm import grading
+from addlib.geometry import (
+    angles,
+    components,
+    fourier,
+    number_codes,
+    pair_portrait,
+    progress_measures,
+)
+from addlib.llm import direct, grading
+from addlib.llm.faulty_metric import OneRowMetric
+from addlib.llm.inventory import inventory
 from addlib.llm.load import LLM, RANDOM, load_llm
+from addlib.llm.neurons import rank_neurons
 from addlib.llm.pairs import prompt_pairs
 from addlib.llm.prompts import few_shot, problems
 from addlib.models import fast_addition
@@ -50,6 +60,7 @@ from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, aligned_weights
 from addlib.models.fast_answers import FastReadout
 from addlib.models.pairs import PairForward, PairModelConfig, build_pair_model
+from addlib.patching import summaries
 from addlib.patching.gradient import attribution_patch
 from addlib.patching.sites import KINDS
 from addlib.patching.suffix_forward import ShortForward
@@ -57,11 +68,15 @@ from addlib.patching.sweep import Patcher
 from addlib.tasks import sampling, subtasks
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.pairs import PairTask
+from addlib.training import together
 from addlib.training.addition import TrainConfig
 from addlib.training.pairs import PairConfig, PairHistory
 from addlib.training.runs import RunConfig, load_or_train, load_or_train_all
+from addlib.training.stacked import StackedTrainer, stacked_trainer
 from addlib.training.trainer import BaseTrainer
 from tiny_llm import save_folder
+
+pytestmark = pytest.mark.depends_on("addlib/**/*.py")
 
 TASK = AdditionTask(3)
 SHAPE = ModelConfig(n_heads=3, width=24)
@@ -161,6 +176,7 @@ def intervals(device):
     return [
         stats.answer_nll(drawn(40, 4, 12).to(device), answer),
         stats.bootstrap_interval(drawn(50).to(device), draws=100),
+        stats.resampled_interval(lambda rows: drawn(50).to(device)[rows].mean().item(), 50),
         stats.bootstrap_of(torch.min, drawn(50, 3).to(device), draws=100),
     ]
 
@@ -239,10 +255,22 @@ def waves(device):
     ]
 
 
+def codes_of_numbers(device):
+    numbers = torch.arange(10, 60, device=device)
+    codes = {"helix": number_codes.helix(numbers), "line": number_codes.polynomial(numbers, 1)}
+    rows = drawn(50, 12).double().to(device)
+    folds = torch.arange(50, device=device) % 5
+    return [
+        codes,
+        number_codes.reconstructions(rows, codes, folds > 0, folds == 0),
+        number_codes.held_out_r2(rows, codes, folds),
+    ]
+
+
 def progress(device):
     logits = drawn(7, 7, 7).to(device)
     order = torch.randperm(49, generator=torch.Generator().manual_seed(3))
-    train, test = order[:20], order[20:]
+    train = order[:20]
     return [
         progress_measures.mean_by_sum(logits),
         progress_measures.sum_waves(logits, [1, 2]),
@@ -254,10 +282,15 @@ def progress(device):
         progress_measures.restricted_loss(logits, [1, 2], train),
         progress_measures.formula_loss(logits, [1, 2], train),
         progress_measures.excluded_loss(logits, [1, 2], train),
-        progress_measures.measure([logits, 2 * logits], [1], train, test),
         progress_measures.half_down(logits[0, 0]),
         progress_measures.squared_norm({"a": logits, "b": logits}),
     ]
+
+
+def progress_of_checkpoints(device):
+    logits = drawn(7, 7, 7).to(device)
+    order = torch.randperm(49, generator=torch.Generator().manual_seed(3))
+    return [progress_measures.measure([logits, 2 * logits], [1], order[:20], order[20:])]
 
 
 def pictures(device):
@@ -374,7 +407,9 @@ def ablations(device):
             taken = Ablation(component, head, positions=[2, 7], method=method)
             hooks = ablation.hooks(model, [taken], asked(80)[40:])
             results.append(answers.answer(model, questions, hooks))
-    return results
+    half = [Ablation("z", 1, method="swap", share=0.5)]
+    paths = ablation.past_and_through_mlp(model, half, questions, asked(80)[40:])
+    return results + [answers.answer(model, questions, hooks) for hooks in paths]
 
 
 def parts_of_logits(device):
@@ -413,6 +448,50 @@ def answers_after_a_shared_start(device):
     return [grading.SharedStart(llm, few_shot(count=2))(pairs.clean, last=2)]
 
 
+def ends_of_prompts(device):
+    llm, pairs = language_model(device)
+    start = grading.SharedStart(llm, few_shot(count=2))
+    names = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre"]
+    return [
+        start.at_end(pairs.clean, batch_size=2),
+        start.activations(pairs.clean, names),
+        inventory(llm, "6*7="),
+        pairs.where(torch.tensor([True, False, True])).clean,
+    ]
+
+
+def effects_on_logits(device):
+    llm, pairs = language_model(device)
+    written = direct.written_at_end(llm.bridge, pairs.clean)
+    columns = llm.bridge.W_U.detach().T
+    direction = columns[pairs.right.to(device)] - columns[pairs.wrong.to(device)]
+    return [
+        written,
+        written.stream,
+        written.along(direction),
+        direct.heads_along(llm.bridge, written, direction),
+        OneRowMetric.of(llm.tokenizer, [12, 408])(drawn(2, 40).to(device)),
+    ]
+
+
+def neurons_at_the_end(device):
+    llm, pairs = language_model(device)
+    start = grading.SharedStart(llm, few_shot(count=2))
+    neurons = rank_neurons(start, pairs.clean, pairs.difference)
+    hooks = neurons.only(torch.arange(10))
+    logits = start(pairs.clean, hooks=hooks)
+    return [neurons.means, neurons.importance.to(device), logits]
+
+
+def summaries_of_sweeps(device):
+    effects = drawn(6, 4).to(device)
+    return [
+        summaries.correlation(effects, effects.abs()),
+        summaries.crossing(effects[:, 0]),
+        summaries.late_share(effects[:, 0]),
+    ]
+
+
 def patches(device, kinds=KINDS):
     llm, pairs = language_model(device)
     patcher = Patcher(llm.bridge, pairs.corrupted, pairs.clean, batch_size=16)
@@ -445,7 +524,9 @@ ROOMS = (
     shapes,
     probes,
     waves,
+    codes_of_numbers,
     progress,
+    progress_of_checkpoints,
     pictures,
     models_of_digits,
     short_answers,
@@ -456,6 +537,10 @@ ROOMS = (
     parts_of_logits,
     grades,
     answers_after_a_shared_start,
+    ends_of_prompts,
+    effects_on_logits,
+    neurons_at_the_end,
+    summaries_of_sweeps,
     patches,
     runs_of_prompts,
 )
@@ -463,6 +548,7 @@ ROOMS = (
 
 ON_CPU = {
     probes: [components.probe],
+    progress_of_checkpoints: [progress_measures.measure],
     answers_and_activations: [
         answers.answer,
         activations.activations,
@@ -472,6 +558,7 @@ ON_CPU = {
     ablations: [answers.answer],
     parts_of_logits: [attribution.attribute, attribution.attribute_neurons],
     grades: [grading.grade],
+    ends_of_prompts: [grading.SharedStart.at_end, grading.SharedStart.activations],
     patches: [Patcher.baseline, Patcher.sweep, attribution_patch],
 }
 """Rooms whose results lie on the CPU, with the functions that bring them there and say so."""
@@ -626,13 +713,24 @@ def interrupt(config: RunConfig, device: str, step: int) -> None:
     """Train on a device until, after so many steps, something ends it."""
     kind = type(config.trainer("cpu"))
     train_step = kind.train_step
+    advance = StackedTrainer.advance
 
     def steps_until(trainer: BaseTrainer) -> None:
         if trainer.step == step:
             raise Interrupted
         train_step(trainer)
 
-    with mock.patch.object(kind, "train_step", steps_until), pytest.raises(Interrupted):
+    def advance_until(stack: StackedTrainer, to: int) -> None:
+        if to > step:
+            raise Interrupted
+        advance(stack, to)
+
+    with (
+        mock.patch.object(kind, "train_step", steps_until),
+        mock.patch.object(StackedTrainer, "advance", advance_until),
+        mock.patch.object(together, "SECONDS_PER_STATE", 0),
+        pytest.raises(Interrupted),
+    ):
         load_or_train(config, device, progress=False)
 
 
@@ -656,10 +754,12 @@ def test_an_interrupted_training_goes_on_on_the_other_device(
     assert_same(resumed.history.tensors(), on_cpu(whole.history.tensors()), **close)
 
 
-def test_an_interrupted_training_goes_on_on_the_gpu(gpu, cache):
+def test_an_interrupted_training_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "whole"))
+    whole = load_or_train(DIGITS, "cuda", progress=False)
+    monkeypatch.setenv("ADDLIB_CACHE", str(tmp_path / "interrupted"))
     interrupt(DIGITS, "cuda", step=15)
     resumed = load_or_train(DIGITS, "cuda", progress=False)
-    whole = trained(DIGITS, "cuda", DIGITS.steps)
     given, expected = on_cpu(weights(resumed.model)), on_cpu(weights(whole.model))
     assert given.keys() == expected.keys()
     different = [name for name in expected if not torch.equal(given[name], expected[name])]
@@ -688,10 +788,62 @@ def test_a_run_of_one_device_is_the_run_of_the_other(gpu, cache):
     assert_same(first.stacked_snapshots(), again.stacked_snapshots())
 
 
-def test_models_are_trained_one_after_another(gpu, cache):
-    configs = [NUMBERS, replace(NUMBERS, seed=5)]
+# ------------------------------------------------------------------------------ graphs
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "bf16"])
+def test_models_of_one_shape_are_trained_together_and_come_out_the_same(name, gpu, cache):
+    """As a graph of two, and one of another shape beside them as a graph of its own."""
+    config = CONFIGS[name]
+    other = DIGITS if isinstance(config, PairConfig) else NUMBERS
+    configs = [config, replace(config, seed=5), replace(other, seed=6)]
     runs = load_or_train_all(configs, "cuda", progress=False)
-    assert [next(run.model.parameters()).device.type for run in runs] == ["cuda", "cuda"]
+    ways = [[session["way"] for session in run.record["sessions"]] for run in runs]
+    assert ways == [["stacked of 2"], ["stacked of 2"], ["graph"]]
+    for run in runs:
+        alone = trained(run.config, "cpu", run.steps)
+        assert run.device.type == "cuda"
+        assert (run.history.loss[:10] - alone.history.loss[:10]).abs().max() < 1e-5
+        assert_same(run.history.tensors(), alone.history.tensors())
+        assert run.snapshot_steps == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "bf16"])
+def test_a_replayed_step_waits_for_nothing_and_adds_up_in_one_order(name, counted):
+    configs = [CONFIGS[name], replace(CONFIGS[name], seed=5)]
+    stack = stacked_trainer(configs, "cuda")
+    counted.waits.clear()
+    counted.open_sums.clear()
+    for kind in stack.kinds:
+        stack.take_step(kind)
+    stack.record_graphs()
+    for take in stack.take.values():
+        take()
+    assert not counted.waits
+    assert not counted.open_sums
+
+
+@pytest.mark.parametrize(
+    "fault", ["CUDA error: operation not supported", "CUDA out of memory. Tried to allocate"]
+)
+def test_without_a_graph_the_plain_way_is_taken_and_said_once(
+    fault, gpu, cache, monkeypatch, capsys
+):
+    def refuse(*_, **__):
+        raise RuntimeError(fault)
+
+    devices.say_once.cache_clear()
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    configs = [
+        replace(DIGITS, steps=4),
+        replace(DIGITS, steps=4, seed=5),
+        replace(NUMBERS, epochs=4),
+    ]
+    runs = load_or_train_all(configs, "cuda", progress=False)
+    assert [run.record["sessions"][0]["way"] for run in runs] == ["eager"] * 3
+    reason = "memory is short" if "memory" in fault else fault
+    assert capsys.readouterr().out == (
+        f"No CUDA graph of a training step can be had here ({reason}); steps are launched one by "
+        "one, which takes several times as long.\n"
+    )
 
 
 # ----------------------------------------------------------------------- nothing is left out
@@ -750,6 +902,7 @@ def test_every_public_function_that_takes_tensors_is_tried_here(gpu, cache):
         for config in (
             replace(DIGITS, steps=4, snapshot_every=2, warmup_steps=1),
             replace(NUMBERS, epochs=4, snapshot_every=2),
+            replace(DIGITS, steps=4, snapshot_every=2, warmup_steps=1, precision="bf16"),
         ):
             interrupt(config, "cuda", step=3)
             load_or_train_all([config], "cuda", progress=False)

@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError
 from plotly.offline import get_plotlyjs
 
 from addlib import notebook
+from addlib.claims.claim import declared
 from addlib.claims.ledger import Ledger
 from addlib.figures import charts
 from addlib.figures.heatmaps import heat_map_film
@@ -29,8 +30,6 @@ from addlib.notebook import (
     prediction_magic,
     reading_magic,
     setup,
-    show,
-    show_svg,
     table,
 )
 
@@ -52,6 +51,18 @@ def shown(monkeypatch):
 
 
 @pytest.fixture
+def show(monkeypatch, shown):
+    """Shows a figure through the magic, with these labels."""
+
+    def through_the_magic(fig, number, caption, alt, name):
+        names = {"fig": fig}
+        monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns=names))
+        figure_magic(f"fig {number} {name}", f"{caption}\n\nAlt: {alt}")
+
+    return through_the_magic
+
+
+@pytest.fixture
 def defaults():
     """Plotly's global settings, put back afterwards."""
     before = pio.renderers.default, pio.templates.default
@@ -70,7 +81,7 @@ def page_of(shown):
 
 
 # ----------------------------------------------------------------------------------------------- figures
-def test_a_figure_is_shown_in_every_format_that_something_reads(shown):
+def test_a_figure_is_shown_in_every_format_that_something_reads(shown, show):
     show(figure(), **LABELS)
     (bundle,) = shown
     assert bundle["text/plain"] == "Figure 2.1: Units <first>."
@@ -87,7 +98,7 @@ def test_a_figure_is_shown_in_every_format_that_something_reads(shown):
     assert "<figcaption><b>Figure 2.1.</b> Units &lt;first&gt;." in page
 
 
-def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown):
+def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown, show):
     show(figure(), **LABELS)
     show(figure(), **LABELS)
     page = page_of(shown)
@@ -97,7 +108,7 @@ def test_the_page_is_small_and_the_same_each_time_and_fetches_nothing(shown):
     assert "require" not in page
 
 
-def test_captions_say_that_gaps_were_filled(shown):
+def test_captions_say_that_gaps_were_filled(shown, show):
     gaps = charts.line_family(
         [1, 2, 3], {"BA": [1, np.nan, 2]}, x_title="step", y_title="loss (nats)"
     )
@@ -106,7 +117,7 @@ def test_captions_say_that_gaps_were_filled(shown):
     assert charts.CARRIED in page_of(shown)
 
 
-def test_plotly_s_offer_to_upload_the_chart_is_off(shown):
+def test_plotly_s_offer_to_upload_the_chart_is_off(shown, show):
     show(figure(), **LABELS)
     assert '"showSendToCloud":false' in page_of(shown)
     assert shown[0][PLOTLY_MIME]["config"]["showSendToCloud"] is False
@@ -117,31 +128,27 @@ def test_plotly_s_offer_to_upload_the_chart_is_off(shown):
     [
         dict(number="2"),
         dict(number="two"),
-        dict(name="Total Loss"),
-        dict(name=""),
+        dict(name="Total-loss"),
         dict(caption=" "),
         dict(alt=""),
     ],
 )
-def test_incomplete_labels_are_refused(shown, change):
-    for make in (
-        lambda: show(figure(), **LABELS | change),
-        lambda: show_svg(SVG, **LABELS | change),
-    ):
+def test_incomplete_labels_are_refused(shown, show, change):
+    for picture in (figure(), SVG):
         with pytest.raises(ValueError, match=next(iter(change))):
-            make()
+            show(picture, **LABELS | change)
     assert not shown
 
 
-def test_colab_gets_html_that_brings_its_own_library(shown, monkeypatch):
+def test_colab_gets_html_that_brings_its_own_library(shown, show, monkeypatch):
     monkeypatch.setattr("addlib.figures.page.in_colab", lambda: True)
     show(figure(), **LABELS)
     assert set(shown[0]) == {"text/html", "text/plain"}
     assert re.search(r'<script src="https://cdn\.plot\.ly/plotly-[\d.]+\.min\.js"', page_of(shown))
 
 
-def test_a_drawing_is_shown_like_a_figure(shown):
-    show_svg(SVG, **LABELS)
+def test_a_drawing_is_shown_like_a_figure(shown, show):
+    show(SVG, **LABELS)
     page = page_of(shown)
     assert SVG in page
     assert 'role="img" aria-label="Two lines, &quot;falling&quot;."' in page
@@ -185,7 +192,7 @@ LATE = """<script>setTimeout(() => {
 @pytest.mark.parametrize(
     "script", ['<script defer src="plotly.min.js"></script>', LATE], ids=["deferred", "late"]
 )
-def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, script):
+def test_a_figure_draws_whenever_plotly_comes(browser, tmp_path, shown, show, script):
     show(figure(), **LABELS)
     page, wrong = opened(browser, tmp_path, page_of(shown), script)
     page.wait_for_function(BOTH_LINES)
@@ -231,7 +238,7 @@ def test_figures_near_the_anchor_are_drawn_first_and_in_order(browser, tmp_path)
 
 
 def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(
-    browser, tmp_path, shown
+    browser, tmp_path, shown, show
 ):
     show(figure(), **LABELS)
     page, wrong = opened(
@@ -248,7 +255,7 @@ def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(
     page.close()
 
 
-def test_a_film_plays(browser, tmp_path, shown):
+def test_a_film_plays(browser, tmp_path, shown, show):
     """Frames belong to the figure: without them a slider is there, and moves nothing."""
     titles = dict(x_title="digit", y_title="digit", z_title="share (%)", slider_title="step")
     film = heat_map_film(np.arange(12.0).reshape(3, 2, 2), [0, 10, 20], "ab", "ab", **titles)
@@ -323,9 +330,9 @@ CHAPTER = [
     "from addlib.notebook import setup; setup()",
     "%%opening fig 1.1 two\nThe loss is {loss:.2f}.\n\nCaption: It ends at {loss}.\n\nAlt: A line.",
     "from addlib.claims.ledger import Ledger; claims = Ledger('02_training'); steps = 5000",
-    "%%prediction 02.final-loss 02.ends-first\nAfter {steps:,} steps it is low.",
+    "%%prediction 02.head-start-needs-order 02.ends-first\nAfter {steps:,} steps it is low.",
     "import plotly.graph_objects as go; fig = go.Figure(go.Scatter(y=[1, 2]))",
-    "loss = 0.123; record = claims.measure('02.final-loss', loss)",
+    "loss = 0.123; record = claims.measure('02.head-start-needs-order', loss)",
     "%%summary\nIt ends at {loss:.3f}.",
 ]
 
@@ -336,14 +343,13 @@ def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
     assert answer.data["text/markdown"] == "The loss is 0.12."
     assert picture.data["text/plain"] == "Figure 1.1: It ends at 0.123."
     assert PLOTLY_MIME in picture.data
+    fails = '> <b class="addlib-verdict fails">✗ fails</b>'
     assert prediction.data["text/markdown"].splitlines() == [
         "> **Prediction.** After 5,000 steps it is low.",
         ">",
-        '> <b class="addlib-verdict fails">✗ fails</b> – mean loss of the last 100 steps: '
-        "**0.123 nats**; predicted ≤ 0.05",
+        f"{fails} – {declared()['02.head-start-needs-order'].metric}: **0.123**; predicted ≥ 0.8",
         ">",
-        '> <b class="addlib-verdict fails">✗ fails</b> – later of the two ends / earliest digit between '
-        "them: **this model lacks it**; predicted ≤ 1",
+        f"{fails} – {declared()['02.ends-first'].metric}: **this model lacks it**; predicted ≤ 0.5",
     ]
     assert last.data["text/markdown"] == "It ends at 0.123."
 
@@ -383,9 +389,9 @@ def test_a_summary_refuses_an_opening_that_asks_for_what_the_run_has_not():
 
 def test_a_kernel_shows_figures_and_readings():
     cells = [
-        "from addlib.notebook import setup, show; setup()",
+        "from addlib.notebook import setup; setup()",
         "import plotly.graph_objects as go; fig = go.Figure(go.Scatter(y=[1, 2])); fig.show()",
-        'show(fig, number="1.1", caption="Two points.", alt="A line.", name="two")',
+        "%%figure fig 1.1 two\nTwo points.\n\nAlt: A line.",
         "loss = 0.123",
         "%%reading if loss < 1\nThe loss is {loss:.2f}.",
         "%%figure fig 1.2 three\nThe loss: {loss}.\n\nAlt: A line.",

@@ -470,3 +470,48 @@ def test_a_sum_of_one_summand_or_of_whole_numbers_has_no_order(name, counted, te
     """Nor have sums that CUDA sorts first, and the largest number is the same in any order."""
     IN_ORDER[name](tensors.gpu_table)
     assert not counted.open_sums
+
+
+# ------------------------------------------------------------------------------- graphs
+def recording(step):
+    """A graph of a step."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
+
+
+def test_nothing_happens_while_a_graph_is_recorded_and_all_of_it_at_a_replay(gpu):
+    total = torch.zeros(2, device="cuda")
+    given = torch.ones(2, device="cuda")
+    graph = recording(lambda: total.add_(given.square() * 3))
+    assert total.tolist() == [0, 0]
+    graph.replay()
+    given.fill_(2)
+    graph.replay()
+    assert total.tolist() == [15, 15]
+
+
+def test_a_graph_keeps_the_numbers_that_python_had(gpu):
+    """So a step that counts in Python, or looks a rate up there, repeats the first one."""
+    total = torch.zeros(1, device="cuda")
+    steps = iter([1.0, 10.0, 100.0])
+    graph = recording(lambda: total.add_(next(steps)))
+    graph.replay()
+    graph.replay()
+    assert total.item() == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        (lambda t: t.sum().item(), "_local_scalar_dense"),
+        (lambda t: t[t > 0], "index with a mask"),
+        (lambda t: t.add_(torch.ones(3).to("cuda")), "copy by to"),
+    ],
+    ids=["a number is read", "a size depends on data", "data comes from the host"],
+)
+def test_a_recording_refuses_what_waits_for_the_host(step, what, gpu):
+    values = torch.ones(3, device="cuda")
+    with pytest.raises(RuntimeError, match=f"not permitted when stream is capturing .{what}"):
+        recording(lambda: step(values))

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "addlib"
 
 
 def order_of_rooms() -> dict[str, int]:
-    """Each room and loose module with its row in the README's table of the package."""
+    """Each room and loose module with its row in the README's table of rooms."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text.partition("## The package")[2].partition("\n## ")[0]
+    table = text.partition("## What is where")[2].partition("\n## ")[0]
     rows = [row for row in table.splitlines() if row.startswith("| `")]
     order = {}
     for number, row in enumerate(rows):

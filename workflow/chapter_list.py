@@ -1,6 +1,7 @@
 """Keeps all that lists the chapters in step with chapters.yml.
 
-    python -m workflow.chapter_list    writes README's table, and the run time into each notebook
+    python -m workflow.chapter_list    writes README's table, the run time into each notebook, and
+                                       the speed of recorded devices into benchmarks/README.md
 
 Titles, the notebooks folder and _toc.yml are people's work: they are checked, not written.
 """
@@ -16,7 +17,16 @@ import yaml
 from nbformat import NotebookNode
 
 from addlib.files import write_whole
-from workflow.chapters import CHAPTERS, ROOT, Chapter, WorkflowError, chapters, shown
+from workflow.chapters import (
+    CHAPTERS,
+    ROOT,
+    Chapter,
+    WorkflowError,
+    chapters,
+    recorded_seconds,
+    shown,
+)
+from workflow.device_page import speed_text
 from workflow.notebook_cells import read_committed, write_back
 
 TOC = ROOT / "_toc.yml"
@@ -25,6 +35,11 @@ README = ROOT / "README.md"
 
 TABLE = re.compile(r"(?s)(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)")
 """The part of README that is written."""
+
+SPEED = ROOT / "benchmarks" / "README.md"
+
+DEVICES = re.compile(r"(?s)(<!-- devices: .*? -->\n).*?(<!-- end of devices -->)")
+"""The part of SPEED that is written."""
 
 RUN_TIME = re.compile(r"(?m)^\*\*Run time\*\*.*(\n.+)*")
 """The paragraph of a notebook that is written."""
@@ -111,17 +126,29 @@ def _heading(chapter: Chapter) -> str:
 
 
 def table() -> str:
-    """The chapters as a Markdown table: name, question, run time."""
-    rows = [
-        f"| [{name}](notebooks/{name}.ipynb) | {chapter.title} | {chapter.run_time} |"
-        for name, chapter in chapters().items()
-    ]
-    return "\n".join(["| chapter | question | run time |", "|---|---|---|", *rows, ""])
+    """The chapters as a Markdown table: name, question, run time, and that of recorded devices."""
+    recorded = recorded_seconds()
+    head = ["chapter", "question", "run time", *(f"on one {device}" for device in recorded)]
+    rows = [head]
+    for name, chapter in chapters().items():
+        times = [_seconds(of.get(name)) for of in recorded.values()]
+        link = f"[{name}](notebooks/{name}.ipynb)"
+        rows.append([link, chapter.title, chapter.run_time, *times])
+    first, *others = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([first, "|---" * len(head) + "|", *others, ""])
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f} s"
 
 
 def set_run_time(notebook: NotebookNode, chapter: Chapter) -> bool:
     """Write the chapter's run time into the notebook; whether it has one place for it."""
     line = f"**Run time** on two CPU cores: {chapter.run_time}."
+    for device, seconds in recorded_seconds().items():
+        if chapter.name in seconds:
+            line += f"\nOn one {device}, with its trainings, beside all others: "
+            line += f"{_seconds(seconds[chapter.name])}."
     places = 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -130,19 +157,28 @@ def set_run_time(notebook: NotebookNode, chapter: Chapter) -> bool:
     return places == 1
 
 
+def _written(path: Path, place: re.Pattern[str], mark: str, text: str) -> str:
+    """A file's text with this in its place."""
+    before = path.read_text(encoding="utf-8")
+    after, places = place.subn(lambda match: match[1] + text + match[2], before)
+    if places != 1:
+        raise WorkflowError(
+            f"{shown(path)}: must have one line '<!-- {mark}: ... -->' and below it one line "
+            f"'<!-- end of {mark} -->'"
+        )
+    return after
+
+
 def write_all() -> list[str]:
-    """Write README's table and each notebook's run time; the names of the files that changed.
+    """Write what comes from lists and records; the names of the files that changed.
 
     Raises:
         WorkflowError: a file has no place for it.
     """
-    before = README.read_text(encoding="utf-8")
-    text, places = TABLE.subn(lambda match: match[1] + table() + match[2], before)
-    if places != 1:
-        raise WorkflowError(
-            f"{README.name}: no place for the table of chapters: it stands between a line "
-            "'<!-- chapters: ... -->' and a line '<!-- end of chapters -->'"
-        )
+    texts = {
+        README: _written(README, TABLE, "chapters", table()),
+        SPEED: _written(SPEED, DEVICES, "devices", speed_text()),
+    }
     notebooks = {}
     for chapter in chapters().values():
         notebook = read_committed(chapter.notebook)
@@ -153,9 +189,10 @@ def write_all() -> list[str]:
             )
         notebooks[chapter.notebook] = notebook
     changed = [path for path, notebook in notebooks.items() if write_back(path, notebook)]
-    if text != before:
-        write_whole(README, text.encode())
-        changed.append(README)
+    for path, text in texts.items():
+        if text != path.read_text(encoding="utf-8"):
+            write_whole(path, text.encode())
+            changed.append(path)
     return [shown(path) for path in changed]
 
 

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CHAPTERS = ROOT / "workflow" / "chapters.yml"
 
+RECORDS = ROOT / "addlib" / "data" / "records"
+"""Runs of the book on machines, a file for each device: see workflow/record.py."""
+
 NBVAL = ("test", "full")
 
 DURATION = re.compile(r"(?:\d+ to )?(\d+) (s|min)\b")
@@ -60,6 +63,7 @@ class Chapter:
     run_time: str
     weights: list[str] = field(default_factory=list)
     smoke: dict[str, Any] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
     nbval: str = "test"
     threads: int = 1
     gpu_gib: int = 1
@@ -107,6 +111,27 @@ def chapters() -> dict[str, Chapter]:
     except yaml.YAMLError as error:
         raise WorkflowError(f"{CHAPTERS.name} is not YAML: {error}") from error
     return {name: _chapter(name, entry) for name, entry in entries.items()}
+
+
+def device_records() -> list[dict[str, Any]]:
+    """What machines that ran the whole book took and found: see workflow/record.py."""
+    files = sorted(RECORDS.glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def recorded_seconds() -> dict[str, dict[str, float]]:
+    """Seconds of each chapter that ran to its end, by device, as records of whole runs have them.
+
+    All chapters were started from nothing, side by side.
+    """
+    return {
+        record["device"]: {
+            name: run["seconds"]
+            for name, run in record["chapters"].items()
+            if run["status"] == "done"
+        }
+        for record in device_records()
+    }
 
 
 def _chapter(name: str, entry: dict[str, Any]) -> Chapter:

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from addlib.claims import stored
-from addlib.claims.claim import declared
+from addlib.claims.claim import Claim, declared
 from addlib.claims.over_seeds import OUTCOMES, OverSeeds, over_seeds
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
@@ -32,8 +32,8 @@ DAYS_NOT_COMPARED = (
 MARK = "\\*"
 """Markdown behind a value that this run has not measured yet: an earlier one has."""
 
-CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted)?\}")
-"""What stands on a page for a measured value, a verdict or a threshold."""
+CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted| models| range)?\}")
+"""What stands on a page for a value, a verdict, a threshold, or what several models say."""
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
@@ -116,7 +116,9 @@ def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
     ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it, and
-    ``{02.accuracy predicted}`` the threshold. What an earlier run has measured has a mark.
+    ``{02.accuracy predicted}`` the threshold. ``{02.accuracy models}`` says in how many of the models
+    with seeds of their own it holds, ``{02.accuracy range}`` from what to what their values go. What
+    an earlier run has measured has a mark.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -135,11 +137,30 @@ def with_claims(text: str, records: list[Record]) -> str:
         record = measured[id]
         if asked is None:
             return quantity(record["value"], record["unit"]) + _mark(record)
+        if asked == " models":
+            return _holding(record) + _mark(record)
+        if asked == " range":
+            return _range(record) + _mark(record)
         outcome = OUTCOMES[record["outcome"]]
         word = outcome.one.removeprefix("is ")
         return f'[{outcome.sign} {word}]({_place(record)} "{id}"){_mark(record)}'
 
     return CLAIM_FIELD.sub(field, text)
+
+
+def _holding(record: Record) -> str:
+    """``5 of 9``: the models in which a claim holds."""
+    models: OverSeeds | None = record["models"]
+    verdicts = list(models.verdicts.values()) if models else [record["verdict"]]
+    return f"{verdicts.count('holds')} of {len(verdicts)}"
+
+
+def _range(record: Record) -> str:
+    """``92.6% to 98.4%``: the lowest and the highest value of any model that has one."""
+    models: OverSeeds | None = record["models"]
+    values = list(models.values.values()) if models else [record["value"]]
+    there = [value for value in values if value is not None]
+    return span((min(there), max(there)), record["unit"]) if there else "–"
 
 
 def score(records: list[Record]) -> str:
@@ -165,7 +186,8 @@ def score(records: list[Record]) -> str:
         failed = f", {len(checks) - passed} failed" if passed < len(checks) else ""
         lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{failed}.")
     if earlier := sum("recorded" in record for record in records):
-        lines.append(f"{earlier} of them were measured in an earlier run{MARK}.")
+        were = "was" if earlier == 1 else "were"
+        lines.append(f"{earlier} of them {were} measured in an earlier run{MARK}.")
     return " ".join(lines)
 
 
@@ -242,6 +264,10 @@ def ledger(records: list[Record], overview: str, smoke: bool) -> str:
     if checks := [record for record in records if record["kind"] == "check"]:
         title = "Checks: they hold unless there is a mistake in the code, and don't count above"
         lines += ["", f"````{{dropdown}} {title}", *_table(checks), "````"]
+    measured = {record["id"] for record in records}
+    if waiting := [c for c in declared().values() if c.needs and c.id not in measured]:
+        title = "Not yet run: claims about other models, with thresholds set beforehand"
+        lines += ["", f"````{{dropdown}} {title}", *_not_run(waiting), "````"]
     if smoke:
         note = "These values come from a smoke run: they check the mechanics and mean nothing."
         lines = [f"```{{warning}}\n{note}\n```", "", *lines]
@@ -259,6 +285,15 @@ def _table(records: list[Record]) -> list[str]:
         "|---|---|---|---|---|---|",
         *map(_row, sorted(records, key=lambda record: record["id"])),
     ]
+
+
+def _not_run(claims: Iterable[Claim]) -> list[str]:
+    """Lines of a Markdown table of claims that need models which have not been measured."""
+    rows = [
+        f"| {claim.id} | {claim.statement} | {claim.threshold.written(claim.unit)} | {claim.needs} |"
+        for claim in claims
+    ]
+    return ["| claim | statement | predicted | needs |", "|---|---|---|---|", *rows]
 
 
 def _row(record: Record) -> str:

@@ -44,14 +44,14 @@ class Code(NamedTuple):
 
 def module_files(*names: str) -> list[str]:
     """Files of these modules and of all that they depend on, relative to the repository's root."""
-    return _with_dependencies(Code(frozenset(names), frozenset()))
+    return code_files(Code(frozenset(names), frozenset()))
 
 
 def chapter_files(chapter: Chapter) -> list[str]:
     """Files that a chapter's notebook depends on, relative to the repository's root."""
     if not chapter.notebook.is_file():
         return []
-    return _with_dependencies(notebook_code(chapter.notebook))
+    return code_files(notebook_code(chapter.notebook))
 
 
 def claims_digest(chapter: Chapter) -> str:
@@ -80,7 +80,14 @@ def notebook_code(notebook: Path) -> Code:
     )
 
 
-def _with_dependencies(start: Code) -> list[str]:
+def module_code(path: Path) -> Code:
+    """What a Python file in the repository names."""
+    package = ".".join(path.relative_to(ROOT).parent.parts)
+    return _code(path.read_text(encoding="utf-8"), package)
+
+
+def code_files(start: Code) -> list[str]:
+    """Files of the modules and data that code depends on, relative to the repository's root."""
     waiting = [start]
     modules: set[Path] = set()
     data: set[Path] = set()
@@ -89,7 +96,7 @@ def _with_dependencies(start: Code) -> list[str]:
         data |= _data_files(code)
         for path in _module_paths(code.imports) - modules:
             modules.add(path)
-            waiting.append(_module_code(path))
+            waiting.append(module_code(path))
     return sorted(str(path.relative_to(ROOT)) for path in modules | data)
 
 
@@ -115,11 +122,6 @@ def _data_files(code: Code) -> set[Path]:
     if any(name == STORED or name.startswith(f"{STORED}.") for name in code.imports):
         named |= {path for path in DATA.glob("*.json") if path.stem in code.texts}
     return named
-
-
-def _module_code(path: Path) -> Code:
-    package = ".".join(path.relative_to(ROOT).parent.parts)
-    return _code(path.read_text(encoding="utf-8"), package)
 
 
 @functools.cache

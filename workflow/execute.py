@@ -87,7 +87,11 @@ def execute(
             "device": None,
         }
         begun = time.perf_counter()
-        failure = {"cell": None, "source": None, "error": "it did not come to its end"}
+        failure: dict[str, Any] | None = {
+            "cell": None,
+            "source": None,
+            "error": "it did not come to its end",
+        }
         try:
             _write_record(results, record)
             results.executed(chapter.name).unlink(missing_ok=True)  # a graph then runs it again

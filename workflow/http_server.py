@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -28,10 +29,10 @@ def answering(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Ite
     """A server on localhost whose requests the handler answers; what is given is its address."""
 
     class Patient(http.server.ThreadingHTTPServer):
-        def handle_error(self, *arguments: object) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that leaves before all of it came is no fault."""
             if not isinstance(sys.exception(), ConnectionError):
-                super().handle_error(*arguments)
+                super().handle_error(request, client_address)
 
     with Patient(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

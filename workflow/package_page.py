@@ -53,9 +53,9 @@ def _module(path: Path) -> str:
 def _public(path: Path) -> Iterator[str]:
     """Public functions and classes in the order of the file."""
     for node in _parsed(path).body:
-        defines = isinstance(node, ast.FunctionDef | ast.ClassDef)
-        if defines and not node.name.startswith("_"):
-            yield node.name
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) if not name.startswith("_"):
+                yield name
 
 
 def _parsed(path: Path) -> ast.Module:

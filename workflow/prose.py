@@ -35,7 +35,8 @@ def check_prose(chapter: Chapter) -> None:
         if not start:
             continue
         try:
-            fault = next(_faults(chapter, *start.groups(), cell.source[start.end() :], made), None)
+            kind, line = start.groups()
+            fault = next(_faults(chapter, kind, line, cell.source[start.end() :], made), None)
         except ValueError as error:
             fault = str(error)
         if fault:

@@ -54,10 +54,10 @@ def run(setting: str, names: list[str]) -> list[dict[str, Any]]:
 
 def compared(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """How many claims there are, how many have the same value everywhere, which verdicts differ."""
-    by_claim = {record["id"]: [] for records in measured.values() for record in records}
+    by_claim: dict[str, list[dict[str, Any]]] = {}
     for records in measured.values():
         for record in records:
-            by_claim[record["id"]].append(record)
+            by_claim.setdefault(record["id"], []).append(record)
     complete = {claim: rows for claim, rows in by_claim.items() if len(rows) == len(measured)}
     same = [
         claim

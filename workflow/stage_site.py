@@ -27,6 +27,7 @@ from workflow import shared_scripts
 from workflow.chapter_list import set_run_time
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.claims_page import MARK, Record, add_claim_targets, add_ledger
+from workflow.device_page import device_text
 from workflow.first_page import recorded
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
@@ -80,7 +81,8 @@ def stage(
     records = [record for record in found if record["chapter"] in known]
     (target / "notebooks").mkdir()
     astray = []
-    incomplete = []
+    shown_complete: list[str] = []
+    incomplete: list[str] = []
     kinds: set[str] = set()
     for chapter in known.values():
         notebook, complete = chapter_page(chapter, results, early)
@@ -88,8 +90,7 @@ def stage(
         astray += add_claim_targets(notebook, own)
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
         kinds |= trace_kinds(notebook)
-        if not complete:
-            incomplete.append(chapter.name)
+        (shown_complete if complete else incomplete).append(chapter.name)
     if astray and not tolerant:
         cells = (f"{record['id']} (cell {record['cell']})" for record in astray)
         raise WorkflowError(
@@ -104,12 +105,12 @@ def stage(
     (generated / "rounding.md").write_text(
         rounding_table(stored.read("rounding")), encoding="utf-8"
     )
+    (generated / "devices.md").write_text(device_text(records), encoding="utf-8")
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
-    complete = [name for name in known if name not in incomplete]
-    (target / SHOWN).write_text(json.dumps(complete), encoding="utf-8")
+    (target / SHOWN).write_text(json.dumps(shown_complete), encoding="utf-8")
     if early:
         for page in (target / "book" / "index.md", target / "book" / "claims.md"):
-            text = _below_title(page.read_text(encoding="utf-8"), _early(complete, records))
+            text = _below_title(page.read_text(encoding="utf-8"), _early(shown_complete, records))
             page.write_text(text, encoding="utf-8")
     return incomplete
 

@@ -91,6 +91,8 @@ class Ablation:
         positions: token positions; None means all.
         method: ``"zero"``, ``"mean"``, ``"resample"`` (a random reference question for each
             question) or ``"swap"`` (question i gets the activation of reference question i).
+        share: how far the activation goes towards its replacement; 0.5 takes out one of two equal
+            halves.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -101,6 +103,7 @@ class Ablation:
     layer: int = 0
     positions: Sequence[int] | None = None
     method: str = "mean"
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice(self, tuple(COMPONENTS), "component")
@@ -108,6 +111,8 @@ class Ablation:
         if (self.component in ("z", "v")) == (self.head is None):
             need = "needs a head" if self.head is None else "has no heads"
             raise ValueError(f"head = {self.head!r}: component {self.component!r} {need}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share = {self.share!r}: must be above 0 and at most 1")
 
     @property
     def hook_name(self) -> str:
@@ -166,7 +171,38 @@ def _replacement(
 
     def hook(value: Tensor, **_: object) -> Tensor:
         value = value.clone()
-        value[at] = 0.0 if replacements is None else replacements(len(value))[at].to(value)
+        own = value[at]
+        new = torch.zeros_like(own) if replacements is None else replacements(len(value))[at]
+        value[at] = own.lerp(new.to(value), ablation.share)
         return value
 
     return hook
+
+
+def past_and_through_mlp(
+    model: TransformerBridge,
+    ablations: Sequence[Ablation],
+    questions: Questions,
+    reference: Questions | None = None,
+    seed: int = 0,
+) -> tuple[list[Hook], list[Hook]]:
+    """Hooks that let ablations of attention act past the MLP alone, and through the MLP alone.
+
+    Path patching: past it, the MLP writes what it writes without them; through it, the MLP writes
+    what it writes with them and all else is as without. Both are for one-layer models.
+
+    Args:
+        questions: those that the model is then asked, all in one batch.
+        reference, seed: as for :func:`hooks`.
+    """
+    name = f"blocks.0.{COMPONENTS['mlp_out']}"
+
+    def written(under: list[Hook]) -> Hook:
+        with model.hooks(fwd_hooks=under):
+            values = activations(model, name, questions, batch_size=len(questions))
+        return name, lambda value, **_: values.to(value)
+
+    def edits() -> list[Hook]:
+        return hooks(model, ablations, reference, seed)
+
+    return [*edits(), written([])], [written(edits())]

@@ -50,6 +50,9 @@ class Answers:
         return self.digit_right.all(1)
 
 
+BATCH_SIZE = {"cpu": 512, "cuda": 16_384}
+"""Questions that are answered at once where nothing else is said, by the kind of device."""
+
 READOUT_FROM = 10_000
 """From this many questions on, one-layer models answer through :class:`FastReadout`."""
 
@@ -59,10 +62,12 @@ def answer(
     model: TransformerBridge,
     questions: Questions,
     hooks: Sequence[Hook] = (),
-    batch_size: int = 512,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> Answers:
     """The model's answers to ``questions``, ``batch_size`` at a time or what there is memory for.
+
+    Without ``batch_size`` it is 512 on a CPU, whose caches are small, and 16,384 on a GPU.
 
     One-layer models take the exact short forward. From :data:`READOUT_FROM` questions on they
     answer through a shorter one, which is exact for the digits that are not a clear case: see
@@ -71,7 +76,8 @@ def answer(
     With TransformerLens ``hooks`` (of :mod:`addlib.analysis.ablation`, or your own) the library's
     own forward runs with them.
 
-    Digits and losses are on the CPU, so the questions must be, too.
+    Digits and losses are on the CPU, so the questions must be, too. On a GPU they are labelled and
+    compared there, and come back at the end.
 
     Raises:
         ValueError: no questions, or a batch size below 1.
@@ -79,25 +85,28 @@ def answer(
     task = questions.task
     device = next(model.parameters()).device
     many = len(questions) >= READOUT_FROM
-    forward = partial(answer_logits, model, task)
+    forward: Callable[[Tensor], Tensor] = partial(answer_logits, model, task)
     if covers(model.cfg) and not hooks:
-        forward = FastForward(weights(model), model.cfg, task)
+        forward = short = FastForward(weights(model), model.cfg, task)
         if many and not model.cfg.attn_only:
             spread = torch.arange(1024) * len(questions) // 1024  # they may come sorted by kind
             with memory_for("a sample of 1,024 questions"):
-                forward = FastReadout(forward, questions[spread].tokens.to(device))
-    digits = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
-    nll = torch.empty(len(questions), task.n_answer)
+                forward = FastReadout(short, questions[spread].tokens.to(device))
+    if batch_size is None:
+        batch_size = BATCH_SIZE[device.type]
+    asked = questions if device.type == "cpu" else questions.to(device)
+    digits = asked.x.new_empty(len(asked), task.n_answer)
+    nll = torch.empty(len(asked), task.n_answer, device=device)
 
     def answer_batch(rows: slice) -> None:
-        part = questions[rows]
-        logits = forward(part.tokens.to(device))
-        digits[rows] = logits.argmax(-1).cpu()
-        nll[rows] = answer_nll(logits, part.answer.to(device)).float().cpu()
+        part = asked[rows]
+        logits = forward(part.tokens)
+        digits[rows] = logits.argmax(-1)
+        nll[rows] = answer_nll(logits, part.answer).float()
 
     with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
         in_batches(answer_batch, len(questions), batch_size, progress and many)
-    return Answers(questions, digits, nll)
+    return Answers(questions, digits.cpu(), nll.cpu())
 
 
 # ---------------------------------------------------------------- mistakes with carries

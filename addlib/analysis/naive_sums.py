@@ -55,6 +55,15 @@ def candidates(
     return {name: p.gather(2, digit[:, :, None])[:, :, 0].mean(0) for name, digit in digits.items()}
 
 
+def carry_log_odds(
+    logits: Float[Tensor, "batch n_answer d_vocab"], questions: Questions
+) -> Float[Tensor, "batch n_answer"]:
+    """What a model bets on a carry into each column: ln p(s_k + 1) - ln p(s_k), in nats."""
+    naive = base_sum(questions)[..., None]
+    one_more = (naive + 1) % questions.task.base
+    return (logits.gather(2, one_more) - logits.gather(2, naive))[..., 0]
+
+
 def decompose(
     logits: Float[Tensor, "batch n_answer d_vocab"], questions: Questions, k: int
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +19,7 @@ KINDS = ("claim", "check", "replication")
 
 REQUIRED = ("statement", "source", "metric", "unit", "threshold", "kind")
 
-OPTIONAL = ("registered", "seen", "changes", "refuted_by")
+OPTIONAL = ("registered", "seen", "changes", "refuted_by", "needs")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Claim:
         seen: seeds and runs that were looked at when the threshold was set.
         changes: what was changed since, and why.
         refuted_by: what would show the opposite.
+        needs: the models that it is about, where the chapter's own is none of them; it is *not run*
+            until a chapter measures it on these.
     """
 
     id: str
@@ -54,6 +57,7 @@ class Claim:
     seen: str = ""
     changes: str = ""
     refuted_by: str = ""
+    needs: str = ""
 
     @property
     def seeds_seen(self) -> frozenset[int]:
@@ -135,5 +139,5 @@ def _claim(id: str, chapter: str, place: str, texts: Mapping[str, str]) -> Claim
         raise ValueError(f"kind {texts['kind']!r} must be one of {', '.join(KINDS)}")
     threshold = Threshold.parse(texts["threshold"])
     registered = date.fromisoformat(texts["registered"]) if texts.get("registered") else None
-    values = dict(texts, threshold=threshold, registered=registered)
+    values: dict[str, Any] = dict(texts, threshold=threshold, registered=registered)
     return Claim(id=id, chapter=chapter, place=place, **values)

@@ -140,10 +140,11 @@ class Ledger:
     def close(self) -> None:
         """Record what the chapter did not measure: its model lacks what such a claim is about.
 
-        It counts as not borne out. ``%%summary`` calls this at a chapter's end.
+        It counts as not borne out. ``%%summary`` calls this at a chapter's end. A claim that needs
+        other models is left out: it has not been run.
         """
         for id, claim in declared().items():
-            if claim.chapter == self.chapter and id not in self._measured:
+            if claim.chapter == self.chapter and id not in self._measured and not claim.needs:
                 self._record(claim, None, None, "fails", 1, self.device, self.seed, None)
 
     def measure_models(self, id: str, values: Sequence[float]) -> Record:
@@ -190,13 +191,18 @@ class Ledger:
     def outcome(self, id: str) -> str:
         """What became of a claim, in a line of Markdown: verdict, what was measured, threshold.
 
-        Says so where this run has not measured it.
+        Says so where this run has not measured it, and what a claim that has not been run needs.
 
         Raises:
             ValueError: for another chapter's or an undeclared id.
         """
         claim = self[id]
         record = self._measured.get(id)
+        if record is None and claim.needs:
+            predicted = claim.threshold.written(claim.unit)
+            return (
+                f"<b>not yet run</b> – {claim.metric}; predicted {predicted}; needs {claim.needs}"
+            )
         if record is None:
             return f"<b>not measured in this run</b> – {claim.metric}"
         verdict = record["verdict"]
@@ -270,6 +276,8 @@ def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Re
     for id, claim in declared().items():
         executed = folder / "executed" / f"{claim.chapter}.ipynb"
         if not executed.is_file() or (id in files and id not in lacking):
+            continue
+        if claim.needs and id not in files:
             continue
         if id not in files or f'"{id}"' not in _code(executed):
             faults.append(

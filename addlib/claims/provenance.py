@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,9 @@ from addlib.files import PACKAGE
 
 
 def revision() -> str:
-    """What git calls the code, ``-dirty`` where files changed; outside git the package's version.
+    """What git calls the code, ``-dirty`` where files changed.
+
+    In an archive that git made it is what git wrote there, and elsewhere the package's version.
 
     Asked once in a process: code that changes later is not what runs.
     """
@@ -31,8 +34,17 @@ def _revision_of(package: Path) -> str:
             [*git, "describe", "--always", "--dirty"], check=True, capture_output=True, text=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return f"addlib {addlib.__version__}"
+        return _archived(package) or f"addlib {addlib.__version__}"
     return described.stdout.strip()
+
+
+def _archived(package: Path) -> str | None:
+    """The revision that ``git archive`` wrote into ``archive.json``; None in a checkout."""
+    file = package / "archive.json"
+    if not file.is_file():
+        return None
+    written = json.loads(file.read_text(encoding="utf-8"))["revision"]
+    return None if written.startswith("$") else written
 
 
 def versions() -> dict[str, str]:

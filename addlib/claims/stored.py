@@ -34,6 +34,12 @@ def read(name: str) -> dict[str, Any]:
     return records[name]
 
 
+def read_those(*names: str) -> list[dict[str, Any]]:
+    """The records of these names that have been made, in this order."""
+    made = {path.stem for path in (PACKAGE / "data").glob("*.json")}
+    return [read(name) for name in names if name in made]
+
+
 def clean_revision() -> str:
     """The revision that a record may name; a long run asks for it before it starts.
 
@@ -41,26 +47,42 @@ def clean_revision() -> str:
         ValueError: files differ from that revision, so nobody could find the code again.
     """
     name = revision()
-    if name.endswith("-dirty"):
-        raise ValueError(f"revision {name}: commit the changed files before a record is made")
+    _check_clean(name)
     return name
 
 
-def write(name: str, made_by: str, measured_on: str, content: Mapping[str, Any]) -> Path:
+def _check_clean(name: str) -> None:
+    if name.endswith("-dirty"):
+        raise ValueError(f"revision {name}: commit the changed files before a record is made")
+
+
+def write(
+    name: str,
+    made_by: str,
+    measured_on: str,
+    content: Mapping[str, Any],
+    made: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a record beside the others and return its path; what made it comes first.
 
     Args:
         measured_on: the device, as :func:`addlib.device.hardware` says it.
+        made: ``date``, ``revision`` and ``versions`` of another machine's run; without it those of
+            here and now.
 
     Raises:
         ValueError: files differ from the revision that the record would name.
     """
+    if made is None:
+        today = datetime.now(UTC).date().isoformat()
+        made = {"date": today, "revision": clean_revision(), "versions": versions()}
+    _check_clean(made["revision"])
     head = {
         "made_by": made_by,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": made["date"],
         "device": measured_on,
-        "revision": clean_revision(),
-        "versions": versions(),
+        "revision": made["revision"],
+        "versions": made["versions"],
     }
     path = PACKAGE / "data" / f"{name}.json"
     write_whole(path, (json.dumps(head | dict(content), indent=1, allow_nan=False) + "\n").encode())
@@ -85,7 +107,7 @@ def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
     for name, claim in record["claims"].items():
         if claim["chapter"] == chapter:
             values = [value for value in claim["values"] if value is not None]
-            low, middle, high = (f"{f(values):.3g}" for f in (min, median, max))
+            low, middle, high = (f"{f(values):.3g}" if values else "–" for f in (min, median, max))
             counts = Counter(claim["verdicts"]).most_common()
             verdicts = ", ".join(f"{count} {word}" for word, count in counts)
             rows.append([name, claim["threshold"], low, middle, high, verdicts])

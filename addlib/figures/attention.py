@@ -16,14 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from IPython.display import display
 from jaxtyping import Float
-from torch import Tensor
 
 from addlib.figures.page import figure_bundle
 from addlib.figures.palette import CYCLE, line_colours
 from addlib.files import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLOUR = CYCLE[0]
 """Colour of full attention; none is white."""
@@ -112,21 +114,21 @@ class AttentionView:
         }
 
 
-def show_attention(
-    views: Sequence[AttentionView], *, number: str, name: str, caption: str, alt: str
-) -> None:
-    """Show views as one numbered, captioned figure; the first is open, the others unfold.
+def attention_bundle(
+    views: Sequence[AttentionView], number: str, caption: str, alt: str, name: str
+) -> dict[str, object]:
+    """Views as one numbered, captioned figure to display; the first is open, the others unfold.
 
     On a page of the book (run by ``workflow.execute``, which sets ``ADDLIB_RESULTS``) the page
     brings the script; elsewhere the figure carries it.
 
     Raises:
-        ValueError: as `addlib.notebook.show`.
+        ValueError: as :func:`addlib.figures.page.figure_bundle`.
     """
     script = "" if "ADDLIB_RESULTS" in os.environ else _script_element()
     picture = f'<div role="group" aria-label="{html.escape(alt)}">{_views(views, name)}</div>'
     spoken = f'<span role="img" aria-label="{html.escape(alt)}"></span>'
-    display(figure_bundle(spoken + script + picture, number, caption, alt, name), raw=True)
+    return figure_bundle(spoken + script + picture, number, caption, alt, name)
 
 
 def save_attention(
@@ -165,7 +167,7 @@ def _views(views: Sequence[AttentionView], name: str) -> str:
 
 def circuitsvis_script() -> str:
     """circuitsvis's script, as its package brings it."""
-    path = Path(distribution("circuitsvis").locate_file("circuitsvis/dist/cdn/iife.js"))
+    path = Path(str(distribution("circuitsvis").locate_file("circuitsvis/dist/cdn/iife.js")))
     # a browser's tools would look for the map beside the page
     return re.sub(r"//# sourceMappingURL=.*", "", path.read_text(encoding="utf-8"))
 

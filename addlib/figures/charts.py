@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float, Shaped
+from numpy.typing import ArrayLike
 
 from addlib.figures.layout import (
     add_levels,
@@ -51,6 +52,7 @@ def line_family(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     levels: Mapping[str, float] | None = None,
+    bands: Mapping[str, Sequence[Float[np.ndarray, " point"]]] | None = None,
     colours: Mapping[str, str] | None = None,
     max_points: int = LINE_POINTS,
     height: int = 380,
@@ -69,6 +71,7 @@ def line_family(
         log_x, log_y: logarithmic axes; their values must be positive.
         x_range, y_range: the part drawn; points outside x_range are not stored in the page.
         levels: label → y of dashed horizontal reference lines.
+        bands: label of a line → (low, high) ends of the interval around it at each x, shaded.
         colours: label → colour, where the label's own is not wanted.
         max_points: most points of one line. height: CSS pixels.
 
@@ -81,15 +84,17 @@ def line_family(
     most = min(max_points, FAMILY_POINTS // len(lines))
     points = _points(x, lines, most, log_x, log_y, x_range)
     fig = frame(height)
+    ends = [_band(fig, x, low, high, palette[name]) for name, (low, high) in (bands or {}).items()]
     fig.add_traces([_line(name, *points[name], palette[name], y_title) for name in lines])
     x_extent = extent_of([x for x, _ in points.values()], log_x, x_range)
-    y_extent = extent_of([*(y for _, y in points.values()), *levels.values()], log_y, y_range)
+    heights: list[ArrayLike] = [*(y for _, y in points.values()), *levels.values(), *ends]
+    y_extent = extent_of(heights, log_y, y_range)
     fig.update_xaxes(axis(x_title, log_x, x_extent, x_range))
     fig.update_yaxes(axis(y_title, log_y, y_extent, y_range))
     first_x, _ = next(iter(points.values()))
     add_levels(fig, levels, first_x[0], y_extent, log_y)
-    ends = {name: y[-1] for name, (_, y) in points.items()}
-    if len(lines) > 1 and not label_ends(fig, ends, palette, y_extent, log_y):
+    last = {name: y[-1] for name, (_, y) in points.items()}
+    if len(lines) > 1 and not label_ends(fig, last, palette, y_extent, log_y):
         fig.update_layout(showlegend=True)
     return _noted(fig, lines.values())
 
@@ -251,8 +256,8 @@ def _points(
         in_range[last + 1 :] = False
     points = {}
     for name, values in lines.items():
-        y = pd.Series(as_array(values, f"line {name!r}", x.shape))
-        y = y.ffill(limit_area="inside").to_numpy()
+        stored = pd.Series(as_array(values, f"line {name!r}", x.shape))
+        y = stored.ffill(limit_area="inside").to_numpy()
         if log_y and (y <= 0).any():
             raise ValueError(f"line {name!r} is {y[y <= 0][0]:g}: must be positive on a log axis")
         drawn = in_range & ~np.isnan(y)
@@ -271,6 +276,17 @@ def _line(name: str, x: np.ndarray, y: np.ndarray, colour: str, y_title: str) ->
         line=dict(color=colour, width=1.8),
         hovertemplate=hover_of(y_title),
     )
+
+
+def _band(fig: go.Figure, x: object, low: object, high: object, colour: str) -> np.ndarray:
+    """Shade what lies between two lines; returns their y."""
+    x = as_array(x, "x")
+    around = np.concatenate([as_array(high, "band", x.shape), as_array(low, "band", x.shape)[::-1]])
+    shade = dict(fill="toself", fillcolor=tinted(colour, 0.25), line=dict(width=0), mode="lines")
+    there_and_back = compact(np.concatenate([x, x[::-1]]))
+    unseen = dict(hoverinfo="skip", showlegend=False)
+    fig.add_scatter(x=there_and_back, y=compact(around), **shade, **unseen)
+    return around
 
 
 def _noted(fig: go.Figure, lines: Iterable[object]) -> go.Figure:

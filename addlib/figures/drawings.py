@@ -92,8 +92,8 @@ def token_picture(questions: Questions, index: int = 0) -> str:
     parts = []
     for position, (name, symbol) in enumerate(zip(names, symbols, strict=True)):
         x = 4 + position * TOKEN
-        column = re.search(r"\d+", name)
-        hue = colours[int(column[0])] if column else NEUTRAL
+        digits = re.search(r"\d+", name)
+        hue = colours[int(digits[0])] if digits else NEUTRAL
         look = f'rx="7" fill="{tinted(hue, 0.16)}" stroke="{hue}" stroke-width="1.5"'
         parts.append(_box("token", x + 2, ARC, TOKEN - 4, TOKEN, look))
         parts.append(_text(x + TOKEN / 2, ARC + 32, html.escape(symbol), 24))
@@ -133,11 +133,11 @@ def model_picture(questions: Questions, column: int, index: int = 0) -> str:
         f'<path d="M{stream} 300V30" stroke="currentColor" stroke-width="2"/>',
         _text(stream, 22, f"A{column} = {questions.answer[index, column]:x}", 22),
     ]
-    for name, symbol in zip(range(last + 1), symbols, strict=False):
-        hue = NEUTRAL if name == last else GRID
+    for place, symbol in zip(range(last + 1), symbols, strict=False):
+        hue = NEUTRAL if place == last else GRID
         look = f'rx="7" fill="none" stroke="{hue}" stroke-width="1.5"'
-        parts.append(_box("token", 4 + name * TOKEN + 2, 300, TOKEN - 4, TOKEN, look))
-        parts.append(_text(4 + (name + 0.5) * TOKEN, 332, html.escape(symbol), 24))
+        parts.append(_box("token", 4 + place * TOKEN + 2, 300, TOKEN - 4, TOKEN, look))
+        parts.append(_text(4 + (place + 0.5) * TOKEN, 332, html.escape(symbol), 24))
     for down in range(min(3, column + 1)):
         for name in (f"D{column - down}", f"D'{column - down}"):
             if name in task.token_names:
@@ -193,9 +193,9 @@ def staircase_picture(
             in_cell = dict(zip(labels, shares[:, k, place].tolist(), strict=True))
             parts += _cell(lefts[place], top, in_cell, colours, f"making A{k}", target)
     for h, label in enumerate(labels):
-        x = STAIRS_LEFT + h * (width - STAIRS_LEFT) / len(labels)
-        parts.append(_box("key", x, height - 21, 14, 12, f'fill="{colours[label]}"'))
-        parts.append(_text(x + 20, height - 10, html.escape(label), 14, "start"))
+        left = STAIRS_LEFT + h * (width - STAIRS_LEFT) / len(labels)
+        parts.append(_box("key", left, height - 21, 14, 12, f'fill="{colours[label]}"'))
+        parts.append(_text(left + 20, height - 10, html.escape(label), 14, "start"))
     font = 'font-size="14" text-anchor="middle" font-family="ui-monospace, monospace"'
     return _svg(parts, width, height, font, shown_width=round(1.2 * width))
 

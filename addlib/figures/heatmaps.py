@@ -130,9 +130,17 @@ def heat_map_film(
         ValueError: as `heat_map`.
     """
     frames = as_array(frames, "frames", (len(names), len(y), len(x)))
-    titles = dict(x_title=x_title, y_title=y_title, z_title=z_title)
-    z_range = z_range or (float(np.nanmin(frames)), float(np.nanmax(frames)))
-    fig = heat_map(frames[first], x, y, **titles, z_range=z_range, annotate=False, height=460)
+    fig = heat_map(
+        frames[first],
+        x,
+        y,
+        x_title=x_title,
+        y_title=y_title,
+        z_title=z_title,
+        z_range=z_range or (float(np.nanmin(frames)), float(np.nanmax(frames))),
+        annotate=False,
+        height=460,
+    )
     # plain numbers of three decimals: short, and any player reads them
     stored = [np.round(values, 3).tolist() for values in frames]
     fig.data[0].z = stored[first]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
 from addlib.figures.palette import NEUTRAL, template
@@ -42,7 +44,9 @@ def panel_frame(
     rows = -(-len(headings) // columns)
     plot_height = rows * (panel_height + gap - 6)
     cells = [dict(row=i // columns + 1, col=i % columns + 1) for i in range(len(headings))]
-    panels = [{}] * len(headings) + [None] * (rows * columns - len(headings))
+    panels: list[dict[str, Any] | None] = [{}] * len(headings) + [None] * (
+        rows * columns - len(headings)
+    )
     fig = make_subplots(
         rows=rows,
         cols=columns,
@@ -81,7 +85,7 @@ def hover_of(y_title: str) -> str:
 
 
 def extent_of(
-    values: Iterable[object], log: bool, ends: tuple[float, float] | None
+    values: Iterable[ArrayLike], log: bool, ends: tuple[float, float] | None
 ) -> tuple[float, float]:
     """Lowest and highest position of `ends`, or of all values, on an axis (log₁₀ if `log`)."""
     numbers = np.concatenate([np.ravel(part) for part in (ends or values)])

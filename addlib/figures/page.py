@@ -100,7 +100,11 @@ def figure_bundle(
 
     Args:
         picture: HTML of the figure itself. download: HTML of the link or button that saves it.
-            The other arguments are those of `addlib.notebook.show`.
+        number: chapter and figure: ``"2.1"``, with a letter where it is folded: ``"2.1a"``.
+        caption: what to see, in plain text.
+        alt: what the picture shows, for those who cannot see it.
+        name: unique on the page, lower case with hyphens; the anchor is ``fig-<name>``, downloads
+            have that name.
 
     Raises:
         ValueError: a number or name of another form, or an empty text.

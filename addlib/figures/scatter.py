@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -25,6 +25,7 @@ def cloud_grid(
     x_title: str,
     y_title: str,
     columns: int = 2,
+    diagonal: bool = False,
     colours: Mapping[str, str] | None = None,
     panel_height: int = 190,
 ) -> go.Figure:
@@ -34,6 +35,7 @@ def cloud_grid(
         panels: panel heading → {label: x and y of its points}.
         x_title, y_title: what the two coordinates are.
         columns: 1 or 2 panels side by side. panel_height: CSS pixels of one row of them.
+        diagonal: a dashed line in each panel where both coordinates are equal.
         colours: label → colour, where the label's own is not wanted.
 
     Raises:
@@ -43,6 +45,11 @@ def cloud_grid(
     labels = list(dict.fromkeys(label for clouds in panels.values() for label in clouds))
     palette = line_colours(labels) | dict(colours or {})
     for cell, (heading, clouds) in zip(cells, panels.items(), strict=True):
+        if diagonal:
+            every = np.concatenate([np.ravel(points) for points in clouds.values()])
+            ends = compact(np.array([every.min(), every.max()]))
+            dashed = dict(mode="lines", line=dict(color=NEUTRAL, width=1.4, dash="dash"))
+            fig.add_scatter(x=ends, y=ends, hoverinfo="skip", showlegend=False, **dashed, **cell)
         for label, points in clouds.items():
             x, y = _columns(points, f"{heading}, {label}")
             fig.add_scatter(
@@ -202,7 +209,7 @@ def path_film(
 
 
 def _plane_grid(
-    headings: Mapping[str, object], columns: int, panel_height: int, x_title: str, y_title: str
+    headings: Collection[str], columns: int, panel_height: int, x_title: str, y_title: str
 ) -> tuple[go.Figure, list[dict[str, int]]]:
     """An empty frame of planes and plotly's row and column of each."""
     fig, cells = panel_frame(headings, columns, panel_height, gap=62, apart=0.09)
@@ -211,7 +218,7 @@ def _plane_grid(
     return fig.update_layout(hovermode="closest"), cells
 
 
-def _columns(points: object, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _columns(points: Float[np.ndarray, "point 2"], name: str) -> tuple[np.ndarray, np.ndarray]:
     """x and y of the points, as the page stores them."""
     x, y = as_array(points, name, (len(points), 2)).T
     return compact(x), compact(y)

@@ -206,6 +206,8 @@ def measure(
 ) -> Progress:
     """All measures, one checkpoint after the other, so that memory holds the logits of one.
 
+    They are worked out where the logits are, and returned on the CPU.
+
     Args:
         checkpoints: logits of all pairs, e.g. ``(logits_at(step) for step in steps)``.
         frequencies: the key frequencies, e.g. of the last checkpoint.
@@ -232,7 +234,7 @@ def measure(
                 "residual_share": fit.residual_share,
             }
         )
-    return Progress(**{name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+    return Progress(**{name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
 
 
 def half_down(loss: Float[Tensor, " checkpoint"]) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from addlib.device import out_of_memory
 from addlib.store import DISK_REMEDY, CacheFolder, broken_seal, cache_dir, sealed
@@ -51,12 +52,8 @@ class WeightsFolder(CacheFolder):
     gguf_sha256: str
 
     @property
-    def root(self) -> Path:
-        return cache_dir() / "llm"
-
-    @property
-    def key(self) -> str:
-        return self.gguf_sha256[:12]
+    def path(self) -> Path:
+        return cache_dir() / "llm" / f"{self.name}-{self.gguf_sha256[:12]}"
 
     @property
     def busy(self) -> str:
@@ -122,9 +119,10 @@ def _save_unpacked(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
     # The unpacked model is a plain one; with these it would be saved as a quantised one.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

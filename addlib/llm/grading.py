@@ -11,13 +11,15 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -27,6 +29,10 @@ from addlib.stats import wilson_interval
 
 if TYPE_CHECKING:
     from addlib.llm.load import LLM
+
+
+Hook = tuple[str, Callable[..., Tensor | None]]
+"""The name of a hook point, and what TransformerLens calls there."""
 
 
 class SharedStart:
@@ -39,6 +45,7 @@ class SharedStart:
 
     @torch.no_grad()
     def __init__(self, llm: LLM, form: Form) -> None:
+        self.bridge = llm.bridge
         self.model = llm.bridge.original_model
         self.device = llm.device
         self.tokens = torch.zeros(0, dtype=torch.int64)
@@ -51,9 +58,12 @@ class SharedStart:
         self.length = len(self.tokens)
 
     def __call__(
-        self, prompts: Int[Tensor, "batch position"], last: int = 1
+        self, prompts: Int[Tensor, "batch position"], last: int = 1, hooks: Sequence[Hook] = ()
     ) -> Float[Tensor, "batch last d_vocab"]:
         """Logits at the last ``last`` positions of whole prompts.
+
+        Args:
+            hooks: act on what follows the examples, whose first position is 0 there.
 
         Raises:
             ValueError: prompts that do not begin with the examples.
@@ -66,7 +76,49 @@ class SharedStart:
         if past is not None:
             past.batch_repeat_interleave(len(prompts))
         rest = prompts[:, self.length :].to(self.device)
-        return self.model(rest, past_key_values=past, use_cache=True, logits_to_keep=last).logits
+        with self.bridge.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
+            out = self.model(rest, past_key_values=past, use_cache=True, logits_to_keep=last)
+        return out.logits
+
+    @torch.no_grad()
+    def at_end(
+        self,
+        prompts: Int[Tensor, "batch position"],
+        batch_size: int = 64,
+        hooks: Sequence[Hook] = (),
+    ) -> Float[Tensor, "batch d_vocab"]:
+        """Logits at the last position of whole prompts, on the CPU.
+
+        Args:
+            batch_size: so many prompts pass through the model together; all of them where there
+                are hooks, which may know what belongs to which prompt.
+            hooks: as of a call.
+
+        Raises:
+            ValueError: as a call.
+        """
+        parts = [prompts] if hooks else prompts.split(batch_size)
+        return torch.cat([self(part, hooks=hooks)[:, -1].cpu() for part in parts])
+
+    @torch.no_grad()
+    def activations(
+        self, prompts: Int[Tensor, "batch position"], names: Sequence[str]
+    ) -> Float[Tensor, "hook batch d"]:
+        """Activations at the last position of whole prompts, on the CPU.
+
+        Args:
+            names: of hook points whose activations have one size.
+
+        Raises:
+            ValueError: as a call.
+        """
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str, value: Tensor, hook: object) -> None:
+            found[name] = value[:, -1].cpu()
+
+        self(prompts, hooks=[(name, partial(keep, name)) for name in names])
+        return torch.stack([found[name] for name in names])
 
 
 @dataclass(frozen=True)
@@ -85,6 +137,19 @@ class Grades:
     def solved(self) -> list[Problem]:
         """The problems that were answered rightly."""
         return [self.problems[index] for index in self.right.nonzero()[:, 0].tolist()]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Grades]) -> Grades:
+        """The grades of several sizes as one."""
+        most = max(part.digit_right.shape[1] for part in parts)
+        missing = [most - part.digit_right.shape[1] for part in parts]
+        digits = zip(parts, missing, strict=True)
+        return cls(
+            problems=[problem for part in parts for problem in part.problems],
+            length=torch.cat([part.length for part in parts]),
+            digit_right=torch.cat([F.pad(part.digit_right, (0, n)) for part, n in digits]),
+            right=torch.cat([part.right for part in parts]),
+        )
 
     def by_place(self) -> dict[str, dict[str, float]]:
         """The share of right digits, teacher-forced, at the first, middle and last places."""

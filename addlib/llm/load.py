@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -78,6 +78,7 @@ def load_llm(
     """
     begun = time.perf_counter()
     target = choose_device(device)
+    plain: Any  # a PreTrainedModel, whose `to` has types that refuse a device
     if model != RANDOM:
         choice = CHOICES.get(model, ModelChoice(model)) if isinstance(model, str) else model
         with memory_for(choice.repository):
@@ -174,7 +175,8 @@ def random_tokenizer() -> PreTrainedTokenizerBase:
     from transformers import Qwen2Tokenizer
 
     ids = {text: index for index, text in enumerate(VOCABULARY)}
-    return Qwen2Tokenizer(vocab=ids, merges=[("Ġ", "x")], unk_token="x", eos_token="</s>")
+    pairs: Any = [("Ġ", "x")]  # the library's types say texts, and it passes pairs on
+    return Qwen2Tokenizer(vocab=ids, merges=pairs, unk_token="x", eos_token="</s>")
 
 
 def random_model(seed: int = 0) -> PreTrainedModel:
@@ -189,8 +191,8 @@ def random_model(seed: int = 0) -> PreTrainedModel:
         intermediate_size=48,
         vocab_size=len(CHARACTERS),
         max_position_embeddings=128,
-        attn_implementation="eager",
     )
+    config._attn_implementation = "eager"
     with torch.random.fork_rng(devices=[]):  # all of it is drawn on the CPU
         torch.manual_seed(seed)
         model = transformers.Qwen2ForCausalLM(config)

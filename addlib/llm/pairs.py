@@ -11,10 +11,9 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from addlib.llm.prompts import Form, Problem, digit_tokens, encode
@@ -63,11 +62,14 @@ class PromptPairs:
             "rank": Rank(self.right),
         }
 
-    @property
-    def shared(self) -> int:
-        """So many first tokens are the same in all prompts."""
-        prompts = torch.cat([self.clean, self.corrupted])
-        return int((prompts == prompts[0]).all(0).long().cumprod(0).sum())
+    def where(self, chosen: Bool[Tensor, " batch"]) -> PromptPairs:
+        """The pairs that a mask chooses."""
+        rows = chosen.nonzero()[:, 0].tolist()
+        picked: dict[str, Any] = {
+            name: [values[row] for row in rows] if isinstance(values, list) else values[rows]
+            for name, values in vars(self).items()
+        }
+        return replace(self, **picked)
 
     def first(self, count: int) -> PromptPairs:
         """The first pairs, at most ``count``."""

@@ -24,9 +24,8 @@ def boot_bridge(
         device: as for :func:`choose_device`.
         settings: more fields of TransformerLens's ``TransformerBridgeConfig``.
     """
-    import transformer_lens.model_bridge.sources.native  # noqa: F401  registers boot_native
     from transformer_lens.config import TransformerBridgeConfig
-    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.native import boot
 
     chosen = choose_device(device)
     cfg = TransformerBridgeConfig(
@@ -41,7 +40,7 @@ def boot_bridge(
         device=str(chosen),
         **settings,
     )
-    return TransformerBridge.boot_native(cfg, device=chosen)
+    return boot(cfg, device=chosen)
 
 
 def weights(model: TransformerBridge) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ zero-padded storage first: matrix products are about a tenth faster when every s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class Rows:
         read = task.n_ctx - 1
         signs = {task.n_digits: [task.plus], 2 * task.n_digits + 1: [task.equals]}
         first = []
-        rows = []
+        rows: list[tuple[int, int]] = []
         for p in range(read):
             tokens = signs.get(p, range(task.base))
             first.append(len(rows) - tokens[0])
@@ -126,6 +127,12 @@ class FastForward:
         self.config = config
         self.task = task
         self.rows = Rows.of(task, weights["embed.weight"].device)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> FastForward:
+        """The same forward of another model of this shape, on this device."""
+        other = copy(self)
+        other.weights = weights
+        return other
 
     def __call__(
         self, tokens: Int[Tensor, "batch n_ctx"]

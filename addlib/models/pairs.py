@@ -8,6 +8,7 @@ library's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,12 @@ class PairForward:
         self.task = task
         # A tensor, made once: a list would be copied to the device at every call.
         self.offsets = torch.tensor([0, task.p], device=weights["embed.weight"].device)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> PairForward:
+        """The same forward of another model of this shape, on this device."""
+        other = copy(self)
+        other.weights = weights
+        return other
 
     def __call__(self, pairs: Int[Tensor, "pairs 2"]) -> Float[Tensor, "pairs n_outputs"]:
         """Logits of the answers; numbers must be below p and on the weights' device."""
@@ -243,16 +250,18 @@ def pair_paths(
         rows = torch.stack([table[a] + position[0], table[b] + position[1], at_equals], 1)
         return linear(name, rows).unflatten(-1, (config.n_heads, config.d_head))
 
-    def resid_mid(table: Tensor | None) -> Float[Tensor, "pairs d_model"]:
-        z = (pattern[..., None] * per_head("v", table)).sum(1)
-        return equals + linear("o", z.flatten(1))
-
     if pattern is None:
         query = linear("q", equals).view(config.n_heads, config.d_head)
         pattern = ((per_head("k", keys) * query).sum(-1) / config.d_head**0.5).softmax(1)
+    attention = pattern
+
+    def resid_mid(table: Tensor | None) -> Float[Tensor, "pairs d_model"]:
+        z = (attention[..., None] * per_head("v", table)).sum(1)
+        return equals + linear("o", z.flatten(1))
+
     mid = resid_mid(values)
     past = mid if direct is values else resid_mid(direct)
-    return PairPaths(pattern.expand(len(a), -1, -1), mid, *_read(w, mid, past))
+    return PairPaths(attention.expand(len(a), -1, -1), mid, *_read(w, mid, past))
 
 
 @torch.no_grad()

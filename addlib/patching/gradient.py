@@ -28,6 +28,7 @@ from addlib.patching.sites import (
     RESIDUAL,
     all_cells,
     as_result,
+    axes_of,
     check_kind,
     check_model,
     check_prompts,
@@ -115,6 +116,8 @@ def attribution_patch(
             estimates.append(estimate.T)
         values = baseline + torch.cat(estimates)  # (cell, batch)
         n_cells = len(estimates[0])  # positions, or heads
-        index = all_cells(kind, kind in RESIDUAL, range(len(estimates)), n_cells, n_cells)
-        results[kind] = as_result(values[None], baseline, index, list(index), metric)
+        by_position = kind in RESIDUAL
+        index = all_cells(kind, by_position, range(len(estimates)), n_cells, n_cells)
+        axes = axes_of(kind, by_position)
+        results[kind] = as_result(values[None], baseline, index, axes, metric)
     return results

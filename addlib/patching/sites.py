@@ -140,7 +140,7 @@ def named_cells(index_df: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     if set(index_df) != set(every):
         raise ValueError(
             f"index_df has columns {', '.join(map(str, index_df))}: a row for each cell, with "
-            f"{', '.join(every)}"
+            f"{', '.join(map(str, every))}"
         )
     known = set(every.itertuples(index=False, name=None))
     for cell in index_df[list(every)].itertuples(index=False, name=None):
@@ -166,14 +166,15 @@ def as_result(
     """
     from transformer_lens.patching import PatchingResult
 
-    several = isinstance(metric, Mapping)
+    names = list(metric) if isinstance(metric, Mapping) else None
+    several = names is not None
     if axes:
         values = values.unflatten(1, [index[axis].nunique() for axis in axes])
     return PatchingResult(
         values=(values if several else values[0]).cpu(),
         axis_names=axes,
         index_df=index,
-        metric_names=list(metric) if several else ["metric"],
+        metric_names=names or ["metric"],
         reduced=False,
         baseline=(baseline if several else baseline[0]).cpu(),
         has_metric_axis=several,

@@ -44,6 +44,7 @@ from addlib.patching.sites import (
     LayerCells,
     all_cells,
     as_result,
+    axes_of,
     check_kind,
     check_model,
     check_prompts,
@@ -179,10 +180,11 @@ class Patcher:
         index = every if index_df is None else named_cells(index_df, every)
         baseline = self._measure(self.engine.unpatched[None], metrics, self.batch_size)
         values = baseline.repeat(1, len(index), 1)
-        for layer, of_layer in index.groupby("layer"):
+        for layer in layers:
+            of_layer = index[index["layer"] == layer]
             cells = LayerCells.of(of_layer, self._can_matter(kind, layer))
             values[:, of_layer.index.tolist()] = self._layer(kind, layer, cells, metrics, baseline)
-        axes = list(every) if index_df is None else []
+        axes = axes_of(kind, by_position) if index_df is None else []
         return as_result(values, baseline[:, 0], index, axes, metric)
 
     def _can_matter(self, kind: str, layer: int) -> Bool[Tensor, "batch position head"]:

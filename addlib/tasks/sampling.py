@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from importlib import resources
 
 import torch
@@ -77,6 +78,55 @@ def pair_probabilities(task: AdditionTask) -> tuple[Fraction, Fraction]:
 def uniform_questions(task: AdditionTask, count: int, generator: torch.Generator) -> Questions:
     """``count`` questions with uniform operands, drawn from ``generator``."""
     x, y = torch.randint(task.base, (2, count, task.n_digits), generator=generator)
+    return Questions(task, x, y)
+
+
+def nine_rich_questions(
+    task: AdditionTask, count: int, generator: torch.Generator, share: float = 0.5
+) -> Questions:
+    """``count`` uniform questions in which each pair is made to sum to B - 1 with one probability.
+
+    Args:
+        share: the probability, for each column on its own.
+    """
+    questions = uniform_questions(task, count, generator)
+    chosen = torch.rand(count, task.n_digits, generator=generator) < share
+    return Questions(
+        task, questions.x, torch.where(chosen, task.base - 1 - questions.x, questions.y)
+    )
+
+
+def every_setting(task: AdditionTask, k: int, generator: torch.Generator) -> Questions:
+    """Two sums for each setting of A_k: pair below, pair two below, and the digit's own sum.
+
+    In the first of the two no carry comes into the column two below, in the second one does (not
+    where there is none: then in neither). All other digits are drawn: the own pair uniform among
+    those of its sum, everything above uniform, everything further down uniform among what makes
+    this carry. In base 10 these are 2 · 190,000 sums, the two of a setting side by side.
+
+    Raises:
+        ValueError: A_k has no pair of its own, or not two below.
+    """
+    base, n = task.base, task.n_digits
+    if not 2 <= k < n:
+        raise ValueError(f"k = {k}: must be from 2 to {n - 1}")
+    digits = torch.arange(base)
+    two, below = digits.repeat(2, 1), digits.repeat(2, 1)
+    grid = torch.cartesian_prod(*two, *below, torch.arange(2 * base - 1), torch.arange(2))
+    count = len(grid)
+    x, y = torch.randint(base, (2, count, n), generator=generator)
+    x[:, k - 2], y[:, k - 2], x[:, k - 1], y[:, k - 1], own, carry = grid.T
+    least = (own - base + 1).clamp(min=0)
+    most = own.clamp(max=base - 1)
+    x[:, k] = least + (torch.rand(count, generator=generator) * (most - least + 1)).long()
+    y[:, k] = own - x[:, k]
+    if k > 2:
+        todo = torch.arange(count)
+        while len(todo):
+            lower = torch.randint(base, (2, len(todo), k - 2), generator=generator)
+            x[todo, : k - 2], y[todo, : k - 2] = lower
+            made = Questions(task, x[todo], y[todo]).carry[:, k - 2]
+            todo = todo[made != carry[todo].bool()]
     return Questions(task, x, y)
 
 
@@ -182,11 +232,11 @@ def _collected(draw: Callable[[], Questions], count: int) -> Questions:
 def _plant_cascade(questions: Questions, length: int, generator: torch.Generator) -> Questions:
     """The questions with a run of ``length`` sums of B - 1 at a uniform place, above a carry."""
     task = questions.task
-    one_a_question = {"size": (len(questions), 1), "generator": generator}
-    start = torch.randint(1, task.n_digits - length + 1, **one_a_question)
+    drawn = partial(torch.randint, size=(len(questions), 1), generator=generator)
+    start = drawn(1, task.n_digits - length + 1)
     # Pairs (b, B - 1 - a) with a < b are exactly the pairs that sum to B or more, each once.
-    a = torch.randint(task.base, **one_a_question)
-    b = (a + torch.randint(1, task.base, **one_a_question)) % task.base
+    a = drawn(0, task.base)
+    b = (a + drawn(1, task.base)) % task.base
     top = task.base - 1
     column = torch.arange(task.n_digits)
     makes = column == start - 1

@@ -28,6 +28,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -247,9 +248,13 @@ def _mean_entropy(belief: CarryBelief) -> float:
         half = (size + 1) // 2
         ends = 0.0
         for end, count in ((float(q), half), (float(1 - q), size - half)):
-            ends += _sum(lambda j, end=end, size=size: entropy((j + end) / size), count)
+            ends += _sum(partial(_entropy_of_part, size=size, end=end), count)
         total += float(weight) * ends / size
     return total
+
+
+def _entropy_of_part(j: Float[np.ndarray, " j"], size: int, end: float) -> Float[np.ndarray, " j"]:
+    return entropy((j + end) / size)
 
 
 def _entropy_given_top(joint: Float[np.ndarray, "digit 2"], n: int) -> float:

@@ -51,9 +51,10 @@ def share_right(
 
     def kept(states: dict[tuple[bool, int], Fraction], k: int, seen: int) -> Fraction:
         """Probability that all digits so far are right, and so is the carry into column k."""
-        return sum(
+        right = (
             p for (carry, nines), p in states.items() if nines < seen or k <= seen or carry == guess
         )
+        return sum(right, Fraction(0))
 
     states = {(False, 0): Fraction(1)}
     for k in range(task.n_digits):

@@ -87,8 +87,13 @@ def best_product(joint: Float[np.ndarray, "a b c"]) -> float:
         return log_norm - (with_a * f).sum() - (with_b * g).sum(), np.concatenate(slope)
 
     start = np.zeros(with_a.size + with_b.size)
-    settings = dict(maxiter=20_000, maxfun=40_000, ftol=1e-14, gtol=1e-9, maxcor=30)
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", options=settings)
+    best = minimize(
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options=dict(maxiter=20_000, maxfun=40_000, ftol=1e-14, gtol=1e-9, maxcor=30),
+    )
     if np.abs(best.jac).max() > 1e-5:
         raise RuntimeError(f"the best product of experts was not found: {best.message}")
     return float(total * best.fun)

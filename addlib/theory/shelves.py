@@ -19,9 +19,6 @@ from addlib.theory.plateaus import Plateau, plateaus
 STATES = ("answer so far", "own pair", "next pair", "second pair", "third pair")
 """What is known of a sum, from little to much: each state knows all that those before it know."""
 
-MISSED = 99.0
-"""Stands for "no shelf found" where a number is needed."""
-
 Shelves = dict[tuple[int, str], Plateau | None]
 """The shelf of digit A_k at each state's level, where there is one."""
 
@@ -60,11 +57,12 @@ def tolerance(level: float) -> float:
     return max(0.02, 0.03 * level)
 
 
-def distance(pairs: Iterable[tuple[Plateau | None, float]]) -> float:
-    """Mean of measured less predicted in tolerances, without its sign; `MISSED` without a shelf.
+def share_found(pairs: Iterable[tuple[Plateau | None, float]]) -> float:
+    """Share of the predicted shelves that were found within the tolerance of their level.
 
     Args:
-        pairs: a shelf, None where none was found, and its level.
+        pairs: a shelf, None where none was found (it counts as not there), and its level in nats.
     """
-    known = [(rest.level - level) / tolerance(level) for rest, level in pairs if rest is not None]
-    return float(abs(np.mean(known))) if known else MISSED
+    return float(
+        np.mean([rest is not None and abs(rest.level - at) <= tolerance(at) for rest, at in pairs])
+    )

@@ -7,7 +7,7 @@ the CPU, so a seed asks the same ones on every device.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -139,7 +139,9 @@ class Trainer(BaseTrainer):
         super().__init__(config, device)
         if covers(config.model):
             self.optimise(aligned_weights(self.model))
-            self.forward = FastForward(self.weights, config.model, config.task)
+            self.forward: Callable[[Tensor], Tensor] = FastForward(
+                self.weights, config.model, config.task
+            )
         else:
             self.optimise(weights(self.model))
             self.forward = partial(answer_logits, self.model, config.task)
@@ -160,7 +162,8 @@ class Trainer(BaseTrainer):
         """
         questions = next(self.stream)
         nll = self._gradients(questions)
-        grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights.values()])
+        gradients = [p.grad for p in self.weights.values() if p.grad is not None]
+        grad_norm = torch.nn.utils.get_total_norm(gradients)
         lr = self.config.lr_at(self.step)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
@@ -227,6 +230,10 @@ class QuestionStream:
     def __iter__(self) -> QuestionStream:
         return self
 
+    def take(self, count: int) -> Questions:
+        """The questions of the next so many batches, one batch after another."""
+        return joined([next(self) for _ in range(count)])
+
     def __next__(self) -> Questions:
         if not self._ahead:
             self._draw_ahead()
@@ -292,11 +299,27 @@ class History:
         self, step: int, nll: Tensor, questions: Questions, grad_norm: Tensor, lr: float
     ) -> None:
         """Store one step; ``nll`` is (batch, n_answer), by column. Stays on the device."""
-        self.loss[step] = nll.mean()
-        self.digit_loss[step] = nll.mean(0)
-        member = F.one_hot(questions.bucket, len(BUCKETS))  # (batch, n_digits, bucket)
-        count = member.sum(0)
-        self.bucket_count[step] = count
-        self.bucket_loss[step] = (member * nll[:, : questions.task.n_digits, None]).sum(0) / count
+        for name, value in step_metrics(nll, questions.bucket).items():
+            getattr(self, name)[step] = value
         self.grad_norm[step] = grad_norm
         self.lr[step].fill_(lr)  # set by index, the number would be copied to the device
+
+
+def step_metrics(
+    nll: Float[Tensor, "*models batch n_answer"], bucket: Int[Tensor, "*models batch n_digits"]
+) -> dict[str, Tensor]:
+    """A step's losses by the names that they have in :class:`History`, and how often each occurs.
+
+    Args:
+        nll: the losses of the answer digits, nats, by column.
+        bucket: the buckets of the cells.
+    """
+    member = F.one_hot(bucket, len(BUCKETS))  # (*models, batch, n_digits, bucket)
+    count = member.sum(-3)
+    of_pairs = nll[..., : bucket.shape[-1], None]
+    return {
+        "loss": nll.mean((-2, -1)),
+        "digit_loss": nll.mean(-2),
+        "bucket_loss": (member * of_pairs).sum(-3) / count,
+        "bucket_count": count,
+    }

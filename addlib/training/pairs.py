@@ -166,7 +166,12 @@ class PairTrainer(BaseTrainer):
         self.train_answers = task.answers(self.train_pairs)
         self.test_answers = task.answers(self.test_pairs)
         self.history = PairHistory.empty(config.epochs, self.device)
-        self.done = False
+        self._ended = False
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs were taken, or the stop rule ended the training."""
+        return self._ended
 
     def train_step(self) -> None:
         """Measure, then take one optimiser step; after the last one, measure once more.
@@ -177,7 +182,7 @@ class PairTrainer(BaseTrainer):
         self.optimizer.zero_grad()
         logits.backward(gradient)
         self.optimizer.step()
-        self.done = self.step + 1 >= self.config.epochs or self._rests()
+        self._ended = self.step + 1 >= self.config.epochs or self._rests()
         self.step += 1
         if self.done:
             self._measure(tests=True)

@@ -7,9 +7,8 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from addlib import __version__
-from addlib.device import choose_device, device_name, memory_for, out_of_memory
+from addlib.device import choose_device, memory_for
 from addlib.files import write_whole
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward
 from addlib.store import CheckpointError, RunFolder
 from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
-from addlib.training.addition import History, TrainConfig, Trainer
-from addlib.training.pairs import PairConfig, PairHistory, PairTrainer
+from addlib.training.addition import History, TrainConfig
+from addlib.training.pairs import PairConfig, PairHistory
+from addlib.training.session import Session, restore_from, resume_step, snapshot_file
+from addlib.training.together import train_together
 from addlib.usage import used
 
 if TYPE_CHECKING:
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 RunConfig = TrainConfig | PairConfig
 
-SESSIONS = "sessions.json"
-"""The file of an unfinished training that says which processes did its steps."""
-
 STEPS_PER_REPORT = 25
 """Training steps between two looks at the loss for the progress bar."""
 
-RUNS: dict[str, RunConfig] = {
-    "main": TrainConfig(),
-    "grokking": PairConfig(
-        PairTask(113, modular=True), share=0.3, seed=1001, epochs=40_000, stop_below=1e-6
-    ),
-}
+MAIN = TrainConfig()
+"""The book's main model."""
+
+GROKKING = PairConfig(
+    PairTask(113, modular=True), share=0.3, seed=1001, epochs=40_000, stop_below=1e-6
+)
+"""The model of chapter 11."""
+
+RUNS: dict[str, RunConfig] = {"main": MAIN, "grokking": GROKKING}
 """Runs that several chapters share, by name."""
 
 
@@ -79,7 +79,7 @@ class Run:
         """The weights after ``steps`` steps; ValueError lists the kept ones."""
         if steps not in self.snapshot_steps:
             raise ValueError(f"steps = {steps}: weights were kept after {self.snapshot_steps}")
-        return self.config.folder.read(_snapshot_file(steps), like=weights(self.model))
+        return self.config.folder.read(snapshot_file(steps), like=weights(self.model))
 
     def model_at(self, steps: int) -> TransformerBridge:
         """A new model on the trained model's device with the weights after ``steps`` steps."""
@@ -94,7 +94,10 @@ class Run:
 
     def uniform_loss(self) -> Float[np.ndarray, "steps n_answer"]:
         """Loss of each answer digit at each step, nats; NaN where the batch was enriched."""
-        losses, every = self.history.digit_loss.numpy().copy(), self.config.enrich_every
+        assert isinstance(self.config, TrainConfig)
+        assert isinstance(self.history, History)
+        losses = self.history.digit_loss.numpy().copy()
+        every = self.config.enrich_every
         if every:
             losses[every - 1 :: every] = np.nan
         return losses
@@ -107,6 +110,7 @@ class Run:
 
         For one-layer addition models. In double precision, on the CPU, as the questions must be.
         """
+        assert isinstance(self.config, TrainConfig)
         kept = [self.snapshot(at) for at in steps]
         mean = {name: torch.stack([w[name].cpu() for w in kept]).mean(0) for name in kept[0]}
         short = FastForward(mean, self.config.model, self.config.task)
@@ -119,7 +123,7 @@ def load_or_train(
     """The finished run of this configuration, from the cache or by training it now.
 
     Two processes that ask for the same run train it once; an interrupted run goes on from its last
-    snapshot and ends, on the same device, in the same weights as one that was never interrupted.
+    saved state and ends, on the same device, in the same weights as one that was never interrupted.
 
     Raises:
         CheckpointError: a cached file is damaged or foreign. Nothing of it is used.
@@ -127,11 +131,12 @@ def load_or_train(
     """
     chosen = choose_device(device)
     folder = config.folder
-    _train_if_missing(config, device, progress)
+    _train_missing([config], device, progress)
     record = folder.record()
+    assert record is not None  # it was just made
     steps = _steps_taken(config, record)
     model = config.build(str(chosen))
-    _set_weights(model, folder.read(_snapshot_file(steps), like=weights(model)))
+    _set_weights(model, folder.read(snapshot_file(steps), like=weights(model)))
     return Run(config, model, _read_history(folder, config.empty_history(steps)), record)
 
 
@@ -141,7 +146,8 @@ def load_or_train_all(
     """The finished runs of several configurations, in their order; what is missing is trained now.
 
     Small models don't keep several cores busy, so on a CPU the missing ones are trained side by
-    side, a process each, which share the cores evenly. On a GPU they are trained one after another.
+    side, a process each, which share the cores evenly. On a GPU those of one shape take their steps
+    together: see :mod:`addlib.training.together`.
 
     Raises:
         CheckpointError, ValueError: as :func:`load_or_train`.
@@ -151,7 +157,9 @@ def load_or_train_all(
 
     missing = [config for config in dict.fromkeys(configs) if config.folder.record() is None]
     workers = min(cpu_count(), len(missing))
-    if workers > 1 and choose_device(device).type == "cpu":
+    if choose_device(device).type == "cuda":
+        _train_missing(missing, device, progress)
+    elif workers > 1:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         trained = Parallel(n_jobs=workers, return_as="generator_unordered")(
             delayed(_train_if_missing)(config, device) for config in missing
@@ -165,10 +173,6 @@ def load_or_train_all(
 # ------------------------------------------------------------------ files of a run
 def _steps_taken(config: RunConfig, record: dict[str, Any]) -> int:
     return record.get("steps", config.steps)
-
-
-def _snapshot_file(steps: int) -> str:
-    return f"weights-{steps:06d}.safetensors"
 
 
 def _set_weights(model: TransformerBridge, values: dict[str, Tensor]) -> None:
@@ -188,10 +192,19 @@ def _read_history(folder: RunFolder, empty: History | PairHistory) -> History | 
         for name, values in empty.tensors().items()
         if name not in recorded
     }
-    return replace(empty, **recorded, **missing)
+    return type(empty)(**recorded, **missing)
 
 
 # ------------------------------------------------------------------------- training
+def _train_missing(configs: Sequence[RunConfig], device: str, progress: bool) -> None:
+    """Train what the cache lacks: together on a GPU, else one after another."""
+    missing = [config for config in configs if config.folder.record() is None]
+    if missing and choose_device(device).type == "cuda":
+        missing = train_together(missing, device, progress)
+    for config in missing:
+        _train_if_missing(config, device, progress)
+
+
 def _train_if_missing(config: RunConfig, device: str, progress: bool = False) -> None:
     folder = config.folder
     if folder.record() is not None:
@@ -208,35 +221,19 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
     """Train to the end, with a snapshot and a resume file every ``snapshot_every`` steps."""
     from tqdm import tqdm
 
-    folder = config.folder
     trainer = config.trainer(device)
-    if (folder.path / "resume.safetensors").is_file():
-        _restore(trainer, folder)
-        print(
-            f"Resuming {folder.path.name} from step {trainer.step} of {config.steps}.", flush=True
-        )
+    if resume_step(config.folder):
+        restore_from(config.folder, trainer.restore)
+    session = Session(config.folder, trainer.device, trainer.threads, "eager", trainer.step)
+    if trainer.step:
+        session.say_resumed(config.steps)
     else:
-        folder.write(_snapshot_file(0), weights(trainer.model))
-    first = trainer.step
-    sessions = _earlier_sessions(folder, first)
-    started = time.perf_counter()
-
-    def with_this_session() -> list[dict[str, Any]]:
-        session = {
-            "from_step": first,
-            "to_step": trainer.step,
-            "seconds": round(time.perf_counter() - started, 1),
-            "device": device_name(trainer.device),
-            "threads": trainer.threads,
-            "torch": torch.__version__,
-        }
-        return [*sessions, session]
-
+        session.snapshot(0, weights(trainer.model))
     is_terminal = sys.stderr.isatty()
     bar = tqdm(
         total=config.steps,
-        initial=first,
-        desc=folder.name,
+        initial=trainer.step,
+        desc=config.folder.name,
         unit="step",
         mininterval=0.5 if is_terminal else 10.0,
         dynamic_ncols=is_terminal,
@@ -252,46 +249,10 @@ def _train(config: RunConfig, device: str, progress: bool) -> None:
                 bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
                 bar.update(trainer.step - before)
             if trainer.step % config.snapshot_every == 0 and not trainer.done:
-                folder.write(_snapshot_file(trainer.step), weights(trainer.model))
-                write_whole(folder.path / SESSIONS, json.dumps(with_this_session()).encode())
-                folder.write("resume.safetensors", trainer.state())
-    folder.write(_snapshot_file(trainer.step), weights(trainer.model))
-    folder.write("history.safetensors", trainer.history.tensors())
-    sessions = with_this_session()
-    folder.write_record(
-        {
-            "steps": trainer.step,
-            "seconds": round(sum(session["seconds"] for session in sessions), 1),
-            "device": ", then ".join(dict.fromkeys(session["device"] for session in sessions)),
-            "sessions": sessions,
-            "versions": {"addlib": __version__, "torch": torch.__version__},
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
-    (folder.path / "resume.safetensors").unlink(missing_ok=True)
-    (folder.path / SESSIONS).unlink(missing_ok=True)
-
-
-def _earlier_sessions(folder: RunFolder, first: int) -> list[dict[str, Any]]:
-    """What earlier processes did of the steps before ``first``: where, and for how long."""
-    file = folder.path / SESSIONS
-    if first == 0 or not file.is_file():
-        return []
-    sessions = json.loads(file.read_bytes())
-    return [session | {"to_step": min(session["to_step"], first)} for session in sessions]
-
-
-def _restore(trainer: Trainer | PairTrainer, folder: RunFolder) -> None:
-    state = folder.read("resume.safetensors")
-    try:
-        trainer.restore(state)
-    except (KeyError, RuntimeError) as error:
-        if out_of_memory(error):
-            raise
-        raise CheckpointError(
-            f"{folder.path / 'resume.safetensors'} can't be continued: another version of addlib "
-            f"wrote it ({error}). Delete this file and run again; the training then starts anew."
-        ) from error
+                session.snapshot(trainer.step, weights(trainer.model))
+                session.keep_state(trainer.step, trainer.state())
+    session.snapshot(trainer.step, weights(trainer.model))
+    session.finish(trainer.step, trainer.history.tensors())
 
 
 # ------------------------------------------------------------------- command line

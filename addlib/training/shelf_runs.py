@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
 
 from addlib.models.addition import ModelConfig
+from addlib.models.bridge import weights
 from addlib.tasks.addition import AdditionTask
-from addlib.training.addition import TrainConfig
+from addlib.training.addition import TrainConfig, Trainer
+from addlib.training.runs import Run
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def small_config(steps: int, width: int, n_heads: int, seed: int) -> TrainConfig:
@@ -53,3 +61,25 @@ def reused_questions(base: TrainConfig) -> dict[str, TrainConfig]:
         )
         for size, decay in ((512, 0.1), (512, 1.0), (1024, 1.0))
     }
+
+
+def cooled(run: Run, at: int, steps: int, seed: int) -> TransformerBridge:
+    """A run's model trained on from a snapshot, while the learning rate falls to 0.
+
+    The optimiser starts anew, with the run's own warm-up.
+
+    Args:
+        at: the snapshot's step. steps: so many more, on new questions. seed: of these questions.
+
+    Raises:
+        ValueError: no weights were kept after this step.
+    """
+    assert isinstance(run.config, TrainConfig)
+    config = replace(run.config, steps=steps, final_lr_share=0.0, seed=seed)
+    trainer = Trainer(config, str(run.device))
+    kept = run.snapshot(at)
+    with torch.no_grad():
+        for name, values in weights(trainer.model).items():
+            values.copy_(kept[name])
+    trainer.train()
+    return trainer.model

@@ -27,7 +27,6 @@ class BaseTrainer(ABC):
     """
 
     history: Any
-    done: bool
     rows: int
 
     def __init__(self, config: Any, device: str) -> None:
@@ -63,6 +62,11 @@ class BaseTrainer(ABC):
         with limited_threads(self.threads):
             while not self.done and self.step != last:
                 self.train_step()
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether there is no step left to take."""
 
     @abstractmethod
     def train_step(self) -> None:

@@ -5,7 +5,7 @@ what it names.
 import pytest
 import torch
 
-from addlib.analysis.ablation import Ablation, hooks
+from addlib.analysis.ablation import Ablation, hooks, past_and_through_mlp
 from addlib.analysis.activations import activations, answer_activations
 from addlib.analysis.answers import answer
 from addlib.models.addition import ModelConfig, answer_logits, build_model
@@ -155,6 +155,79 @@ def test_v_of_a_head_at_all_positions_is_its_z(model):
     assert torch.allclose(by_v, by_z, atol=1e-6)
 
 
+def test_one_of_two_heads_that_write_half_each_is_half_a_head(model):
+    """Head 1 is made a copy of head 0 in all it reads, and each writes half of what head 0 wrote."""
+    asked, reference = questions(1), questions(2)
+    half, whole = (Ablation("z", 0, share=share) for share in (0.5, 1.0))
+    with torch.no_grad():
+        for name, p in weights(model).items():
+            if ".attn.o.weight" in name:
+                p.view(len(p), 3, -1)[:, 1] = 0  # head 1 writes nothing
+    by_half, by_whole = (ablated(model, [one], asked, reference) for one in (half, whole))
+    with torch.no_grad():
+        for name, p in weights(model).items():
+            if ".attn.o.weight" in name:
+                heads = p.view(len(p), 3, -1)
+                heads[:, 0] /= 2
+                heads[:, 1] = heads[:, 0]
+            elif any(f".attn.{x}." in name for x in "qkv"):
+                heads = p.view(3, -1)
+                heads[1] = heads[0]
+    both = [Ablation("z", 0), Ablation("z", 1)]
+    assert torch.allclose(ablated(model, both[:1], asked, reference), by_half, atol=1e-5)
+    assert torch.allclose(ablated(model, both, asked, reference), by_whole, atol=1e-5)
+    assert not torch.allclose(by_half, by_whole, atol=1e-3)
+
+
+def test_half_of_a_zero_is_half_of_what_there_was(model):
+    asked = questions(1)
+    name = "blocks.0.attn.hook_z"
+    before = activations(model, name, asked)
+    with model.hooks(fwd_hooks=hooks(model, [Ablation("z", 2, method="zero", share=0.25)])):
+        after = activations(model, name, asked)
+    assert torch.allclose(after[:, :, 2], 0.75 * before[:, :, 2], atol=1e-6)
+    assert torch.equal(after[:, :, :2], before[:, :, :2])
+
+
+def with_paths(model, asked, source):
+    """Logits as they are, edited, edited past the MLP alone, and through it alone."""
+    one = [Ablation("z", head=1, method="swap")]
+    past, through = past_and_through_mlp(model, one, asked, source)
+    runs = [hooks(model, [], source), hooks(model, one, source), past, through]
+    out = []
+    for edits in runs:
+        with model.hooks(fwd_hooks=edits):
+            out.append(answer_logits(model, TASK, asked.tokens))
+    return out
+
+
+def test_an_mlp_that_writes_nothing_hands_nothing_on(model):
+    with torch.no_grad():
+        for name, p in weights(model).items():
+            if ".mlp.out." in name:
+                p.zero_()
+    plain, edited, past, through = with_paths(model, questions(1), questions(2))
+    assert torch.allclose(through, plain, atol=1e-6)
+    assert torch.allclose(past, edited, atol=1e-6)
+    assert not torch.allclose(edited, plain, atol=1e-3)
+
+
+def test_the_two_paths_of_an_edit_make_up_the_whole(model):
+    """Before the last LayerNorm the two changes add up to that of the edit itself."""
+    asked, source = questions(1), questions(2)
+    one = [Ablation("z", head=1, method="swap")]
+    past, through = past_and_through_mlp(model, one, asked, source)
+    final = "blocks.0.hook_resid_post"
+    changes = []
+    for edits in ([], hooks(model, one, source), past, through):
+        with model.hooks(fwd_hooks=edits):
+            changes.append(activations(model, final, asked, batch_size=len(asked)))
+    plain, *edited = changes
+    whole, past_it, through_it = (changed - plain for changed in edited)
+    assert torch.allclose(past_it + through_it, whole, atol=1e-5)
+    assert min(past_it.abs().max(), through_it.abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -162,6 +235,7 @@ def test_v_of_a_head_at_all_positions_is_its_z(model):
         (dict(component="z"), "head = None: component 'z' needs a head"),
         (dict(component="mlp_out", head=1), "head = 1: component 'mlp_out' has no heads"),
         (dict(head=0, method="noise"), "method = 'noise'"),
+        (dict(head=0, share=0.0), "share = 0.0: must be above 0 and at most 1"),
         (dict(head=3, method="zero"), "head = 3: this model has heads 0 to 2"),
         (dict(head=0, layer=1, method="zero"), "layer = 1: this model has layers 0 to 0"),
         (

@@ -7,7 +7,13 @@ import torch
 
 from addlib.analysis.answers import Answers, answer, carry_slips, first_mistake
 from addlib.models.addition import ModelConfig, build_model
-from addlib.stats import answer_nll, bootstrap_interval, bootstrap_of, wilson_interval
+from addlib.stats import (
+    answer_nll,
+    bootstrap_interval,
+    bootstrap_of,
+    resampled_interval,
+    wilson_interval,
+)
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import uniform_questions
 
@@ -84,6 +90,16 @@ def test_a_bootstrap_interval_holds_its_value():
     for seed in range(40):
         low, high = bootstrap_interval(values, draws=2, seed=seed)
         assert low <= values.mean().item() <= high
+
+
+def test_a_resampled_interval_of_a_mean_is_the_bootstrap_s():
+    values = torch.randn(50, generator=torch.Generator().manual_seed(3))
+    interval = resampled_interval(lambda rows: values[rows].mean().item(), 50, draws=1000)
+    assert interval == pytest.approx(bootstrap_interval(values), abs=1e-6)
+    low, high = resampled_interval(lambda rows: values[rows].max().item(), 50)
+    assert low < high == values.max()
+    with pytest.raises(ValueError, match="0 members"):
+        resampled_interval(lambda rows: 0.0, 0)
 
 
 def test_the_smallest_of_equal_cells_has_the_interval_of_the_smallest():

@@ -8,7 +8,7 @@ import torch
 
 from addlib.analysis import naive_sums
 from addlib.tasks.addition import AdditionTask
-from addlib.tasks.sampling import uniform_questions
+from addlib.tasks.sampling import carry_twins, uniform_questions
 
 TASKS = [
     AdditionTask(3),
@@ -112,3 +112,25 @@ def test_leakage_candidates_and_confusion_equal_loops(task):
                 else torch.full((base,), float("nan"), dtype=p.dtype)
             )
             assert torch.allclose(table[true], expected, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_observer_that_does_not_see_the_second_pair_does_not_move_with_it(depth):
+    """Twins differ in the second pair's carry alone; who sees it moves by its whole certainty."""
+    task = AdditionTask(4)
+    made, none = carry_twins(task, 3, 2, 50, torch.Generator().manual_seed(0))
+
+    def odds(questions):
+        pair_sum = questions.x + questions.y
+        carries = pair_sum[:, 2] >= 10
+        if depth == 2:
+            carries = carries | ((pair_sum[:, 2] == 9) & (pair_sum[:, 1] >= 10))
+        p = torch.full((50, task.n_answer, task.d_vocab), 1e-9, dtype=torch.float64)
+        s = pair_sum[:, 3] % 10
+        p[torch.arange(50), 3, s] = torch.where(carries, 0.1, 0.9).double()
+        p[torch.arange(50), 3, (s + 1) % 10] = torch.where(carries, 0.9, 0.1).double()
+        return naive_sums.carry_log_odds(p.log(), questions)[:, 3]
+
+    moved = odds(made) - odds(none)
+    expected = 0.0 if depth == 1 else 2 * math.log(9)
+    assert moved.tolist() == pytest.approx([expected] * 50, abs=1e-6)

@@ -5,6 +5,7 @@ that refuses what is not sound.
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -415,6 +416,22 @@ def test_what_the_model_lacks_is_not_borne_out(results):
         collect()
 
 
+def test_what_needs_other_models_is_not_run_and_not_refuted(results, declare):
+    declare(DECLARED.replace(ACCURACY, ACCURACY + "    needs: seeds 101 and 102\n"))
+    claims = Ledger("02_training", seed=7)
+    claims.measure("02.final-loss", 0.03)
+    said = claims.outcome("02.accuracy")
+    assert "not yet run</b> – mean of the last 100 steps; predicted ≥ 0.9" in said
+    assert said.endswith("needs seeds 101 and 102")
+    claims.close()
+    (results / "executed").mkdir()
+    notebook = new_notebook(cells=[new_code_cell('claims.measure("02.final-loss", b)')])
+    nbformat.write(notebook, results / "executed" / "02_training.ipynb")
+    assert [record["id"] for record in collect()] == ["02.final-loss"]
+    claims.measure("02.accuracy", 0.95)
+    assert "holds</b>" in claims.outcome("02.accuracy")
+
+
 def test_nothing_but_a_failure_may_lack_its_value(results):
     Ledger("02_training").close()
     path = results / "claims" / "02.accuracy.json"
@@ -494,9 +511,9 @@ def test_command_line_prints_the_score(tmp_path):
     script = """
 from addlib.claims.ledger import Ledger
 claims = Ledger("02_training")
-claims.measure("02.final-loss", 0.03)
+claims.measure("02.head-start-needs-order", 0.9)
 claims.measure("02.accuracy", 0.5)
-claims.measure("02.ends-first", 0.9, ci=(0.8, 1.2))
+claims.measure("02.ends-first", 0.5, ci=(0.4, 0.6))
 """
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     command = [sys.executable, "-m", "addlib.claims.ledger", "collect", "--results", str(tmp_path)]
@@ -548,6 +565,22 @@ def test_revision_outside_git_or_in_another_s_repository_is_the_version(tmp_path
     for package in (tmp_path, tmp_path / "theirs" / "package"):
         monkeypatch.setattr(provenance, "PACKAGE", package)
         assert revision().startswith("addlib ")
+
+
+def test_an_archive_that_git_made_names_its_revision(tmp_path, monkeypatch):
+    repository(tmp_path / "clone", tracked=True)
+    git = ["git", "-C", str(tmp_path / "clone"), "-c", "user.name=n", "-c", "user.email=e"]
+    folder = tmp_path / "clone" / "package"
+    (folder / "archive.json").write_bytes((provenance.PACKAGE / "archive.json").read_bytes())
+    (tmp_path / "clone" / ".gitattributes").write_text("package/archive.json export-subst\n")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "more"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    subprocess.run([*git, "archive", "-o", str(tmp_path / "a.tar"), "HEAD"], check=True)
+    shutil.unpack_archive(tmp_path / "a.tar", tmp_path / "unpacked")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "unpacked" / "package")
+    assert len(revision()) >= 7
+    assert commit.startswith(revision())
 
 
 def test_a_record_names_a_revision_that_can_be_found_again(tmp_path, monkeypatch):

@@ -1,12 +1,14 @@
 """Attention views: the numbers are in the file, and nothing else is needed to draw them."""
 
 import re
+from types import SimpleNamespace
 
 import torch
 
-from addlib.figures import attention
-from addlib.figures.attention import AttentionView, save_attention, show_attention
+from addlib import notebook
+from addlib.figures.attention import AttentionView, save_attention
 from addlib.figures.palette import line_colours
+from addlib.notebook import figure_magic
 
 TOKENS = ["D0=3", "+", "D'0=</script>", "="]
 
@@ -74,13 +76,15 @@ def test_the_large_map_follows_the_window_both_ways(tmp_path, browser):
 def test_a_page_of_the_book_brings_the_script_and_other_places_get_it_with_the_figure(monkeypatch):
     figures = []
     monkeypatch.setattr(
-        attention, "display", lambda bundle, raw: figures.append(bundle["text/html"])
+        notebook, "display", lambda bundle, raw: figures.append(bundle["text/html"])
     )
-    told = dict(number="5.1", name="views", caption="Where heads look.", alt="Maps of attention.")
+    names = {"views": [view()]}
+    monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns=names))
+    told = ("views 5.1 views", "Where heads look.\n\nAlt: Maps of attention.")
     monkeypatch.setenv("ADDLIB_RESULTS", "results")
-    show_attention([view()], **told)
+    figure_magic(*told)
     monkeypatch.delenv("ADDLIB_RESULTS")
-    show_attention([view()], **told)
+    figure_magic(*told)
     on_page, alone = figures
     assert len(on_page) < 20_000 and len(alone) > 1_000_000
     assert (on_page.count("</script"), alone.count("</script")) == (1, 2), (

@@ -206,6 +206,21 @@ def test_numbers_on_a_logarithmic_axis_are_as_many_as_fit(top, dtick):
     assert fig.layout.yaxis.dtick == dtick
 
 
+def test_a_band_is_shaded_around_its_line_in_its_colour():
+    x = np.array([0, 1, 3])
+    y = np.array([1.0, 2.0, 4.0])
+    bands = {"total": (y - 0.5, torch.tensor(y + 3))}
+    fig = charts.line_family(x, {"total": y, "BA": y / 2}, bands=bands, **UNITS)
+    band = fig.data[0]
+    assert (band.fill, band.showlegend) == ("toself", False)
+    assert list(band.x) == [0, 1, 3, 3, 1, 0]
+    assert list(band.y) == [4, 5, 7, 3.5, 1.5, 0.5]
+    assert band.fillcolor == palette.tinted(palette.COLOURS["total"], 0.25)
+    assert [trace.name for trace in fig.data[1:]] == ["total", "BA"], "lines are above the band"
+    with pytest.raises(ValueError, match="band has shape"):
+        charts.line_family(x, {"total": y}, bands={"total": (y[:2], y)}, **UNITS)
+
+
 def test_levels_are_labelled_dashed_lines_that_the_axis_reaches():
     x = np.arange(1, 101)
     for log_y, at in ((False, 10), (True, 1)):

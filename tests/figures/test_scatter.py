@@ -43,6 +43,16 @@ def test_every_point_is_there_and_labels_share_their_colour():
     assert [trace.showlegend for trace in fig.data] == [True, True, False, False, False, False]
 
 
+def test_a_diagonal_runs_over_all_values_of_its_panel():
+    panels = {"near": {"BA": np.array([[0.0, 1.0], [2.0, -3.0]])}, "far": {"BA": 10 * RING}}
+    fig = cloud_grid(panels, diagonal=True, **AXES)
+    lines = [trace for trace in fig.data if trace.mode == "lines"]
+    assert [list(line.x) for line in lines] == [list(line.y) for line in lines]
+    assert list(lines[0].x) == [-3, 2]
+    assert lines[1].x[1] == 10
+    assert (lines[0].xaxis, lines[1].xaxis) == (fig.data[1].xaxis, fig.data[3].xaxis)
+
+
 def test_points_are_joined_in_order_and_closed_where_asked():
     fig = path_grid({"ring": RING, "curve": 2 * RING, "third": RING}, closed=["ring"], **AXES)
     ring, curve, third = fig.data

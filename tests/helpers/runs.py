@@ -7,22 +7,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from workflow.chapters import ROOT, Chapter, Results
+import nbformat
+
+from workflow.chapters import ROOT, Chapter
+from workflow.notebook_cells import has_tag, read_committed
+from workflow.parameters import check_parameters
 
 FULL = os.environ.get("ADDLIB_TEST") == "full"
 """Whether this is `make test-full`."""
 
 OFFLINE = Path(__file__).parent / "offline"
-
-
-class SmokeRuns(NamedTuple):
-    """Runs of all chapters with smoke parameters."""
-
-    results: Results
-    weights: Path  # what they trained
-    processes: Mapping[str, subprocess.CompletedProcess[str]]  # each chapter's, finished
 
 
 def run_script(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,12 +41,25 @@ def offline() -> dict[str, str]:
     }
 
 
-def nbval(chapter: Chapter, results: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the committed notebook anew and compare the outputs of its compared cells."""
+def nbval(
+    chapter: Chapter, folder: Path, parameters: Mapping[str, Any], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the committed notebook anew and compare the outputs of its compared cells.
+
+    Args:
+        folder: an empty one, for the notebook that runs and for what it leaves.
+        parameters: values in place of the notebook's own. The outputs must be the same.
+    """
+    check_parameters(chapter, parameters)
+    notebook = read_committed(chapter.notebook)
+    declared = next(cell for cell in notebook.cells if has_tag(cell, "parameters"))
+    declared.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    copy = folder / chapter.notebook.name
+    nbformat.write(notebook, copy)
     environment.setdefault("ADDLIB_CACHE", os.environ.get("ADDLIB_CACHE", str(ROOT / "weights")))
     return run_script(
         *("-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=3600", "--timeout=0"),
-        *("-p", "no:cacheprovider", chapter.notebook),
-        ADDLIB_RESULTS=str(results),
+        *("-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", copy),
+        ADDLIB_RESULTS=str(folder / "results"),
         **environment,
     )

@@ -105,6 +105,7 @@ class Book:
         self.write("requirements.txt", "")
         self.write("book/index.md", "# Book\n")
         self.write("book/claims.md", "# Claims\n")
+        self.write("book/claims.yml", "{}\n")
         self.write("workflow/chapters.yml", "")
 
     def write(self, name: str, text: str) -> None:
@@ -137,24 +138,28 @@ class Book:
         path = self.root / f"{name}.runs"
         return len(path.read_text()) if path.is_file() else 0
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a Python script or module in the book's folder, in a process group of its own."""
-        environment = {
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a Python script or module in the book's folder, in a process group of its own.
+
+        Args:
+            environment: variables beside those of this process that are not the book's.
+        """
+        inherited = {
             key: value for key, value in os.environ.items() if not key.startswith("ADDLIB_")
         }
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=self.root,
-            env=environment | {"ADDLIB_CACHE": str(self.root / "weights")},
+            env={**inherited, "ADDLIB_CACHE": str(self.root / "weights"), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
 
-    def run(self, *command: str) -> SimpleNamespace:
+    def run(self, *command: str, **environment: str) -> SimpleNamespace:
         """The same, to its end: status, text and lines."""
-        process = self.start(*command)
+        process = self.start(*command, **environment)
         text, _ = process.communicate()
         lines = text.strip().splitlines()
         return SimpleNamespace(status=process.returncode, text=text, lines=lines)

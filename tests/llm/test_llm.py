@@ -29,6 +29,8 @@ from addlib.llm.weights import ModelChoice, Source, find_weights
 from stalling_server import REPOSITORY, REVISION, Content, stalling_server
 from tiny_llm import save_folder, save_gguf
 
+pytestmark = pytest.mark.depends_on()
+
 FROM_HUB = weights.from_hub
 DOWNLOAD = packages.download
 

@@ -1,6 +1,6 @@
 """Prompts in tokens, answers graded against the model run plainly, and pairs checked one by one."""
 
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 
 import pytest
@@ -231,11 +231,11 @@ def test_grading_goes_on_in_smaller_batches_where_memory_is_short(monkeypatch, c
     run = SharedStart.__call__
     sizes = []
 
-    def small(start, prompts, last=1):
+    def small(start, prompts, last=1, hooks=()):
         sizes.append(len(prompts))
         if len(prompts) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(start, prompts, last)
+        return run(start, prompts, last, hooks)
 
     monkeypatch.setattr(SharedStart, "__call__", small)
     parts = grade(random_llm(), FORM, asked, 16)
@@ -295,6 +295,38 @@ def test_examples_that_a_question_turns_into_other_tokens_are_refused():
         start(prompts)
 
 
+def test_a_shared_start_s_last_position_is_that_of_whole_prompts():
+    bridge = random_llm().bridge
+    start = SharedStart(random_llm(), FORM)
+    prompts = encode(random_tokenizer(), [FORM.prompt((a, 7)) for a in range(12, 19)])
+    name = "blocks.1.hook_resid_pre"
+    with torch.no_grad():
+        logits, run = bridge.run_with_cache(prompts, names_filter=[name])
+    assert torch.allclose(start.at_end(prompts, batch_size=3), logits[:, -1], atol=1e-5)
+    held = start.activations(prompts, [name])
+    assert torch.allclose(held[0], run[name][:, -1], atol=1e-5)
+
+
+def test_hooks_act_on_what_follows_the_examples():
+    start = SharedStart(random_llm(), FORM)
+    prompts = encode(random_tokenizer(), [FORM.prompt((a, 7)) for a in range(12, 19)])
+    name = "blocks.1.hook_resid_pre"
+
+    def silence(position, value, hook):
+        value = value.clone()
+        value[:, position] = 0
+        return value
+
+    after_start = start.at_end(prompts, hooks=[(name, partial(silence, 1))])
+    hooks = [(name, partial(silence, start.length + 1))]
+    with torch.no_grad(), random_llm().bridge.hooks(fwd_hooks=hooks):
+        whole = random_llm().bridge(prompts)[:, -1]
+    assert torch.allclose(after_start, whole, atol=1e-5)
+    plain = start.at_end(prompts)
+    assert (after_start - plain).abs().max() > 1e-3
+    assert torch.allclose(plain, start.at_end(prompts, batch_size=2), atol=1e-5)  # hooks are gone
+
+
 def wrote(llm, asked):
     """What the calculator writes: it keeps no cache, so it is asked token by token."""
     texts = []
@@ -320,6 +352,21 @@ def test_places_are_the_first_the_middle_and_the_last():
     assert known["share"] == 0.92 and (known["low"], known["high"]) == pytest.approx(
         (0.850, 0.959), abs=1e-3
     )
+
+
+def test_grades_of_several_sizes_are_joined_place_by_place():
+    parts = [
+        grade(random_llm(), FORM, problems(size, 5, without=FORM.shots))
+        for size in ((1, 1), (2, 2), (2, 1))
+    ]
+    whole = Grades.joined(parts)
+    assert whole.problems == [problem for part in parts for problem in part.problems]
+    assert whole.right.tolist() == [right for part in parts for right in part.right.tolist()]
+    for place, joined in whole.by_place().items():
+        each = [part.by_place()[place] for part in parts]
+        counted = [(of["n"], of["share"] * of["n"]) for of in each if of["n"]]
+        assert joined["n"] == sum(n for n, _ in counted)
+        assert joined["share"] * joined["n"] == pytest.approx(sum(hits for _, hits in counted))
 
 
 def test_nothing_asked_is_refused():
@@ -385,10 +432,8 @@ def test_every_pair_is_what_it_must_be(operation, corruption, k):
         assert (pairs.right[row], pairs.wrong[row]) == (int(answer[k]), int(instead[k]))
         differs = int((pairs.clean[row] != pairs.corrupted[row]).sum())
         assert differs == 1 if corruption != "resample" else differs >= 2
-    assert len(form.prefix) <= pairs.shared < pairs.clean.shape[1]
-    assert torch.equal(
-        pairs.clean[:, : pairs.shared], pairs.clean[:1, : pairs.shared].expand(64, -1)
-    )
+    start = len(form.prefix)
+    assert torch.equal(pairs.clean[:, :start], pairs.clean[:1, :start].expand(64, -1))
 
 
 def test_pairs_share_no_problem_while_there_are_enough():
@@ -420,6 +465,18 @@ def test_controls_ask_other_things_of_the_same_operands():
     with pytest.raises(ValueError, match="no pair with k = 2"):
         # copies have two digits
         prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 2, also=others)
+
+
+def test_a_mask_chooses_whole_pairs():
+    pairs = prompt_pairs(FORM, random_tokenizer(), problems((2, 1)), 1).first(6)
+    chosen = pairs.where(torch.tensor([False, True, False, True, True, False]))
+    assert len(chosen) == 3
+    for row, of in enumerate((1, 3, 4)):
+        assert chosen.problems[row] == pairs.problems[of]
+        assert chosen.corrupted_problems[row] == pairs.corrupted_problems[of]
+        for name in ("clean", "corrupted", "right", "wrong"):
+            assert torch.equal(getattr(chosen, name)[row], getattr(pairs, name)[of])
+    assert torch.equal(chosen.first(2).right, chosen.right[:2])
 
 
 def test_pairs_are_those_of_a_seed():

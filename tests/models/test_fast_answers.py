@@ -18,6 +18,8 @@ from addlib.tasks.sampling import uniform_questions
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import load_or_train
 
+pytestmark = pytest.mark.depends_on()
+
 CONFIG = TrainConfig(
     AdditionTask(3), ModelConfig(width=240), steps=400, lr=1e-3, snapshot_every=400
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -63,16 +64,21 @@ def file_faults(site: Path, page: Path) -> list[str]:
 def browser_faults(
     browser: Browser,
     url: str,
-    theme: str = "light",
+    themes: Sequence[str] = ("light",),
     viewport: dict | None = None,
     patience: float = PATIENCE_MS,
     tries: int = 12,
 ) -> list[str]:
-    """Open one page as a reader would; on a fault keep a picture in ``_build/screenshots``."""
+    """Open one page as a reader would; on a fault keep a picture in ``_build/screenshots``.
+
+    Args:
+        themes: the one in which it is opened, then those to which it is changed.
+    """
     faults: list[str] = []
     context = browser.new_context(viewport=viewport or DESKTOP)
+    first = themes[0]
     context.add_init_script(
-        f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
+        f"localStorage.setItem('mode', '{first}'); localStorage.setItem('theme', '{first}')"
     )
     page = context.new_page()
     origin = url.split("/", 3)[:3]
@@ -100,7 +106,10 @@ def browser_faults(
     )
     try:
         page.goto(url, timeout=PATIENCE_MS)
-        faults += lasting_faults(page, theme, patience, tries)
+        for theme in themes:
+            if theme != first:
+                page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+            faults += lasting_faults(page, theme, patience, tries)
         if faults:
             folder = Path("_build/screenshots")
             folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,8 @@ from workflow.live import export_folder, page_data
 from workflow.live import scripts as live_scripts
 from workflow.live.model_file import references
 
+pytestmark = pytest.mark.depends_on("book/_assets/**/*")
+
 TASK = AdditionTask()
 
 PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>live</title>

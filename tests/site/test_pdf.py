@@ -11,8 +11,11 @@ import pytest
 from pypdf import PdfReader
 
 from runs import run_script
+from smoke import SITE_FILES
 from workflow import pdf
 from workflow.chapters import WorkflowError
+
+pytestmark = pytest.mark.depends_on(*SITE_FILES)
 
 PAGES = ["book/index", "notebooks/01_setup", "book/claims"]
 

@@ -13,6 +13,8 @@ from addlib.tasks.sampling import (
     cascade_questions,
     class_probabilities,
     class_questions,
+    every_setting,
+    nine_rich_questions,
     training_questions,
     uniform_questions,
 )
@@ -160,3 +162,38 @@ def test_without_carrying_base_add_is_every_question():
 def test_classes_without_questions_are_refused(task, name):
     with pytest.raises(ValueError, match=f"name = '{name}'"):
         class_questions(task, name, 1, torch.Generator().manual_seed(0))
+
+
+def test_nine_rich_questions_have_the_share_asked_for():
+    task = AdditionTask(4)
+    drawn = nine_rich_questions(task, 20_000, torch.Generator().manual_seed(1))
+    # a pair is made to, or does so by chance
+    assert abs(drawn.ms9.double().mean().item() - (0.5 + 0.5 * 0.1)) < 0.01
+    assert abs(drawn.x.double().mean().item() - 4.5) < 0.05
+    none = nine_rich_questions(task, 100, torch.Generator().manual_seed(1), share=0.0)
+    same = uniform_questions(task, 100, torch.Generator().manual_seed(1))
+    assert torch.equal(none.y, same.y)
+    assert nine_rich_questions(task, 9, torch.Generator().manual_seed(1), share=1.0).ms9.all()
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_every_setting_comes_twice_with_and_without_a_carry_from_below(k):
+    task = AdditionTask(4, 4)
+    asked = every_setting(task, k, torch.Generator().manual_seed(1))
+    x, y = asked.x, asked.y
+    setting = torch.stack([x[:, k - 1], y[:, k - 1], x[:, k - 2], y[:, k - 2], x[:, k] + y[:, k]])
+    found = setting.unique(dim=1)
+    assert found.shape[1] == 4**4 * 7
+    assert len(asked) == 2 * found.shape[1]
+    assert torch.equal(setting[:, ::2], setting[:, 1::2])
+    assert not asked.carry[::2, k - 2].any()
+    assert asked.carry[1::2, k - 2].all() == (k > 2)
+    assert x.min() == y.min() == 0
+    assert x.max() == y.max() == 3
+    assert len(x[:, 3].unique()) == 4
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_settings_need_an_own_pair_and_two_below(k):
+    with pytest.raises(ValueError, match=f"k = {k}"):
+        every_setting(AdditionTask(4), k, torch.Generator())

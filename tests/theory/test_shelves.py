@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from addlib.tasks.addition import AdditionTask
-from addlib.theory.shelves import MISSED, STATES, distance, levels, shelves, tolerance
+from addlib.theory.plateaus import Plateau
+from addlib.theory.shelves import STATES, levels, share_found, shelves, tolerance
 
 TASK = AdditionTask(3)
 
@@ -31,7 +32,17 @@ def test_a_curve_that_rests_above_a_level_belongs_to_it():
     assert found[1, "next pair"] is None
     assert found[0, "answer so far"] is None
 
-    pairs = [(found[1, "own pair"], down / 1.1), (None, 1.0)]
-    assert distance(pairs) == pytest.approx((down - down / 1.1) / tolerance(down / 1.1), abs=0.2)
-    assert distance([(None, 1.0)]) == MISSED
     assert (tolerance(2.0), tolerance(0.1)) == (0.06, 0.02)
+
+
+def test_a_shelf_that_is_missing_or_far_off_counts_against_its_level():
+    """Two shelves that miss by as much on either side are no better than one."""
+
+    def at(level):
+        return Plateau(0, 99, level, (level, level))
+
+    near = (at(0.70), 0.69)
+    assert share_found([near]) == 1
+    assert share_found([near, (None, 0.69)]) == 0.5
+    assert share_found([(at(0.79), 0.69), (at(0.59), 0.69), near, near]) == 0.5
+    assert share_found([(None, 2.3)]) == 0

@@ -19,6 +19,8 @@ from addlib.training.pairs import PairConfig, PairHistory
 from addlib.training.runs import RUNS, load_or_train, load_or_train_all
 from models import same_weights
 
+pytestmark = pytest.mark.depends_on()
+
 SMALL = PairConfig(
     PairTask(7, modular=True), PairModelConfig(2, 16), share=0.6, epochs=60, snapshot_every=20
 )

@@ -24,8 +24,10 @@ from addlib.tasks.sampling import training_questions, uniform_questions
 from addlib.training import addition
 from addlib.training.addition import QuestionStream, TrainConfig, Trainer
 from addlib.training.runs import load_or_train, load_or_train_all
-from addlib.training.shelf_runs import reused_questions, small_config, variants
+from addlib.training.shelf_runs import cooled, reused_questions, small_config, variants
 from models import same_weights
+
+pytestmark = pytest.mark.depends_on()
 
 SMALL = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=24), steps=60, snapshot_every=20, batch_size=16
@@ -117,6 +119,30 @@ def test_small_models_differ_from_the_base_in_what_their_name_says():
     assert not made["no carry"].task.carry
     assert made["units first"].task.answer_order == "lsd"
     assert made["512 questions, decay 1"].dataset_size == 512
+
+
+def test_cooling_goes_on_from_the_snapshot_and_ends_at_rate_0(cache):
+    """Steps by hand: AdamW from the weights kept after 20 steps, the rate on a line to 0."""
+    run = load_or_train(SMALL, "cpu", progress=False)
+    by_hand = run.model_at(20)
+    parameters = list(weights(by_hand).values())
+    adam = torch.optim.AdamW(parameters, betas=(SMALL.beta1, SMALL.beta2), weight_decay=0.1)
+    generator = torch.Generator().manual_seed(9)
+    rates = [
+        SMALL.lr * min(1, (step + 1) / SMALL.warmup_steps) * (1 - step / 11) for step in range(12)
+    ]
+    for step, rate in enumerate(rates):
+        batch = training_questions(SMALL.task, SMALL.batch_size, step, generator)
+        logits = answer_logits(by_hand, SMALL.task, batch.tokens)
+        adam.zero_grad()
+        answer_nll(logits, batch.answer).mean().backward()
+        adam.param_groups[0]["lr"] = rate
+        adam.step()
+    model = cooled(run, at=20, steps=12, seed=9)
+    for name, values in weights(model).items():
+        if not name.endswith("k.bias"):  # softmax cancels it: its gradient is rounding alone
+            assert torch.allclose(values, weights(by_hand)[name], atol=1e-5), name
+    assert rates[-1] == 0
 
 
 def test_a_finite_set_of_questions_is_used_again_and_no_other(cache):

@@ -92,7 +92,7 @@ def test_each_claim_has_one_square_in_its_chapters_row_and_checks_come_last() ->
 
 def test_the_table_has_each_claim_once_in_order_and_checks_apart() -> None:
     page = ledger(RECORDS, "", smoke=False)
-    claims, checks = page.split("{dropdown}")
+    claims, checks, _ = page.split("{dropdown}")
     assert "[02.d]" not in claims
     assert "[02.d]" in checks
     rows = [
@@ -113,6 +113,17 @@ def test_the_table_has_each_claim_once_in_order_and_checks_apart() -> None:
     ]
     assert "largest difference; exploratory: no day of registration" in rows[2][3]
     assert "mean nothing" in ledger(RECORDS, "", smoke=True)
+
+
+def test_claims_that_need_other_models_are_listed_until_they_are_run() -> None:
+    needs = [claim for claim in declared().values() if claim.needs]
+    page = ledger(RECORDS, "", smoke=False)
+    rows = page.rpartition("{dropdown} Not yet run")[2].splitlines()
+    shown = [row.split("|")[1].strip() for row in rows if re.match(r"\| \d", row)]
+    assert shown == [claim.id for claim in needs]
+    assert needs[0].threshold.written(needs[0].unit) in page
+    run = RECORDS + [record("01.a", "holds") | {"id": claim.id} for claim in needs]
+    assert "Not yet run" not in ledger(run, "", smoke=False)
 
 
 def test_models_of_other_seeds_have_a_sign_each() -> None:
@@ -150,11 +161,16 @@ def test_the_verdict_is_that_of_all_seeds(monkeypatch) -> None:
 
 def test_the_first_page_says_what_was_measured() -> None:
     accuracy = record("02.accuracy", "holds", value=0.98349, unit="fraction", target="claim-a")
-    text = "Right in {02.accuracy} ({02.accuracy verdict}), loss {02.final-loss}; ${{5}}$."
+    text = "Right in {02.accuracy} ({02.accuracy verdict}), ends {02.ends-first}; ${{5}}$."
     assert with_claims(text, [accuracy]) == (
-        'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), loss –; ${{5}}$.'
+        'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), ends –; ${{5}}$.'
     )
-    assert with_claims("{02.accuracy predicted}, {02.final-loss predicted}", []) == "≥ 85%, ≤ 0.05"
+    assert with_claims("{02.accuracy predicted}, {02.ends-first predicted}", []) == "≥ 98.7%, ≤ 0.5"
+    several = record("02.accuracy", "holds", value=0.5, unit="fraction", models=MODELS)
+    text = "{02.accuracy models}: {02.accuracy range}"
+    assert with_claims(text, [several]) == "2 of 3: 50% to 60%"
+    assert with_claims(text, [accuracy]) == "1 of 1: 98.3%"
+    assert with_claims(text, []) == "–: –"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
 
@@ -192,7 +208,7 @@ def test_a_claim_leads_to_the_cell_that_measured_it(tmp_path) -> None:
     assert "[01.a](#claim-01-a)" in page
     assert 'href="../notebooks/01_first.html#claim-01-a"' in page
     for name in ("index.md", "errata.md"):
-        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 85%"
+        assert (tmp_path / "book" / name).read_text(encoding="utf-8") == "≥ 98.7%"
     generated = tmp_path / "book" / "_generated"
     judged_records = [judged(record) for record in records]
     assert score(judged_records) in (generated / "score.md").read_text(encoding="utf-8")

@@ -18,6 +18,8 @@ from workflow.early_site import reached
 from workflow.first_page import recorded, write
 from workflow.site import COMPLETE
 
+pytestmark = pytest.mark.depends_on("workflow/**/*", "book/*", "addlib/data/*")
+
 NAMES = ["01_a", "02_b", "03_c", "04_d", "05_e", "06_f"]
 
 CLAIM = """\
@@ -101,8 +103,8 @@ def test_the_first_pages_stand_while_a_chapter_runs_and_give_way_to_the_whole(bo
     assert "Steps 10, then 4*" in early
     assert "✗ fails</span></a>*" in early
     assert "measured on Abacus on 2026-01-02, revision abc" in early
-    assert "2 measured; 1 holds, 1 fails" in book.page("book/claims")
-    assert "1 of them in an earlier run*" in book.page("book/claims")
+    assert "2 claims: 1 holds, 1 fails." in book.page("book/claims")
+    assert "1 of them was measured in an earlier run*." in book.page("book/claims")
     assert 'class="fails recorded"' in book.page("book/claims")
     assert "This chapter is running" in book.page("notebooks/02_second")
     assert "02 · Is this 02_second? (not yet)" in early
@@ -118,7 +120,7 @@ def test_the_first_pages_stand_while_a_chapter_runs_and_give_way_to_the_whole(bo
     assert "Chapters that have run" not in whole
     assert "4*" not in whole
     assert "(not yet)" not in whole
-    assert "1 measured; 1 holds" in book.page("book/claims")
+    assert "1 claim: 1 holds." in book.page("book/claims")
     assert (site / COMPLETE).is_file()
     assert json.loads((site / ".chapters.json").read_text()) == ["01_first", "02_second"]
     names = {path.stem for path in (book.results.folder / "runs").iterdir()}

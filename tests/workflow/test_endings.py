@@ -21,6 +21,8 @@ from throwaway_book import Book
 from workflow import execute, kernel
 from workflow.chapters import Results, chapters
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 ADDRESS = """\

@@ -36,6 +36,8 @@ from workflow import execute, stage_site
 from workflow.chapters import Results, chapters
 from workflow.sweep import report
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 TINY = TrainConfig(
     task=AdditionTask(2), model=ModelConfig(width=12), steps=30, snapshot_every=10, batch_size=16
 )

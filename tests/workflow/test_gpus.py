@@ -21,6 +21,8 @@ from workflow import execute, gpus
 from workflow.chapters import ROOT, Results, WorkflowError, chapters
 from workflow.gpus import Gpu
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 pytestmark = pytest.mark.timeout(300)  # a job that waits for ever is what some would see
 
 SMALL = Gpu(0, "GPU-a", "Small", 4)

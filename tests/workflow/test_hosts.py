@@ -23,10 +23,11 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 
+from checkout import copy_checkout
 from runs import FULL
 from throwaway_book import Book
 from workflow import stamp_address
-from workflow.chapters import ROOT, chapters
+from workflow.chapters import chapters
 
 CHAPTERS = chapters() if FULL else {"01_setup": chapters()["01_setup"]}
 
@@ -133,16 +134,7 @@ class Host:
 
 def clone_of_the_book(folder: Path) -> str:
     """The address of a repository with this checkout's files, stamped with that address."""
-    listed = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    copy_checkout(folder)
     address = folder.as_uri()
     stamped = subprocess.run(
         [sys.executable, "-m", "workflow.stamp_address", "--repository", address],
@@ -200,6 +192,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.depends_on("notebooks/{name}.ipynb", "workflow/stamp_address.py", "README.md")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_notebook_installs_the_package_and_runs_on_a_machine_without_it(

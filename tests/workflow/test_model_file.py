@@ -23,6 +23,8 @@ from workflow.live.model_file import (
     references,
 )
 
+pytestmark = pytest.mark.depends_on()
+
 SHAPES = {
     "one layer": (ModelConfig(n_heads=3, width=24), AdditionTask(3)),
     "two layers, units first": (

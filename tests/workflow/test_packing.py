@@ -11,6 +11,8 @@ from throwaway_book import Book
 from workflow.chapters import Chapter, chapters
 from workflow.packing import priorities, threads_for
 
+pytestmark = pytest.mark.depends_on("workflow/**/*")
+
 TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 
 MEETING = """

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,10 @@ from colours import contrast
 from runs import run_script
 from throwaway_book import CLAIM_CELL, Book
 from workflow.chapters import ROOT, WorkflowError
-from workflow.sweep import grid
+from workflow.sweep import from_gpu, grid, report
 from workflow.sweep.figure import VERDICT_COLOURS, verdict_map
+
+pytestmark = pytest.mark.depends_on("workflow/**/*")
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ def test_profiles_that_cannot_work_are_refused(tmp_path):
 
 def test_a_failing_cell_stops_nothing_and_alone_runs_again(book):
     """Four cells; one fails until a file is there. Then a sweep with nothing to do."""
-    claim = CLAIM_CELL.replace('revision="r"', 'revision="r", seed=seed')
+    claim = CLAIM_CELL.replace("seed=None", "seed=seed")
     switch = book.root / "switch"
     fault = f"import pathlib\nassert (steps, seed) != (11, 2) or pathlib.Path({str(switch)!r}).exists(), 'not yet'"
     book.chapter("01_first", claim, fault)
@@ -192,7 +196,7 @@ def test_a_map_that_would_mislead_is_refused():
 def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
     written = {}
 
-    def write(name, made_by, device, content):
+    def write(name, made_by, device, content, made):
         written.update(device=device, content=content)
 
     monkeypatch.setattr(stored, "write", write)
@@ -205,6 +209,104 @@ def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
     gpu, cpu = written["device"].split(", ", 1)
     assert gpu == "NVIDIA H200"
     assert re.fullmatch(r".+, \d+ cores", cpu)
+
+
+# ------------------------------------------------------------ cells that a bare GPU has run
+CELLS = {
+    f"05_x_seed-{seed}": {"chapter": "05_x", "run": f"seed {seed}", "parameters": {"seed": seed}}
+    for seed in (1, 2)
+}
+
+
+SAME: Mapping[str, object] = MappingProxyType({})
+
+
+def brought_back(
+    folder: Path, run: Mapping[str, object] | None = SAME, revision: str = "abc"
+) -> Path:
+    """What workflow.bare_gpu brings back of two cells.
+
+    Args:
+        run: what differs in the second one's run; None where there was none.
+    """
+    texts = dict.fromkeys(["statement", "metric", "unit"], "x")
+    claim = texts | {"id": "05.a", "chapter": "05_x", "threshold": ">= 1", "verdict": "holds"}
+    claim |= {"value": 2.0, "device": "NVIDIA H200", "revision": "abc", "versions": {"torch": "2"}}
+    lacking = claim | {"value": None, "verdict": "fails", "seed": 2}
+    over_seeds = claim | {"id": "05.b", "seed": None, "device": "record"}
+    found = {}
+    for name, own in zip(CELLS, (claim | {"seed": 1}, lacking), strict=True):
+        record = {"chapter": "05_x", "status": "done", "smoke": False}
+        record["parameters"] = CELLS[name]["parameters"]
+        found[name] = {"run": record, "claims": [own, over_seeds], "said": "the end"}
+    if run is None:
+        del found["05_x_seed-2"]
+    else:
+        found["05_x_seed-2"]["run"] |= run
+    models = {"1": {"sha256": "one"}, "2": {"sha256": "two"}}
+    head = {"date": "2026-01-02", "revision": revision}
+    parts = {"environment": head, "seeds": {"cells": found, "models": models}}
+    file = folder / "results.json"
+    file.write_text(json.dumps(parts))
+    return file
+
+
+def recorded(monkeypatch, folder: Path, file: Path, incomplete: bool = False) -> dict:
+    """The record that such a file becomes."""
+    monkeypatch.setattr(stored, "PACKAGE", folder)
+    elsewhere = from_gpu.unpack(file, CELLS, folder / "cells", incomplete)
+    rows = report.claim_table(CELLS, folder / "cells")
+    path = grid.write_record("seeds", ROOT / "grid.yml", rows, elsewhere)
+    return json.loads(path.read_text())
+
+
+def test_cells_that_a_bare_gpu_has_run_become_a_record(monkeypatch, tmp_path):
+    record = recorded(monkeypatch, tmp_path, brought_back(tmp_path))
+    claims = record.pop("claims")
+    assert record == {
+        "made_by": "make sweep GRID=grid.yml",
+        "date": "2026-01-02",
+        "device": "NVIDIA H200",
+        "revision": "abc",
+        "versions": {"torch": "2"},
+        "models": {"1": {"sha256": "one"}, "2": {"sha256": "two"}},
+    }
+    assert list(claims) == ["05.a"]  # the other one is not about a seed's model
+    assert claims["05.a"]["seeds"] == [1, 2]
+    assert claims["05.a"]["values"] == [2.0, None]
+    assert claims["05.a"]["verdicts"] == ["holds", "fails"]
+
+
+FAULTS = {
+    "was not run": None,
+    "05_x failed in cell 3 (`x`): no": {
+        "status": "failed",
+        "failure": {"cell": 3, "source": "x", "error": "no"},
+    },
+    "was cut off; the end of its log: the end": {"status": "running"},
+    "ran with {'seed': 3}, and the grid has {'seed': 2}": {"parameters": {"seed": 3}},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_cells_with_a_fault_are_named_and_refused(monkeypatch, tmp_path, capsys, fault):
+    file = brought_back(tmp_path, run=FAULTS[fault])
+    with pytest.raises(WorkflowError, match=re.escape(f"05_x_seed-2: {fault}")):
+        recorded(monkeypatch, tmp_path, file)
+    assert not (tmp_path / "cells").exists()
+    record = recorded(monkeypatch, tmp_path, file, incomplete=True)
+    assert capsys.readouterr().out == f"05_x_seed-2: {fault}\n"
+    assert record["claims"]["05.a"]["seeds"] == [1]
+    assert list(record["models"]) == ["1"]
+
+
+def test_cells_of_changed_files_and_other_files_are_refused(monkeypatch, tmp_path):
+    file = brought_back(tmp_path, revision="abc-dirty")
+    with pytest.raises(ValueError, match="abc-dirty: commit the changed files"):
+        recorded(monkeypatch, tmp_path, file)
+    file.write_text('{"environment": {}}')
+    with pytest.raises(WorkflowError, match=r"no other seeds of workflow\.bare_gpu"):
+        recorded(monkeypatch, tmp_path, file)
 
 
 def test_records_name_what_there_is():

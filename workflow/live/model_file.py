@@ -175,7 +175,8 @@ def mean_activations(
             for tokens in questions.tokens.split(250)
         ]
         for name in names:
-            sums[name].append(sum(part[name].double().sum(0) for part in parts) / len(questions))
+            total = sum((part[name].double().sum(0) for part in parts), start=torch.zeros(()))
+            sums[name].append(total / len(questions))
     return {name: torch.stack(means).float().cpu() for name, means in sums.items()}
 
 
@@ -286,6 +287,7 @@ def onnx_bytes(
         external_data=False,
         verbose=False,
     )
+    assert program is not None  # it is for the older exporter, which writes a file
     whole = program.model_proto
     del whole.graph.value_info[:]
     for node in whole.graph.node:  # where in this file each one comes from

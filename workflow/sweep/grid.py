@@ -4,6 +4,7 @@
     python -m workflow.sweep.grid grid.yml --profile slurm  the same on a cluster
     python -m workflow.sweep.grid grid.yml --record         and the table into the package
     python -m workflow.sweep.grid grid.yml --table          only the tables of what is there
+    python -m workflow.sweep.grid grid.yml --from FILE      cells that workflow.bare_gpu has run
 
 Grids lie in workflow/sweep/grids, profiles in workflow/profiles. Cells run side by side, each on
 one CPU thread. Parameters are checked against the notebooks' own before anything starts. A cell
@@ -31,7 +32,7 @@ from addlib.files import write_whole
 from workflow import run_graph
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.parameters import check_parameters, value_of
-from workflow.sweep import report
+from workflow.sweep import from_gpu, report
 
 KEYS = {"cells", "record"}
 
@@ -145,13 +146,23 @@ def run(grid: Path, profile: str = "local") -> int:
     return run_graph.snakemake("workflow/sweep/sweep.smk", "all", *options, profile=settings)
 
 
-def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
+def write_record(
+    name: str, grid: Path, rows: pd.DataFrame, elsewhere: from_gpu.Elsewhere | None = None
+) -> Path:
     """The table by claim: its threshold, and the value and the verdict of each seed.
 
-    A claim about a record has a seed of its own, whatever the cell's; it is left out.
+    A claim about a record has a seed of its own, whatever the cell's; it is left out. A value is
+    None where the model lacks what the claim is about.
+
+    Args:
+        elsewhere: where another machine ran the cells, of :func:`from_gpu.unpack`.
+
+    Raises:
+        ValueError: files differ from the revision that the record would name.
     """
     found = {}
-    for claim, group in rows[rows["claim_seed"] == rows["seed"]].groupby("id"):
+    own = rows[rows["claim_seed"] == rows["seed"]]
+    for claim, group in own.groupby("id"):
         first = group.iloc[0]
         found[claim] = {
             "chapter": first["chapter"],
@@ -160,11 +171,13 @@ def write_record(name: str, grid: Path, rows: pd.DataFrame) -> Path:
             "unit": first["unit"],
             "threshold": first["threshold"],
             "seeds": [int(seed) for seed in group["seed"]],
-            "values": [float(value) for value in group["value"]],
+            "values": [None if pd.isna(value) else float(value) for value in group["value"]],
             "verdicts": list(group["verdict"]),
         }
     made_by = f"make sweep GRID={shown(grid.resolve())}"
-    return stored.write(name, made_by, _hardware_of(rows), {"claims": found})
+    content = {"models": elsewhere.models} if elsewhere else {}
+    made = elsewhere.made if elsewhere else None
+    return stored.write(name, made_by, _hardware_of(own), content | {"claims": found}, made)
 
 
 def _hardware_of(rows: pd.DataFrame) -> str:
@@ -202,13 +215,28 @@ def main() -> int:
     parser.add_argument(
         "--record", action="store_true", help="write the grid's record into the package as well"
     )
+    parser.add_argument(
+        "--from", dest="file", type=Path, help="results.json of workflow.bare_gpu, instead of a run"
+    )
+    parser.add_argument(
+        "--incomplete",
+        action="store_true",
+        help="with --from: take the cells that are there, though others failed or are missing",
+    )
     options = parser.parse_args()
     try:
-        if options.record:
-            _check_revision()
-        status = 0 if options.table else run(options.grid, options.profile)
         cells, record = read_grid(options.grid)
-        rows, lines = report.write(cells, results_of(options.grid))
+        folder = results_of(options.grid)
+        status = 0
+        elsewhere = None
+        if options.file:
+            folder = folder.with_name(f"{folder.name}-from-gpu")
+            elsewhere = from_gpu.unpack(options.file, cells, folder, options.incomplete)
+        else:
+            if options.record:
+                _check_revision()
+            status = 0 if options.table else run(options.grid, options.profile)
+        rows, lines = report.write(cells, folder)
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -217,7 +245,11 @@ def main() -> int:
         print("The sweep is not complete; run it again to run what is missing.", file=sys.stderr)
         return status
     if options.record and record:
-        print(shown(write_record(record, options.grid, rows)))
+        try:
+            print(shown(write_record(record, options.grid, rows, elsewhere)))
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     return 0
 
 

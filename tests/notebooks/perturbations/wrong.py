@@ -86,6 +86,16 @@ def all_determined(tri_state):
     return state
 
 
+def nine_is_low(states_below):
+    """A pair that sums to B - 1 counts as one that sums below."""
+
+    def states(questions, k):
+        of_pairs = states_below(questions, k)
+        return of_pairs.masked_fill(of_pairs == 0, -1)
+
+    return states
+
+
 def not_centred(pca):
     """The components of rows from which their mean was not taken."""
 
@@ -135,6 +145,7 @@ FAULTS = {
     "05_attention_staircases": Fault("addlib.training.runs", "load_or_train", without(".q.")),
     "06_head_ablation": Fault("addlib.analysis.ablation", "hooks", mean_of_one),
     "07_where_and_when": Fault("addlib.tasks.subtasks", "tri_state", all_determined),
+    "08_carry_plane": Fault("addlib.analysis.carry_plane", "states_below", nine_is_low),
     "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),

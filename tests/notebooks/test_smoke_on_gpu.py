@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs import FULL, SmokeRuns, run_script
+from runs import FULL, run_script
+from smoke import OFFLINE, WEIGHTS, run_smoke
 from workflow.chapters import ROOT, Results, chapters
 
 PRETENDED = (ROOT / "tests" / "helpers" / "with_gpu", ROOT / "tests")
@@ -26,14 +27,17 @@ ELSEWHERE = {
 """Claims that no run measures on its GPU."""
 
 
+@pytest.mark.depends_on("notebooks/{name}.ipynb", "tests/helpers/with_gpu/*", OFFLINE)
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", chapters() if FULL else QUICK)
-def test_a_chapter_runs_on_a_gpu(name: str, gpu, smoke_runs: SmokeRuns, tmp_path: Path) -> None:
+def test_a_chapter_runs_on_a_gpu(name: str, gpu, tmp_path: Path) -> None:
     """With weights of a run on the CPU; where there is time for it, it trains its own.
 
     Its first line counts the GPUs, and its claims say that they were measured on this one.
     """
-    weights = tmp_path / "weights" if FULL else smoke_runs.weights
+    if not FULL:
+        run_smoke(name)
+    weights = tmp_path / "weights" if FULL else WEIGHTS
     path = [] if gpu is None else PRETENDED
     done = run_script(
         *("-m", "workflow.execute", name, "--smoke", "-p", "device", "cuda"),

@@ -1,0 +1,44 @@
+"""What a model sees of a carry from far below, apart from what it guesses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from addlib.analysis.answers import answer
+from addlib.stats import d_prime
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.sampling import carry_twins
+from addlib.tasks.subtasks import base_sum
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def says_carry(
+    model: TransformerBridge,
+    task: AdditionTask,
+    k: int,
+    down: int,
+    count: int,
+    generator: torch.Generator,
+) -> Bool[Tensor, "2 count"]:
+    """Whether a model writes own sum and one more at A_k: in cascades, and in their twins.
+
+    Args:
+        down: how far below column k the carry is made, as in
+            :func:`addlib.tasks.sampling.carry_twins`.
+    """
+    both = carry_twins(task, k, down, count, generator)
+    more = [(base_sum(asked)[:, k] + 1) % task.base for asked in both]
+    given = [answer(model, asked).digits[:, k] for asked in both]
+    return torch.stack(given) == torch.stack(more)
+
+
+def sight(said: Bool[Tensor, "2 count"]) -> float:
+    """d' between cascades and twins: 0 for an observer that always guesses the same."""
+    hits, false_alarms = said.sum(1).tolist()
+    return d_prime(hits, said.shape[1], false_alarms, said.shape[1])

@@ -1,0 +1,96 @@
+"""What chapter 08 claims over models of two kinds, from records of the chapter run on many seeds.
+
+A model is of the *first kind* if it has a second axis (08.second-axis holds), else of the *second
+kind*. ``make sweep`` with the grids ``carry_5000`` and ``carry_10000`` makes the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from addlib.claims.claim import declared
+
+CHAPTER = "08_carry_plane"
+
+TELLS_KIND = "08.second-axis"
+
+OF_SECOND_KIND = {
+    "08.second-kind-third-axis": ("08.third-axis", max),
+    "08.second-kind-program-on-top": ("08.program-on-top", min),
+    "08.second-kind-program-below": ("08.program-below", min),
+    "08.second-kind-surest-300": ("08.surest-300", min),
+    "08.second-kind-plane": ("08.plane-followed", min),
+    "08.second-kind-accuracy": ("08.adds-well", max),
+}
+"""A claim over models of the second kind, the claim whose values it looks at, and the worst one."""
+
+
+class OverModels(NamedTuple):
+    """A value over several models, its range where it has one, and how many models there are."""
+
+    value: float
+    ci: tuple[float, float] | None
+    n_seeds: int
+
+
+def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
+    """The claims over kinds that the records bear on, by id; none without records.
+
+    Args:
+        records: of :func:`addlib.claims.stored.read`, the one of the fewest steps first: it says
+            how many models of each kind there are.
+
+    Raises:
+        ValueError: a model of the second kind lacks one of the values.
+    """
+    found: dict[str, OverModels] = {}
+    if not records:
+        return found
+    first = [_by_seed(record, TELLS_KIND) for record in records]
+    second = [
+        (record, seed)
+        for record, kinds in zip(records, first, strict=True)
+        for seed, (_, verdict) in kinds.items()
+        if verdict != "holds"
+    ]
+    of_few_steps = first[0]
+    late = sum(verdict != "holds" for _, verdict in of_few_steps.values())
+    found["08.both-kinds"] = OverModels(late, None, len(of_few_steps))
+    failing = {
+        id
+        for record, kinds in zip(records, first, strict=True)
+        for id in predictions()
+        for seed, (_, kind) in kinds.items()
+        if kind == "holds" and _by_seed(record, id).get(seed, (None, "fails"))[1] == "fails"
+    }
+    found["08.first-kind-all"] = OverModels(len(failing), None, len(of_few_steps))
+    for id, (source, worst) in OF_SECOND_KIND.items():
+        values = []
+        for record, seed in second:
+            value, _ = _by_seed(record, source).get(seed, (None, ""))
+            if value is None:
+                raise ValueError(f"{source}: seed {seed} has no value: run the sweep again")
+            values.append(value)
+        if values:
+            found[id] = OverModels(worst(values), (min(values), max(values)), len(of_few_steps))
+    return found
+
+
+def predictions() -> list[str]:
+    """The chapter's claims about a model of the first kind."""
+    return [
+        id
+        for id, claim in declared().items()
+        if claim.chapter == CHAPTER
+        and claim.kind == "claim"
+        and not claim.needs
+        and id not in (TELLS_KIND, "08.adds-well")
+    ]
+
+
+def _by_seed(record: Mapping[str, Any], id: str) -> dict[int, tuple[float | None, str]]:
+    """Value and verdict of a claim by seed; empty where the record does not have it."""
+    entry = record["claims"].get(id, {"seeds": [], "values": [], "verdicts": []})
+    columns = zip(entry["values"], entry["verdicts"], strict=True)
+    return dict(zip(entry["seeds"], columns, strict=True))

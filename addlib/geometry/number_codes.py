@@ -1,0 +1,90 @@
+"""How a number might be written into a vector: codes to fit, and what they explain of the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int, Real
+from torch import Tensor
+
+Rows = Float[Tensor, "number d"]
+
+
+def helix(numbers: Real[Tensor, " number"]) -> Float[Tensor, "number 8"]:
+    """A line, and circles of period 2, 5, 10 and 100 (Kantamneni & Tegmark 2025).
+
+    ``helix(7)`` → 0.07, cos π7, then cosine and sine of 2π7/5, 2π7/10 and 2π7/100; the circle of
+    period 2 has a cosine only.
+    """
+    numbers = numbers.double()
+    columns = [numbers / 100, torch.cos(math.pi * numbers)]
+    for period in (5, 10, 100):
+        angle = 2 * math.pi * numbers / period
+        columns += [angle.cos(), angle.sin()]
+    return torch.stack(columns, 1)
+
+
+def polynomial(numbers: Real[Tensor, " number"], degree: int = 8) -> Float[Tensor, "number degree"]:
+    """Legendre's polynomials of degree 1 to ``degree``, over the range of the numbers given."""
+    numbers = numbers.double()
+    middle = (numbers.max() + numbers.min()) / 2
+    x = (numbers - middle) / (numbers.max() - middle)
+    degrees = torch.arange(1, degree + 1, device=x.device)
+    return torch.special.legendre_polynomial_p(x[:, None], degrees)
+
+
+def reconstructions(
+    rows: Rows,
+    codes: Mapping[str, Float[Tensor, "number size"]],
+    fit: Tensor | slice = slice(None),
+    to: Tensor | slice = slice(None),
+    directions: int = 8,
+) -> dict[str, Rows]:
+    """Rows as each code says they are: their mean plus a linear map of the number's code.
+
+    Args:
+        rows: a vector for each number.
+        codes: label → the code of each number.
+        fit, to: which rows the maps are fitted to, and which rows are reconstructed.
+        directions: so many principal components are taken for ``"PCA"``.
+
+    Returns:
+        label → reconstructed rows; beside the codes ``"mean"``, the mean of the rows fitted to, and
+        ``"PCA"``, the rows themselves along the first principal components of the rows fitted to.
+    """
+    mean = rows[fit].mean(0)
+    axes = torch.linalg.svd(rows[fit] - mean, full_matrices=False).Vh[:directions]
+    found = {
+        "mean": mean.expand(len(rows[to]), -1),
+        "PCA": mean + (rows[to] - mean) @ axes.T @ axes,
+    }
+    for label, code in codes.items():
+        centre = code[fit].mean(0)
+        weights = torch.linalg.lstsq(code[fit] - centre, rows[fit] - mean).solution
+        found[label] = mean + (code[to] - centre) @ weights
+    return found
+
+
+def held_out_r2(
+    rows: Rows,
+    codes: Mapping[str, Float[Tensor, "number size"]],
+    folds: Int[Tensor, " number"],
+) -> dict[str, float]:
+    """The share of the rows' variance that each code explains of numbers left out of its fit.
+
+    0 is what the mean of the others explains; a code may do worse than that.
+
+    Args:
+        rows, codes: as of :func:`reconstructions`.
+        folds: of each number; one fold after the other is left out.
+    """
+    left: dict[str, float] = {}
+    for fold in folds.unique().tolist():
+        out = folds == fold
+        for label, values in reconstructions(rows, codes, ~out, out).items():
+            missed = (rows[out] - values).square().sum().item()
+            left[label] = left.get(label, 0.0) + missed
+    of_mean = left.pop("mean")
+    return {label: 1 - missed / of_mean for label, missed in left.items()}

@@ -1,0 +1,31 @@
+"""Sweeps in one number: where an effect crosses over, how late it comes, how two sweeps agree."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Pearson's correlation of the cells of two sweeps; 0 where one of them is constant."""
+    both = torch.stack([one.flatten(), other.flatten()])
+    return float(torch.corrcoef(both).nan_to_num()[0, 1])
+
+
+def crossing(curve: Float[Tensor, " layer"], level: float = 0.5) -> float:
+    """The first layer above a level, as a share of all layers; 1 if none is.
+
+    Layers are counted from 0: ``[0.1, 0.2, 0.7, 0.9]`` → 0.5.
+    """
+    above = curve > level
+    return float(above.float().argmax()) / len(curve) if above.any() else 1.0
+
+
+def late_share(effects: Float[Tensor, " layer"]) -> float:
+    """The share of the positive effects that comes from the second half of the layers.
+
+    ``[1, −5, 1, 2]`` → 0.75; 0 where no effect is positive.
+    """
+    positive = effects.clamp(min=0)
+    return float(positive[len(positive) // 2 :].sum() / positive.sum().clamp(min=1e-9))

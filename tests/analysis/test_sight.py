@@ -1,0 +1,34 @@
+"""Sight apart from guess: what always guesses the same sees nothing."""
+
+import pytest
+import torch
+
+from addlib.analysis import sight as module
+from addlib.analysis.answers import Answers
+from addlib.analysis.sight import says_carry, sight
+from addlib.tasks.addition import AdditionTask
+from addlib.tasks.subtasks import look_back
+
+TASK = AdditionTask(5)
+
+
+def of_observer(monkeypatch, below, guess):
+    """What an observer of so many pairs below says of cascades and twins."""
+
+    def observed(model, questions):
+        return Answers(questions, look_back(questions, below, guess), None)
+
+    monkeypatch.setattr(module, "answer", observed)
+    return lambda down: says_carry(None, TASK, 4, down, 300, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("guess", [False, True])
+def test_an_observer_of_three_pairs_sees_two_below_and_guesses_further_down(monkeypatch, guess):
+    said = of_observer(monkeypatch, 2, guess)
+    for down in (1, 2):
+        assert said(down)[0].all()
+        assert not said(down)[1].any()
+        assert sight(said(down)) > 5
+    for down in (3, 4):
+        assert (said(down) == guess).all()
+        assert sight(said(down)) == 0

@@ -1,0 +1,71 @@
+"""Claims over models of two kinds, from made-up records."""
+
+import pytest
+
+from addlib.claims import stored
+from addlib.claims.claim import declared
+from addlib.claims.model_kinds import OF_SECOND_KIND, over_kinds, predictions
+
+
+def record(values, fails=()):
+    """A record of three models; the third has no second axis."""
+    claims = {}
+    for id in (*predictions(), "08.second-axis", "08.adds-well"):
+        claims[id] = {
+            "seeds": [101, 102, 103],
+            "values": values.get(id, [1.0, 1.0, 1.0]),
+            "verdicts": ["fails" if (id, seed) in fails else "holds" for seed in (101, 102, 103)],
+        }
+    return {"claims": claims}
+
+
+LATE = ("08.second-axis", 103)
+
+
+def test_records_that_are_not_made_are_left_out():
+    assert [made["made_by"] for made in stored.read_those("none_such", "seeds")] == [
+        stored.read("seeds")["made_by"]
+    ]
+
+
+def test_without_records_nothing_has_been_run():
+    assert over_kinds([]) == {}
+
+
+def test_kinds_are_counted_and_the_worst_model_of_the_second_stands():
+    values = {"08.surest-300": [0.2, 0.3, 0.9], "08.third-axis": [0.5, 0.5, 0.03]}
+    later = {"08.surest-300": [0.2, 0.3, 0.95], "08.third-axis": [0.5, 0.5, 0.06]}
+    found = over_kinds([record(values, [LATE]), record(later, [LATE])])
+    assert found["08.both-kinds"] == (1, None, 3)
+    assert found["08.first-kind-all"] == (0, None, 3)
+    assert found["08.second-kind-surest-300"] == (0.9, (0.9, 0.95), 3)
+    assert found["08.second-kind-third-axis"] == (0.06, (0.03, 0.06), 3)
+    assert set(found) == {"08.both-kinds", "08.first-kind-all", *OF_SECOND_KIND}
+
+
+def test_a_prediction_that_fails_on_a_model_of_the_first_kind_counts_and_on_the_second_not():
+    missed = [LATE, ("08.nine-cells", 101), ("08.nine-cells", 102), ("08.plane-kept", 103)]
+    assert over_kinds([record({}, missed)])["08.first-kind-all"].value == 1
+
+
+def test_a_prediction_that_was_not_measured_counts_as_failed():
+    some = record({}, [LATE])
+    del some["claims"]["08.nine-cells"]
+    assert over_kinds([some])["08.first-kind-all"].value == 1
+
+
+def test_models_of_one_kind_leave_the_other_kind_not_run():
+    found = over_kinds([record({})])
+    assert found["08.both-kinds"].value == 0
+    assert not set(found) & set(OF_SECOND_KIND)
+
+
+def test_a_model_of_the_second_kind_without_a_value_is_refused():
+    some = record({"08.surest-300": [1.0, 1.0, None]}, [LATE])
+    with pytest.raises(ValueError, match=r"08\.surest-300: seed 103"):
+        over_kinds([some])
+
+
+def test_every_claim_over_models_is_declared_to_need_them():
+    needs = {id for id, claim in declared().items() if claim.needs}
+    assert needs == {"08.both-kinds", "08.first-kind-all", "08.other-shapes", *OF_SECOND_KIND}

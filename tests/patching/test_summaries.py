@@ -1,0 +1,28 @@
+"""Summaries of sweeps against sums done by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from addlib.patching.summaries import correlation, crossing, late_share
+
+
+def test_a_correlation_is_numpy_s_and_zero_for_a_constant():
+    one, other = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    expected = np.corrcoef(one.flatten(), other.flatten())[0, 1]
+    assert correlation(one, other) == pytest.approx(expected, abs=1e-6)
+    assert correlation(one, torch.ones(4, 6)) == 0
+
+
+def test_a_curve_crosses_at_its_first_layer_above():
+    assert crossing(torch.tensor([0.1, 0.2, 0.7, 0.9])) == 0.5
+    assert crossing(torch.tensor([0.1, 0.6, 0.2, 0.9])) == 0.25
+    assert crossing(torch.tensor([0.9, 0.9])) == 0
+    assert crossing(torch.tensor([0.1, 0.5])) == 1  # one half is not above
+    assert crossing(torch.tensor([0.1, 0.5]), level=0.4) == 0.5
+
+
+def test_negative_effects_are_left_out_of_the_late_share():
+    assert late_share(torch.tensor([1.0, -5.0, 1.0, 2.0])) == pytest.approx(0.75)
+    assert late_share(torch.tensor([1.0, 1.0, 2.0])) == pytest.approx(0.75)
+    assert late_share(-torch.ones(4)) == 0
