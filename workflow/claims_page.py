@@ -32,8 +32,8 @@ DAYS_NOT_COMPARED = (
 MARK = "\\*"
 """Markdown behind a value that this run has not measured yet: an earlier one has."""
 
-CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted)?\}")
-"""What stands on a page for a measured value, a verdict or a threshold."""
+CLAIM_FIELD = re.compile(r"\{(\d\d\.[a-z0-9-]+)( verdict| predicted| models| range)?\}")
+"""What stands on a page for a value, a verdict, a threshold, or what several models say."""
 
 
 def add_claim_targets(notebook: NotebookNode, records: list[Record]) -> list[Record]:
@@ -116,7 +116,9 @@ def with_claims(text: str, records: list[Record]) -> str:
     """A page's text with what was measured: its value for ``{02.accuracy}``, a dash where missing.
 
     ``{02.accuracy verdict}`` becomes the verdict, with a link to the cell that measured it, and
-    ``{02.accuracy predicted}`` the threshold. What an earlier run has measured has a mark.
+    ``{02.accuracy predicted}`` the threshold. ``{02.accuracy models}`` says in how many of the models
+    with seeds of their own it holds, ``{02.accuracy range}`` from what to what their values go. What
+    an earlier run has measured has a mark.
 
     Raises:
         WorkflowError: no claim has such an id.
@@ -135,11 +137,30 @@ def with_claims(text: str, records: list[Record]) -> str:
         record = measured[id]
         if asked is None:
             return quantity(record["value"], record["unit"]) + _mark(record)
+        if asked == " models":
+            return _holding(record) + _mark(record)
+        if asked == " range":
+            return _range(record) + _mark(record)
         outcome = OUTCOMES[record["outcome"]]
         word = outcome.one.removeprefix("is ")
         return f'[{outcome.sign} {word}]({_place(record)} "{id}"){_mark(record)}'
 
     return CLAIM_FIELD.sub(field, text)
+
+
+def _holding(record: Record) -> str:
+    """``5 of 9``: the models in which a claim holds."""
+    models: OverSeeds | None = record["models"]
+    verdicts = list(models.verdicts.values()) if models else [record["verdict"]]
+    return f"{verdicts.count('holds')} of {len(verdicts)}"
+
+
+def _range(record: Record) -> str:
+    """``92.6% to 98.4%``: the lowest and the highest value of any model that has one."""
+    models: OverSeeds | None = record["models"]
+    values = list(models.values.values()) if models else [record["value"]]
+    there = [value for value in values if value is not None]
+    return span((min(there), max(there)), record["unit"]) if there else "–"
 
 
 def score(records: list[Record]) -> str:

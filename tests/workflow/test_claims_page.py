@@ -166,6 +166,11 @@ def test_the_first_page_says_what_was_measured() -> None:
         'Right in 98.3% ([✓ holds](#claim-a "02.accuracy")), ends –; ${{5}}$.'
     )
     assert with_claims("{02.accuracy predicted}, {02.ends-first predicted}", []) == "≥ 98.7%, ≤ 0.5"
+    several = record("02.accuracy", "holds", value=0.5, unit="fraction", models=MODELS)
+    text = "{02.accuracy models}: {02.accuracy range}"
+    assert with_claims(text, [several]) == "2 of 3: 50% to 60%"
+    assert with_claims(text, [accuracy]) == "1 of 1: 98.3%"
+    assert with_claims(text, []) == "–: –"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
 
