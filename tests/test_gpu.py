@@ -31,9 +31,13 @@ from addlib.analysis import (
     activations,
     answers,
     attribution,
+    carry_plane,
+    carry_rivals,
     digit_grid,
     naive_sums,
+    pair_tables,
     roles,
+    sight,
 )
 from addlib.analysis.ablation import COMPONENTS, Ablation
 from addlib.figures import drawings, heatmaps
@@ -56,6 +60,7 @@ from addlib.llm.prompts import few_shot, problems
 from addlib.models import fast_addition
 from addlib.models import pairs as pair_models
 from addlib.models.addition import ModelConfig, answer_logits, build_model
+from addlib.models.attention_tables import AttentionTables
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward, aligned_weights
 from addlib.models.fast_answers import FastReadout
@@ -178,6 +183,7 @@ def intervals(device):
         stats.bootstrap_interval(drawn(50).to(device), draws=100),
         stats.resampled_interval(lambda rows: drawn(50).to(device)[rows].mean().item(), 50),
         stats.bootstrap_of(torch.min, drawn(50, 3).to(device), draws=100),
+        stats.extreme_share(drawn(3, 50).to(device), drawn(3, 50, seed=1).to(device) > 0, draws=20),
     ]
 
 
@@ -191,6 +197,7 @@ def sums_without_carries(device):
         naive_sums.decompose(logits, questions, 1),
         naive_sums.excess([logits, 2 * logits], questions, 1),
         naive_sums.confusion(p, questions, 1),
+        naive_sums.carry_log_odds(logits, questions),
     ]
 
 
@@ -412,6 +419,64 @@ def ablations(device):
     return results + [answers.answer(model, questions, hooks) for hooks in paths]
 
 
+def carries_from_afar(device):
+    said = sight.says_carry(model_of(device), TASK, 2, 1, 20, torch.Generator().manual_seed(6))
+    return [said, sight.sight(said)]
+
+
+def carries_before_the_mlp(device):
+    model = model_of(device)
+    questions = asked(400)
+    tables = AttentionTables.of(model, TASK, 2)
+    stream = tables(questions)
+    axes = carry_plane.fit_axes(stream, questions, 2)
+    logits = carry_plane.logits_after(model, stream)
+    sample = carry_plane.CarrySample(questions, 2, stream, logits.argmax(-1))
+    u = axes.rest(stream, sample.own) @ axes.line
+    outside = carry_plane.directions_outside(stream, axes.plane, 2)
+    partners = carry_plane.partners(sample.groups, torch.Generator().manual_seed(7))
+    other = carry_plane.exchanged(stream, stream[partners], axes.plane)
+    values = torch.linspace(-1, 1, 5)
+    return [
+        tables,
+        stream,
+        axes,
+        logits,
+        carry_plane.axes_by_head(tables, axes, questions),
+        carry_plane.share_between(stream, sample.cells),
+        carry_plane.crosses_once(model, sample, axes.line, u, values),
+        outside.abs(),  # their signs are free
+        other,
+        carry_plane.readout_line(sample, axes),
+        *carry_rivals.observers(sample).values(),
+        carry_rivals.curved_boundary(sample, sample, axes.plane),
+    ]
+
+
+def carries_from_tables(device):
+    questions = asked(400)
+    tables = AttentionTables.of(model_of(device), TASK, 2)
+    axes = carry_plane.fit_axes(tables(questions), questions, 2)
+    along = tables.along(axes.line[:, None])
+    fitted = pair_tables.fit_pair_tables(along(questions), questions, 2)
+    own = carry_plane.own_sum(questions, 2)
+    out = carry_plane.carry_out(questions, 2)
+    theta = pair_tables.fit_thresholds(fitted(questions)[:, 0], own, out, questions.carry[:, 2], 19)
+    columns = range(1, TASK.n_digits + 1)
+    program = pair_tables.CarryProgram(
+        TASK, dict.fromkeys(columns, fitted), dict.fromkeys(columns, theta)
+    )
+    return [
+        along,
+        fitted,
+        pair_tables.tables_from_weights(tables),
+        pair_tables.line_from_weights(fitted),
+        theta,
+        program.margin(questions, 2),
+        program.predict(questions),
+    ]
+
+
 def parts_of_logits(device):
     questions = asked()
     twin = attribution.folded(model_of(device))
@@ -534,6 +599,9 @@ ROOMS = (
     answers_and_activations,
     attention_on_pairs,
     ablations,
+    carries_from_afar,
+    carries_before_the_mlp,
+    carries_from_tables,
     parts_of_logits,
     grades,
     answers_after_a_shared_start,
@@ -556,6 +624,9 @@ ON_CPU = {
         roles.answer_patterns,
     ],
     ablations: [answers.answer],
+    carries_from_afar: [sight.says_carry],
+    carries_before_the_mlp: [AttentionTables.of, carry_plane.logits_after],
+    carries_from_tables: [AttentionTables.of],
     parts_of_logits: [attribution.attribute, attribution.attribute_neurons],
     grades: [grading.grade],
     ends_of_prompts: [grading.SharedStart.at_end, grading.SharedStart.activations],

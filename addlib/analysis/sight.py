@@ -28,6 +28,8 @@ def says_carry(
 ) -> Bool[Tensor, "2 count"]:
     """Whether a model writes own sum and one more at A_k: in cascades, and in their twins.
 
+    The answers are on the CPU.
+
     Args:
         down: how far below column k the carry is made, as in
             :func:`addlib.tasks.sampling.carry_twins`.

@@ -48,7 +48,7 @@ class AttentionTables:
     @classmethod
     @torch.no_grad()
     def of(cls, model: TransformerBridge, task: AdditionTask, k: int) -> AttentionTables:
-        """The tables of a one-layer model; ValueError where it has more layers."""
+        """The tables of a one-layer model, on the CPU; ValueError where it has more layers."""
         forward = FastForward(weights(model), model.cfg, task)
         table, scaled, basis = forward.tables()
         position = task.answer_positions[task.answer_columns.index(k)]

@@ -1,7 +1,8 @@
 """Trainings of several models of one shape whose steps are taken together.
 
 The models' weights are stacked, with the model as first axis, and their forward is that of one
-model, mapped over this axis. All that changes from step to step is a tensor on the device: a
+model, mapped over this axis. AdamW updates the stacked weights where learning rates and decay are
+the same for all, else each model's part. All that changes from step to step is a tensor on the device: a
 counter picks batches and learning rates from tables and the place of each metric in the history. So
 on a GPU the step is recorded once as a CUDA graph and launched as a whole, and takes hardly longer
 for many small models than for one.
@@ -13,7 +14,7 @@ gives the weights of :mod:`addlib.training.addition` and :mod:`addlib.training.p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -130,26 +131,42 @@ class StackedTrainer(ABC):
     def _rates_of(self, config: Any) -> list[float]:
         """The learning rate of each step."""
 
+    def _alike(self) -> bool:
+        """Whether the optimiser treats all models alike at every step."""
+        rates_differ = bool((self.rates != self.rates[:, :1]).any())
+        return not rates_differ and len({config.weight_decay for config in self.configs}) == 1
+
     def _optimizer(self) -> torch.optim.AdamW:
-        """One AdamW with a group for each model, whose state is there before the first step."""
+        """AdamW with its state before the first step: one group of all models, or one for each."""
+        whole = {name: self.weights[name].detach() for name in self.trained}
         self.own = [
-            {name: self.weights[name].detach()[number] for name in self.trained}
+            {name: values[number] for name, values in whole.items()}
             for number in range(len(self.configs))
         ]
+        self.is_whole = self._alike()
+        self.updated = [whole] if self.is_whole else self.own
         groups = [
-            {"params": list(own.values()), "lr": rate, "weight_decay": config.weight_decay}
-            for own, rate, config in zip(self.own, self.rate, self.configs, strict=True)
+            {"params": list(part.values()), "lr": rate, "weight_decay": config.weight_decay}
+            for part, rate, config in zip(self.updated, self.rate, self.configs, strict=False)
         ]
         betas = (self.configs[0].beta1, self.configs[0].beta2)
         optimizer = torch.optim.AdamW(groups, betas=betas, fused=True, capturable=True)
-        for own in self.own:
-            for p in own.values():
+        for part in self.updated:
+            for p in part.values():
                 optimizer.state[p] = {
                     "step": torch.zeros((), device=self.device),
                     "exp_avg": torch.zeros_like(p),
                     "exp_avg_sq": torch.zeros_like(p),
                 }
         return optimizer
+
+    def _adam_state(self, number: int) -> Iterator[tuple[str, Tensor]]:
+        """What AdamW keeps of one model, by the name that a trainer of its own gives it."""
+        part = self.updated[0 if self.is_whole else number]
+        for name, p in part.items():
+            for key, value in self.optimizer.state[p].items():
+                one_for_all = self.is_whole and key != "step"
+                yield f"adam.{key}.{name}", value[number] if one_for_all else value
 
     def changed(self) -> list[Tensor]:
         """All tensors that steps change and that the next step starts from."""
@@ -213,14 +230,12 @@ class StackedTrainer(ABC):
         """Take the optimiser's step with these gradients and rates; the norms of the gradients."""
         # Fused AdamW reads memory in its order, whatever the strides.
         dense = [gradient.contiguous() for gradient in gradients]
-        for number, own in enumerate(self.own):
-            for p, gradient in zip(own.values(), dense, strict=True):
-                p.grad = gradient[number]
-        numbers = range(len(self.own))
-        norms = [torch.nn.utils.get_total_norm([part[n] for part in dense]) for n in numbers]
+        for number, part in enumerate(self.updated):
+            for p, gradient in zip(part.values(), dense, strict=True):
+                p.grad = gradient if self.is_whole else gradient[number]
         self.rate.copy_(rate)
         self.optimizer.step()
-        return torch.stack(norms)
+        return _squared_norms(dense).sqrt()
 
     def _record(self, **metrics: Float[Tensor, "models ..."]) -> None:
         """Store metrics of this step."""
@@ -248,9 +263,7 @@ class StackedTrainer(ABC):
             state[f"history.{name}"] = values
         for name, p in self.own[number].items():
             state[f"weights.{name}"] = p
-            for key, value in self.optimizer.state[p].items():
-                state[f"adam.{key}.{name}"] = value
-        return state
+        return state | dict(self._adam_state(number))
 
     @torch.no_grad()
     def restore(self, states: Sequence[Mapping[str, Tensor]]) -> None:
@@ -263,8 +276,13 @@ class StackedTrainer(ABC):
                 values.copy_(state.get(f"history.{name}", values))
             for name, p in own.items():
                 p.copy_(state[f"weights.{name}"])
-                for key, value in self.optimizer.state[p].items():
-                    value.copy_(state[f"adam.{key}.{name}"])
+            for name, value in self._adam_state(number):
+                value.copy_(state[name])
+
+
+def _squared_norms(tensors: Sequence[Float[Tensor, "models ..."]]) -> Float[Tensor, " models"]:
+    """The squared norm of all of a model's tensors together."""
+    return torch.stack([tensor.flatten(1).square().sum(1) for tensor in tensors]).sum(0)
 
 
 class StackedAdditions(StackedTrainer):
@@ -394,6 +412,9 @@ class StackedPairs(StackedTrainer):
     def _rates_of(self, config: PairConfig) -> list[float]:
         return [config.lr] * config.steps
 
+    def _alike(self) -> bool:
+        return super()._alike() and all(config.stop_below is None for config in self.configs)
+
     def changed(self) -> list[Tensor]:
         return [*super().changed(), self.ended]
 
@@ -418,8 +439,8 @@ class StackedPairs(StackedTrainer):
         """Record the metrics of the weights as they are; the logits and the loss's gradient."""
         logits = torch.vmap(self.forward)(self.weights, self.pairs[0])
         loss, gradient = torch.vmap(loss_and_gradient)(logits.detach(), self.answers[0])
-        norms = [torch.nn.utils.get_total_norm(list(own.values())) for own in self.own]
-        self._record(loss=loss, weight_norm=torch.stack(norms).square())
+        weight_norm = _squared_norms([self.weights[name].detach() for name in self.trained])
+        self._record(loss=loss, weight_norm=weight_norm)
         if tested:
             with torch.no_grad():
                 held_out = torch.vmap(self.forward)(self.weights, self.pairs[1])

@@ -51,6 +51,8 @@ STACKS = {
         replace(NUMBERS, seed=2, data_seed=3, lr=2e-3, weight_decay=0.0, epochs=12),
     ],
     "pairs with biases": [replace(NUMBERS, biases=True, task=PairTask(7))],
+    "three that are treated alike": [replace(DIGITS, seed=seed) for seed in (1, 2, 3)],
+    "pairs that are treated alike": [replace(NUMBERS, seed=seed) for seed in (1, 2)],
 }
 
 
@@ -124,6 +126,26 @@ def test_a_state_goes_on_in_a_stack_and_alone(configs):
         assert_same(trained(again.models[number]), trained(whole.models[number]))
     assert_same(alone.history.tensors(), whole.finished(0).tensors())
     assert alone.state().keys() == states[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "whole"),
+    [
+        ({"seed": 2}, True),
+        ({"lr": 5e-4}, False),
+        ({"weight_decay": 0.5}, False),
+        ({"steps": 12}, False),
+    ],
+)
+def test_weights_are_updated_as_a_whole_where_models_are_treated_alike(change, whole):
+    stack = stacked_trainer([DIGITS, replace(DIGITS, **change)], "cpu")
+    assert len(stack.optimizer.param_groups) == (1 if whole else 2)
+
+
+def test_a_stop_rule_needs_a_group_for_each_model():
+    for stop_below, groups in ((None, 1), (1e-3, 2)):
+        configs = [replace(NUMBERS, stop_below=stop_below, seed=seed) for seed in (1, 2)]
+        assert len(stacked_trainer(configs, "cpu").optimizer.param_groups) == groups
 
 
 def test_what_is_not_of_one_shape_is_refused():

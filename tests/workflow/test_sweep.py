@@ -284,6 +284,7 @@ FAULTS = {
         "failure": {"cell": 3, "source": "x", "error": "no"},
     },
     "was cut off; the end of its log: the end": {"status": "running"},
+    "was a smoke run": {"smoke": True},
     "ran with {'seed': 3}, and the grid has {'seed': 2}": {"parameters": {"seed": 3}},
 }
 

@@ -68,7 +68,9 @@ def _fault(cell: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> str | No
         return failure_line(entry["chapter"], run)
     if run.get("status") != "done":
         return f"was cut off; the end of its log: {cell.get('said', '')[-200:]}"
-    if run["parameters"] != entry["parameters"] or run["smoke"]:
+    if run["smoke"]:
+        return "was a smoke run"
+    if run["parameters"] != entry["parameters"]:
         return f"ran with {run['parameters']}, and the grid has {entry['parameters']}"
     return None if cell["claims"] else "has no claims"
 
