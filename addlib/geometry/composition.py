@@ -14,7 +14,7 @@ def composition(
 ) -> tuple[float, Float[np.ndarray, " draws"]]:
     """Composition score of two heads, and the scores of the same two turned against each other.
 
-    The score is |write · read| / (|write| |read|), in Frobenius norms (Elhage et al. 2021). What is
+    The score is ‖write · read‖ / (‖write‖ ‖read‖), in Frobenius norms (Elhage et al. 2021). What is
     written is turned at random, so the shapes of both matrices stay and their directions no longer
     match. The mean of a vector, which LayerNorm takes away, counts in neither.
 
