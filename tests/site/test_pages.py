@@ -193,13 +193,13 @@ Object.defineProperty(window, "Plotly", {get: () => plotly, set: (library) => {
 def test_figures_in_view_are_drawn_first(browser, address):
     page = browser.new_page(viewport=DESKTOP)
     page.add_init_script(DRAWING_ORDER)
-    page.goto(address + "notebooks/03_loss_shelves.html#fig-second-pair-wins")
+    page.goto(address + "notebooks/03_loss_shelves.html#fig-second-pair-moves")
     wait_until_drawn(page)
     drawn = page.evaluate(
         "window.drawn.map(id => [id, document.getElementById(id).getBoundingClientRect().top])"
     )
     page.close()
-    first = [name for name, _ in drawn].index("plot-second-pair-wins")
+    first = [name for name, _ in drawn].index("plot-second-pair-moves")
     assert len(drawn) > 5
     assert all(abs(top) < 2 * DESKTOP["height"] for _, top in drawn[:first]), drawn
 
