@@ -54,14 +54,12 @@ def bootstrap_of(
     if len(values) == 0:
         raise ValueError("0 values: a mean needs at least one")
     values = values.cpu().double()  # many small draws, from the CPU's generator
-    generator = torch.Generator().manual_seed(seed)
-    size = (len(values),)
-    drawn = [torch.randint(len(values), size, generator=generator) for _ in range(draws)]
-    found = torch.stack([statistic(values[rows].mean(0)) for rows in drawn])
-    tails = torch.tensor([(1 - 0.95) / 2, (1 + 0.95) / 2], dtype=torch.float64)
-    low, high = found.quantile(tails).tolist()
-    value = float(statistic(values.mean(0)))
-    return value, (min(low, value), max(high, value))
+
+    def of(rows: Int[Tensor, " sample"]) -> float:
+        return float(statistic(values[rows].mean(0)))
+
+    interval = resampled_interval(of, len(values), draws, seed)
+    return float(statistic(values.mean(0))), interval
 
 
 def resampled_interval(

@@ -70,7 +70,7 @@ class OverSeeds:
 
 
 def over_seeds(claim: Claim, record: Mapping[str, Any]) -> OverSeeds | None:
-    """A claim in the record "seeds"; None where that has no models of several seeds for it.
+    """A claim in a record over seeds; None where that has no models of several seeds for it.
 
     So it is where the threshold was another one, and where all runs measured one and the same
     model, whose training is stored. Else a seed with which the chapter ran, and that has no value

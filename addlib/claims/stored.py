@@ -26,12 +26,19 @@ def read(name: str) -> dict[str, Any]:
     Raises:
         ValueError: there is no such record; the text lists those there are.
     """
+    path = PACKAGE / "data" / f"{name}.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "made_by" not in content:
+        raise ValueError(f"there is no record {name!r}; records: {', '.join(_names())}")
+    return content
+
+
+def _names() -> list[str]:
+    """The records that there are."""
     files = sorted((PACKAGE / "data").glob("*.json"))
-    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
-    records = {stem: content for stem, content in contents.items() if "made_by" in content}
-    if name not in records:
-        raise ValueError(f"there is no record {name!r}; records: {', '.join(records)}")
-    return records[name]
+    return [
+        path.stem for path in files if "made_by" in json.loads(path.read_text(encoding="utf-8"))
+    ]
 
 
 def read_those(*names: str) -> list[dict[str, Any]]:
