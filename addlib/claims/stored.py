@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from addlib.claims.provenance import revision, versions
+from addlib.claims.threshold import Threshold
 from addlib.files import PACKAGE, write_whole
 
 
@@ -104,6 +105,11 @@ def source_line(record: Mapping[str, Any]) -> str:
     )
 
 
+def _measured(claim: Mapping[str, Any]) -> list[float]:
+    """Its values over models, without models that lack what it is about."""
+    return [value for value in claim["values"] if value is not None]
+
+
 def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
     """A chapter's claims over seeds: threshold, lowest, middle and highest value, how many hold.
 
@@ -113,7 +119,7 @@ def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
     rows = []
     for name, claim in record["claims"].items():
         if claim["chapter"] == chapter:
-            values = [value for value in claim["values"] if value is not None]
+            values = _measured(claim)
             low, middle, high = (f"{f(values):.3g}" if values else "–" for f in (min, median, max))
             counts = Counter(claim["verdicts"]).most_common()
             verdicts = ", ".join(f"{count} {word}" for word, count in counts)
@@ -123,16 +129,21 @@ def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
 
 
 def steady(table: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
-    """A chapter's thresholds and verdicts, without verdicts that differ from seed to seed.
+    """A chapter's thresholds and verdicts, without those that hang on the model it happens to have.
 
-    Made for output cells that a regression run compares: what hangs on the seed may hang on the
-    machine as well.
+    Made for output cells that a regression run compares. Another machine trains another model from
+    the same seed: rounding grows over thousands of steps. So a verdict is left out that differs
+    between the record's seeds, or whose threshold lies within a quarter of the range of their
+    values from that range: one more model may well lie beyond it.
 
     Args:
         table: of :meth:`addlib.claims.ledger.Ledger.table`. record: the record "seeds".
     """
     verdicts = table[["threshold", "verdict"]].copy()
     for name in verdicts.index.intersection(list(record["claims"])):
-        if len(set(record["claims"][name]["verdicts"])) > 1:
+        claim = record["claims"][name]
+        if len(set(claim["verdicts"])) > 1:
             verdicts.loc[name, "verdict"] = "differs between seeds"
+        elif Threshold.parse(claim["threshold"]).is_near(_measured(claim)):
+            verdicts.loc[name, "verdict"] = "too close to compare"
     return verdicts

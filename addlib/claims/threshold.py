@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,6 +84,18 @@ class Threshold:
         if math.isinf(self.high):
             return f"≥ {low}{sign}"
         return f"{low}{sign} to {high}{sign}"
+
+    def is_near(self, values: Sequence[float]) -> bool:
+        """Whether a limit lies in the range of these values, widened by a quarter at each end.
+
+        None, one, or many equal ones have no range: no limit is near them.
+        """
+        if len(set(values)) < 2:
+            return False
+        margin = (max(values) - min(values)) / 4
+        low = min(values) - margin
+        high = max(values) + margin
+        return any(low <= limit <= high for limit in (self.low, self.high))
 
     def verdict(self, value: float, ci: tuple[float, float] | None = None) -> str:
         """What a measurement says about a claim with this threshold.

@@ -331,15 +331,29 @@ def test_a_records_table_counts_verdicts(monkeypatch, tmp_path):
     ]
 
 
-def test_verdicts_that_hang_on_the_seed_are_not_compared():
+def test_verdicts_that_hang_on_the_model_are_not_compared():
     table = pd.DataFrame(
-        {"threshold": [">= 1"] * 3, "value": "1", "verdict": "holds"}, index=["a", "b", "c"]
+        {"threshold": ">= 1", "value": "1", "verdict": "holds"}, index=list("abcde")
     )
-    record = {
-        "claims": {"a": {"verdicts": ["holds", "holds"]}, "b": {"verdicts": ["holds", "fails"]}}
+    values = {
+        "a": [2.0, 2.2],
+        "b": [0.5, 2.0],
+        "c": [1.2, 2.0],
+        "d": [1.0, 1.0],
     }
-    shown = stored.steady(table, record)
-    assert shown["verdict"].tolist() == ["holds", "differs between seeds", "holds"]
+    verdicts = {name: ["holds", "holds"] for name in values} | {"b": ["fails", "holds"]}
+    claims = {
+        name: {"threshold": ">= 1", "values": values[name], "verdicts": verdicts[name]}
+        for name in values
+    }
+    shown = stored.steady(table, {"claims": claims})
+    assert shown["verdict"].tolist() == [
+        "holds",
+        "differs between seeds",
+        "too close to compare",
+        "holds",
+        "holds",
+    ]
     assert list(shown) == ["threshold", "verdict"]
 
 
