@@ -59,8 +59,8 @@ serve: ## the built site at http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "There is no site yet: run 'make book' first."; exit 1; }
 	@$(PYTHON) -m http.server --bind localhost --directory _build/html $(or $(PORT),8000)
 
-notebooks: .venv/.installed ## execute at full parameters and store the compared outputs in notebooks/
-	@$(BIN)/python -m workflow.store_outputs
+notebooks: .venv/.installed ## execute at full parameters and store the compared outputs in notebooks/ (NAMES="...": of these chapters)
+	@$(BIN)/python -m workflow.store_outputs $(NAMES)
 
 stamp: .venv/.installed ## write address (REPOSITORY=..., empty for none) and run times into notebooks, README's table
 	@$(BIN)/python -m workflow.chapter_list

@@ -19,7 +19,6 @@ from train_step import GRAPH_STEPS, GraphSteps, seconds
 
 from addlib.device import choose_device, device_name
 from addlib.models.pairs import accuracy, pair_logits
-from addlib.tasks.pairs import split
 from addlib.training.pairs import PairConfig
 from addlib.training.runs import RUNS
 
@@ -43,7 +42,7 @@ class PlainLoop:
             fused=True,
         )
         pairs = config.task.pairs()
-        self.sides = [pairs[side] for side in split(config.task, config.share, config.data_seed)]
+        self.sides = [pairs[side] for side in config.sides()]
         self.answers = [config.task.answers(side).to(device) for side in self.sides]
 
     def logits_and_loss(self, side: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from addlib.claims.claim import DECLARED, MEASURED
+
 ROOT = Path(__file__).resolve().parents[1]
 
 CHAPTERS = ROOT / "workflow" / "chapters.yml"
@@ -25,28 +27,6 @@ NBVAL = ("test", "full")
 
 DURATION = re.compile(r"(?:\d+ to )?(\d+) (s|min)\b")
 """A time in a ``run_time``; of a range, its end."""
-
-CLAIM_KEYS = {
-    "id",
-    "chapter",
-    "statement",
-    "source",
-    "metric",
-    "unit",
-    "threshold",
-    "value",
-    "ci",
-    "n_seeds",
-    "verdict",
-    "device",
-    "revision",
-    "cell",
-    "kind",
-    "registered",
-    "seen",
-    "seed",
-}
-"""What the claims page needs of each record."""
 
 
 class WorkflowError(Exception):
@@ -235,7 +215,7 @@ class Results:
             return self.measured("smoke")
         ledger = self.folder / "claims.json"
         found = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else []
-        return [record for record in found if set(record) >= CLAIM_KEYS]
+        return [record for record in found if set(record) >= {*DECLARED, *MEASURED}]
 
     def measured(self, folder: str = "") -> list[dict[str, Any]]:
         """The records of claims that chapters have written, in the order of ids.
@@ -247,7 +227,7 @@ class Results:
         for path in sorted((self.folder / "claims" / folder).glob("*.json")):
             with suppress(ValueError, FileNotFoundError):  # foreign, or removed by its chapter now
                 found.append(json.loads(path.read_text(encoding="utf-8")))
-        return [record for record in found if set(record) >= CLAIM_KEYS]
+        return [record for record in found if set(record) >= {*DECLARED, *MEASURED}]
 
 
 def failure_line(chapter: str, record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from nbformat.v4 import new_markdown_cell
 
 from addlib.claims import stored
 from addlib.claims.claim import Claim, declared
-from addlib.claims.over_seeds import OUTCOMES, OverSeeds, over_seeds
+from addlib.claims.over_seeds import OUTCOMES, OverSeeds
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
 from workflow.registration import history
@@ -100,10 +100,7 @@ def judged(record: Record, smoke: bool = False) -> Record:
     of them. Smoke runs have no such others.
     """
     claim = declared().get(record["id"])
-    models = None
-    if claim and not smoke:
-        records = (stored.read("seeds"), stored.read("grokking"))
-        models = next(filter(None, (over_seeds(claim, of) for of in records)), None)
+    models = stored.on_other_seeds(claim) if claim and not smoke else None
     if models and record["seed"] is not None:
         models = models.with_model(record["seed"], record["value"], record["verdict"])
     return record | {
@@ -159,9 +156,8 @@ def _holding(record: Record) -> str:
 def _range(record: Record) -> str:
     """``92.6% to 98.4%``: the lowest and the highest value of any model that has one."""
     models: OverSeeds | None = record["models"]
-    values = list(models.values.values()) if models else [record["value"]]
-    there = [value for value in values if value is not None]
-    return span((min(there), max(there)), record["unit"]) if there else "–"
+    values = models.measured_values if models else [record["value"]]
+    return span((min(values), max(values)), record["unit"]) if values else "–"
 
 
 def score(records: list[Record]) -> str:
@@ -353,7 +349,7 @@ def _place(record: Record) -> str:
 def _said(record: Record) -> str:
     """What became of a claim, in words: ``holds``, or ``holds in 4 of 5 seeds, fails in 1``."""
     models: OverSeeds | None = record["models"]
-    if models and len(set(models.verdicts.values())) > 1:
+    if models and not models.agree:
         return models.counted
     return record["outcome"]
 

@@ -5,7 +5,8 @@
 
 The code is read, not run. An import inside a function counts, one that only a type checker sees
 does not. A data file counts where code names it: `"question_suites.json"`, or, in code that
-imports `addlib.claims.stored`, the record's name: `stored.read("seeds")`.
+imports `addlib.claims.stored`, the record's name: `stored.read("seeds")`. What a record says of
+other seeds counts for the chapters whose claims it has, and for each module that asks for it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 
+from addlib.claims.over_seeds import RECORDS
 from workflow.chapters import ROOT, Chapter, chapters
 from workflow.notebook_cells import read_committed
 
@@ -44,14 +46,33 @@ class Code(NamedTuple):
 
 def module_files(*names: str) -> list[str]:
     """Files of these modules and of all that they depend on, relative to the repository's root."""
-    return code_files(Code(frozenset(names), frozenset()))
+    files = code_files(Code(frozenset(names), frozenset()))
+    return sorted({*files, *_other_seeds(files)})
 
 
 def chapter_files(chapter: Chapter) -> list[str]:
     """Files that a chapter's notebook depends on, relative to the repository's root."""
     if not chapter.notebook.is_file():
         return []
-    return code_files(notebook_code(chapter.notebook))
+    files = code_files(notebook_code(chapter.notebook))
+    return sorted({*files, *_other_seeds(files, chapter.name)})
+
+
+def _other_seeds(files: Iterable[str], chapter: str | None = None) -> list[str]:
+    """Records over seeds that code with these files may ask; of one chapter, those with its claims."""
+    if STORED.replace(".", "/") + ".py" not in files:
+        return []
+    records = [DATA / f"{name}.json" for name in RECORDS]
+    return [
+        str(path.relative_to(ROOT))
+        for path in records
+        if path.is_file() and (chapter is None or chapter in _measured_chapters(path))
+    ]
+
+
+def _measured_chapters(record: Path) -> set[str]:
+    claims = json.loads(record.read_text(encoding="utf-8"))["claims"]
+    return {claim["chapter"] for claim in claims.values()}
 
 
 def claims_digest(chapter: Chapter) -> str:

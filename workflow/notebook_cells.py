@@ -73,15 +73,24 @@ def trace_kinds(notebook: NotebookNode) -> set[str]:
     return {trace.get("type", "scatter") for figure in figures for trace in figure["data"]}
 
 
+def write_changed(path: Path, notebook: NotebookNode) -> bool:
+    """Write a notebook over its file where its content differs; whether it did.
+
+    The order of keys and the spaces of a file that an editor has written are no content.
+    """
+    if read_committed(path) == notebook:
+        return False
+    write_whole(path, (nbformat.writes(notebook) + "\n").encode())
+    return True
+
+
 def write_back(path: Path, notebook: NotebookNode) -> bool:
-    """Write a notebook over its file where it differs; whether it did. The file's time stays.
+    """The same, and the file's time stays.
 
     For changes on which no result depends: the graph then runs no chapter again.
     """
-    text = nbformat.writes(notebook) + "\n"
-    if text == path.read_text(encoding="utf-8"):
-        return False
     times = path.stat()
-    write_whole(path, text.encode())
+    if not write_changed(path, notebook):
+        return False
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     return True

@@ -15,15 +15,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
 import yaml
 
 from workflow.chapter_list import check
-from workflow.chapters import ROOT, Results, WorkflowError, chapters, check_platform, shown
+from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, check_platform, shown
 from workflow.early_site import early_sites
 from workflow.gpus import usable
 from workflow.site import SITE
@@ -34,8 +34,8 @@ LOCAL = ROOT / "workflow" / "profiles" / "local"
 """Snakemake's settings for a run on this machine."""
 
 
-def run(target: str) -> int:
-    """Bring the target (``all`` or ``chapters``) up to date; the exit status.
+def run(*targets: str) -> int:
+    """Bring the targets up to date, ``all`` or files of the graph; the exit status.
 
     Raises:
         WorkflowError: another run is going on, or a list of chapters is out of step.
@@ -43,17 +43,15 @@ def run(target: str) -> int:
     check()
     if fault := weights_fault():
         print(fault, file=sys.stderr)
-    if target == "all":
-        with early_sites(_environment()):
-            status = snakemake("workflow/Snakefile", target)
-    else:
-        status = snakemake("workflow/Snakefile", target)
-    if status and target == "all" and problems():
+    whole = "all" in targets
+    with early_sites(_environment()) if whole else nullcontext():
+        status = snakemake("workflow/Snakefile", targets)
+    if status and whole and problems():
         _build_incomplete_site(_environment())
     return status
 
 
-def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL) -> int:
+def snakemake(snakefile: str, targets: Sequence[str], *options: str, profile: Path = LOCAL) -> int:
     """Run a graph where the profile says, alone in this checkout; the exit status.
 
     A failed job does not stop those that don't need it.
@@ -86,7 +84,7 @@ def snakemake(snakefile: str, target: str, *options: str, profile: Path = LOCAL)
             gib = max(most, sum(gpu.gib for gpu in gpus))
             command += ["--resources", f"gpu_gib={gib}"]
         return subprocess.run(
-            [*command, "--", target], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]
+            [*command, "--", *targets], cwd=ROOT, env=environment, pass_fds=[lock.fileno()]
         ).returncode
 
 
@@ -149,18 +147,22 @@ def weights_fault() -> str | None:
         )
 
 
-def problems() -> list[str]:
-    """One line for each chapter or training that is not there, or failed, and for its cause."""
+def problems(asked: Collection[Chapter] = ()) -> list[str]:
+    """One line for each chapter or training that is not there, or failed, and for its cause.
+
+    Args:
+        asked: these chapters alone; default the whole book.
+    """
     results = Results.default()
     lines = []
-    for chapter in chapters().values():
+    for chapter in asked or chapters().values():
         if fault := results.fault(chapter.name):
             lines.append(fault)
         elif missing := [name for name in chapter.weights if not results.run(name).is_file()]:
             lines.append(f"{chapter.name} did not run: no trained weights {', '.join(missing)}")
         elif not results.executed(chapter.name).is_file():
             lines.append(f"{chapter.name} did not run to its end")
-    if not (results.live / "page.json").is_file():
+    if not asked and not (results.live / "page.json").is_file():
         lines.append("the model was not exported for the live page")
     if lines and (fault := weights_fault()):
         lines.append(fault)

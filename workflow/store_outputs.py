@@ -1,23 +1,25 @@
 """Stores the compared outputs in the committed notebooks: `make notebooks`.
 
-    python -m workflow.store_outputs
+    python -m workflow.store_outputs                 all chapters
+    python -m workflow.store_outputs 02_training     one, or several: `make notebooks NAMES="..."`
 
-Brings every executed notebook up to date at its full parameters, then writes it back to
+Brings the executed notebooks up to date at their full parameters, then writes them back to
 ``notebooks/`` with outputs in the compared cells only. A notebook whose content stays the same is
-not touched.
+not touched, nor is any other.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 import nbformat
 from nbformat import NotebookNode
 
-from addlib.files import write_whole
 from workflow import run_graph
-from workflow.chapters import Results, WorkflowError, chapters, shown
-from workflow.notebook_cells import COMPARED, has_tag, own_cells
+from workflow.chapters import Chapter, Results, WorkflowError, chapters, shown
+from workflow.notebook_cells import COMPARED, has_tag, own_cells, write_changed
 
 
 def committed_form(executed: NotebookNode) -> NotebookNode:
@@ -39,28 +41,44 @@ def committed_form(executed: NotebookNode) -> NotebookNode:
 
 def main() -> int:
     """Command line; the exit status is not 0 where a chapter did not run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="chapters (default: all)")
+    names = parser.parse_args().names
     try:
-        if status := run_graph.run("chapters"):
+        asked = _chapters(names)
+        if status := run_graph.run(*(_target(chapter) for chapter in asked)):
             print(
-                "\n".join(["", *run_graph.problems(), "No notebook was changed."]), file=sys.stderr
+                "\n".join(["", *run_graph.problems(asked), "No notebook was changed."]),
+                file=sys.stderr,
             )
             return status
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    results = Results.default()
-    for chapter in chapters().values():
-        text = (
-            nbformat.writes(
-                committed_form(nbformat.read(results.executed(chapter.name), as_version=4))
-            )
-            + "\n"
-        )
-        changed = text != chapter.notebook.read_text(encoding="utf-8")
-        if changed:
-            write_whole(chapter.notebook, text.encode())
-        print(f"{shown(chapter.notebook)}: {'changed' if changed else 'as before'}")
+    for chapter in asked:
+        executed = nbformat.read(Results.default().executed(chapter.name), as_version=4)
+        is_changed = write_changed(chapter.notebook, committed_form(executed))
+        print(f"{shown(chapter.notebook)}: {'changed' if is_changed else 'as before'}")
     return 0
+
+
+def _chapters(names: Sequence[str]) -> list[Chapter]:
+    """The chapters of these names, in the order of the book; all without a name.
+
+    Raises:
+        WorkflowError: there is no such chapter.
+    """
+    known = chapters()
+    if unknown := [name for name in names if name not in known]:
+        raise WorkflowError(f"no chapter {unknown[0]!r}; chapters: {', '.join(known)}")
+    return [chapter for name, chapter in known.items() if not names or name in names]
+
+
+def _target(chapter: Chapter) -> str:
+    """What the graph makes when it runs the chapter."""
+    return shown(Results.default().executed(chapter.name))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,24 @@ REQUIRED = ("statement", "source", "metric", "unit", "threshold", "kind")
 
 OPTIONAL = ("registered", "seen", "changes", "refuted_by", "needs")
 
+DECLARED = (
+    "id",
+    "chapter",
+    "statement",
+    "source",
+    "metric",
+    "unit",
+    "threshold",
+    "kind",
+    "status",
+    "registered",
+    "seen",
+)
+"""Keys of a record that repeat the claim's declaration, as texts."""
+
+MEASURED = ("value", "ci", "n_seeds", "verdict", "device", "revision", "seed", "cell", "smoke")
+"""Keys of a record that only the run can know."""
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from addlib.claims import stored
-from addlib.claims.claim import Claim, declared
-from addlib.claims.over_seeds import over_seeds
+from addlib.claims.claim import DECLARED, MEASURED, Claim, declared
+from addlib.claims.over_seeds import OverSeeds
 from addlib.claims.provenance import revision, versions
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from addlib.files import results_dir, write_whole
@@ -32,24 +32,6 @@ if TYPE_CHECKING:
     import torch
 
 Record = dict[str, Any]
-
-DECLARED = (
-    "id",
-    "chapter",
-    "statement",
-    "source",
-    "metric",
-    "unit",
-    "threshold",
-    "kind",
-    "status",
-    "registered",
-    "seen",
-)
-"""Keys of a record that repeat the claim's declaration, as texts."""
-
-MEASURED = ("value", "ci", "n_seeds", "verdict", "device", "revision", "seed", "cell", "smoke")
-"""Keys of a record that only the run can know."""
 
 
 class Ledger:
@@ -214,10 +196,16 @@ class Ledger:
             value += f" ({span(record['ci'], claim.unit)})"
         predicted = claim.threshold.written(claim.unit)
         line = f"{word} – {claim.metric}: **{value}**; predicted {predicted}"
-        seeds = over_seeds(claim, stored.read("seeds"))
-        if seeds and set(seeds.verdicts.values()) != {verdict}:
-            line += f"; on other models of the same recipe: {seeds.counted}"
+        seeds = stored.on_other_seeds(claim)
+        others = seeds and seeds.without(record["seed"])
+        if others and set(others.verdicts.values()) != {verdict}:
+            line += f"; on other models of the same recipe: {others.counted}"
         return line
+
+    def on_other_seeds(self) -> dict[str, OverSeeds]:
+        """What models of other seeds say of the measured claims that a record has, by id."""
+        found = {id: stored.on_other_seeds(self[id]) for id in sorted(self._measured)}
+        return {id: models for id, models in found.items() if models is not None}
 
     def overview(self) -> pd.DataFrame:
         """One row per claim, as readers see it: what was said, predicted and measured, verdict."""

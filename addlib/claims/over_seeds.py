@@ -19,6 +19,9 @@ OUTCOMES = VERDICTS | {
 }
 """What can become of a claim over several models, in the order in which readers see it."""
 
+RECORDS = ("seeds", "carry_5000", "toy", "grokking")
+"""Records of chapters that were run on models of other seeds, with the chapters' own recipes."""
+
 MOST = 0.8
 """Share of the models whose verdict stands for all of them."""
 
@@ -44,6 +47,16 @@ class OverSeeds:
         return word if count >= MOST * len(self.verdicts) else DIFFERS
 
     @property
+    def agree(self) -> bool:
+        """Whether all models give one verdict."""
+        return len(set(self.verdicts.values())) == 1
+
+    @property
+    def measured_values(self) -> list[float]:
+        """The values, without models that lack what the claim is about."""
+        return [value for value in self.values.values() if value is not None]
+
+    @property
     def counted(self) -> str:
         """How many models give each verdict: ``holds in 4 of 5 seeds, fails in 1``."""
         counts = Counter(self.verdicts.values())
@@ -61,6 +74,12 @@ class OverSeeds:
         new = self.verdicts.keys() - claim.seeds_seen
         in_time = claim.registered is not None and claim.registered < self.measured
         return in_time and bool(new) and all(self.verdicts[seed] == "holds" for seed in new)
+
+    def without(self, seed: int | None) -> OverSeeds | None:
+        """The same without the model of this seed; None where no other is left."""
+        values = {other: value for other, value in self.values.items() if other != seed}
+        verdicts = {other: self.verdicts[other] for other in values}
+        return OverSeeds(values, verdicts, self.measured) if values else None
 
     def with_model(self, seed: int, value: float | None, verdict: str) -> OverSeeds:
         """The same with this model's measurement, in place of one of the same seed."""

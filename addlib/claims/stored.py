@@ -16,8 +16,9 @@ from typing import Any
 
 import pandas as pd
 
+from addlib.claims.claim import Claim, declared
+from addlib.claims.over_seeds import RECORDS, OverSeeds, over_seeds
 from addlib.claims.provenance import revision, versions
-from addlib.claims.threshold import Threshold
 from addlib.files import PACKAGE, write_whole
 
 
@@ -46,6 +47,15 @@ def read_those(*names: str) -> list[dict[str, Any]]:
     """The records of these names that have been made, in this order."""
     made = {path.stem for path in (PACKAGE / "data").glob("*.json")}
     return [read(name) for name in names if name in made]
+
+
+def on_other_seeds(claim: Claim) -> OverSeeds | None:
+    """What models of other seeds say of a claim; None where no record has it.
+
+    This is the one place that knows: the ledger, the claims page and the chapters ask here.
+    """
+    records = read_those(*RECORDS)
+    return next(filter(None, (over_seeds(claim, record) for record in records)), None)
 
 
 def clean_revision() -> str:
@@ -105,25 +115,20 @@ def source_line(record: Mapping[str, Any]) -> str:
     )
 
 
-def _measured(claim: Mapping[str, Any]) -> list[float]:
-    """Its values over models, without models that lack what it is about."""
-    return [value for value in claim["values"] if value is not None]
-
-
 def seed_table(record: Mapping[str, Any], chapter: str) -> pd.DataFrame:
     """A chapter's claims over seeds: threshold, lowest, middle and highest value, how many hold.
 
     Args:
-        record: the record "seeds". chapter: the notebook's name without its ending.
+        record: one over seeds. chapter: the notebook's name without its ending.
     """
     rows = []
-    for name, claim in record["claims"].items():
-        if claim["chapter"] == chapter:
-            values = _measured(claim)
+    for id, entry in record["claims"].items():
+        if entry["chapter"] == chapter:
+            values = [value for value in entry["values"] if value is not None]
             low, middle, high = (f"{f(values):.3g}" if values else "–" for f in (min, median, max))
-            counts = Counter(claim["verdicts"]).most_common()
+            counts = Counter(entry["verdicts"]).most_common()
             verdicts = ", ".join(f"{count} {word}" for word, count in counts)
-            rows.append([name, claim["threshold"], low, middle, high, verdicts])
+            rows.append([id, entry["threshold"], low, middle, high, verdicts])
     columns = ["claim", "threshold", "lowest", "median", "highest", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -133,17 +138,19 @@ def steady(table: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
 
     Made for output cells that a regression run compares. Another machine trains another model from
     the same seed: rounding grows over thousands of steps. So a verdict is left out that differs
-    between the record's seeds, or whose threshold lies within a quarter of the range of their
+    between models of other seeds, or whose threshold lies within a quarter of the range of their
     values from that range: one more model may well lie beyond it.
 
     Args:
-        table: of :meth:`addlib.claims.ledger.Ledger.table`. record: the record "seeds".
+        table: of :meth:`addlib.claims.ledger.Ledger.table`. record: one over seeds.
     """
     verdicts = table[["threshold", "verdict"]].copy()
-    for name in verdicts.index.intersection(list(record["claims"])):
-        claim = record["claims"][name]
-        if len(set(claim["verdicts"])) > 1:
-            verdicts.loc[name, "verdict"] = "differs between seeds"
-        elif Threshold.parse(claim["threshold"]).is_near(_measured(claim)):
-            verdicts.loc[name, "verdict"] = "too close to compare"
+    for id in verdicts.index:
+        others = over_seeds(declared()[id], record)
+        if others is None:
+            continue
+        if not others.agree:
+            verdicts.loc[id, "verdict"] = "differs between seeds"
+        elif declared()[id].threshold.is_near(others.measured_values):
+            verdicts.loc[id, "verdict"] = "too close to compare"
     return verdicts

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from addlib.geometry.angles import (
     Plane,
@@ -81,3 +83,60 @@ def wedges(
     answer = logits_from(weights, hand).argmax(1)
     last = (answer != answer.roll(-1)).nonzero()[:, 0]
     return clock[last], answer[last]
+
+
+@dataclass(frozen=True)
+class PlaneNeurons:
+    """What stands between a plane and the logits in a model without biases, and nothing else.
+
+    A neuron has one direction that it likes best. It is on where the vector points less than 90
+    degrees away from it: then it adds its votes, times the vector's part along this direction.
+    """
+
+    angles: Float[Tensor, " neuron"]  # of the directions, radians from "up"
+    votes: Float[Tensor, "neuron output"]  # logits for a vector of length 1 along the direction
+    direct: Float[Tensor, "2 output"]  # what the two coordinates add past the neurons
+
+    @property
+    def sizes(self) -> Float[Tensor, " neuron"]:
+        """How much each neuron's votes tell outputs apart: their distance from their mean."""
+        return (self.votes - self.votes.mean(1, keepdim=True)).norm(dim=1)
+
+    def added(self, points: Float[Tensor, "n 2"]) -> Float[Tensor, "n output"]:
+        """What the neurons add to the logits of points in the plane."""
+        liked = torch.stack([self.angles.sin(), self.angles.cos()])
+        return (points @ liked).relu() @ self.votes
+
+    def logits(self, points: Float[Tensor, "n 2"]) -> Float[Tensor, "n output"]:
+        """Logits of points in the plane: exactly the model's."""
+        return self.added(points) + points @ self.direct
+
+    def sectors(self, count: int) -> Int[Tensor, " neuron"]:
+        """In which of so many equal sectors of the plane each neuron's direction lies."""
+        turn = (self.angles + math.pi) / (2 * math.pi)
+        return (turn * count).floor().long().clamp(0, count - 1)
+
+    def merged(self, groups: Int[Tensor, " neuron"]) -> PlaneNeurons:
+        """The same with one neuron for each group, in the order of the groups.
+
+        It has the votes of all of them, and their mean direction, weighted by `sizes`: exact where
+        the directions of a group are one.
+        """
+        _, groups = groups.unique(return_inverse=True)
+        member = one_hot(groups).to(self.votes).T  # (group, neuron)
+        liked = torch.stack([self.angles.sin(), self.angles.cos()], 1) * self.sizes[:, None]
+        across, up = (member @ liked).T
+        return PlaneNeurons(torch.atan2(across, up), member @ self.votes, self.direct)
+
+
+def plane_neurons(weights: Mapping[str, Tensor], plane: Plane) -> PlaneNeurons:
+    """The MLP and the unembedding of a model without biases, as they read a plane.
+
+    Args:
+        weights: the bridge's parameters by name.
+    """
+    read = weights["blocks.0.mlp.in.weight"].double() @ plane.axes.T
+    unembed = weights["unembed.weight"].double()
+    votes = weights["blocks.0.mlp.out.weight"].double().T @ unembed.T
+    angles = torch.atan2(read[:, 0], read[:, 1])
+    return PlaneNeurons(angles, read.norm(dim=1, keepdim=True) * votes, plane.axes @ unembed.T)

@@ -80,17 +80,23 @@ class PairTask:
 
 
 def split(
-    task: PairTask, share: float, seed: int
+    task: PairTask, share: float, seed: int, unordered: bool = False
 ) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
     """Numbers of the pairs to train on and of those held out, both in random order.
 
     The pairs are shuffled by a generator of their own, and the first ``share`` of them, rounded
     down, is for training.
 
+    Args:
+        unordered: shuffle pairs without their order, and put both orders of each on its side:
+            (3, 7) is held out where (7, 3) is. Of these p (p + 1) / 2 pairs ``share`` is for
+            training; a number with itself has one order.
+
     Raises:
         ValueError: a share that leaves one side empty.
     """
-    total = task.p**2
+    a, b = task.pairs().T
+    total = int((a <= b).sum()) if unordered else task.p**2
     count = int(share * total + 1e-9) if 0 < share < 1 else 0  # 0.29 · 100 is 28.999…
     if not 0 < count < total:
         raise ValueError(
@@ -98,4 +104,9 @@ def split(
             f"sides"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    return order[:count], order[count:]
+    if not unordered:
+        return order[:count], order[count:]
+    first, second = task.pairs()[a <= b][order].T
+    orders = torch.stack([first * task.p + second, second * task.p + first], 1)
+    in_two = torch.stack([torch.ones_like(first, dtype=torch.bool), first != second], 1)
+    return orders[:count][in_two[:count]], orders[count:][in_two[count:]]

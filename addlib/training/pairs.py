@@ -37,6 +37,7 @@ class PairConfig:
         task, model: what is learned, and by which shape of transformer.
         share: of all pairs, for training.
         data_seed, seed: of the split, and of the initial weights.
+        unordered: whether a pair and its mirror image are on one side of the split.
         epochs: most steps; each sees every training pair.
         lr, weight_decay, beta1, beta2: AdamW, at a constant learning rate.
         biases: False freezes every bias at 0.
@@ -64,6 +65,7 @@ class PairConfig:
     test_every: int = 10
     stop_below: float | None = None
     stop_for: int = 500
+    unordered: bool = False
 
     def __post_init__(self) -> None:
         check_whole(self, 0, "data_seed", "seed")
@@ -71,10 +73,10 @@ class PairConfig:
         check_within(self, "(0, 1]", "lr")
         check_within(self, "[0, 1)", "beta1", "beta2")
         check_within(self, "[0, 10]", "weight_decay")
-        check_choice(self, (True, False), "biases")
+        check_choice(self, (True, False), "biases", "unordered")
         if self.stop_below is not None and not self.stop_below > 0:
             raise ValueError(f"stop_below = {self.stop_below!r}: must be None or above 0")
-        split(self.task, self.share, self.data_seed)  # refuses a share that leaves one side empty
+        self.sides()  # refuses a share that leaves one side empty
 
     @property
     def steps(self) -> int:
@@ -85,8 +87,14 @@ class PairConfig:
     def folder(self) -> RunFolder:
         """Where the run is kept; its key covers this configuration and the training version."""
         description = {"pair_training_version": PAIR_TRAINING_VERSION, **asdict(self)}
+        if not self.unordered:
+            del description["unordered"]  # keys of splits of ordered pairs are without it
         name = f"pairs-p{self.task.p}-{'mod' if self.task.modular else 'sum'}-s{self.epochs}"
         return RunFolder(name, description, cache_dir())
+
+    def sides(self) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+        """Numbers of the training pairs and of those held out."""
+        return split(self.task, self.share, self.data_seed, self.unordered)
 
     def build(self, device: str = "cpu") -> TransformerBridge:
         """The untrained model."""
@@ -159,7 +167,7 @@ class PairTrainer(BaseTrainer):
         self.optimise({name: p for name, p in values.items() if p.requires_grad})
         task = config.task
         self.forward = PairForward(values, config.model, task)
-        train, test = split(task, config.share, config.data_seed)
+        train, test = config.sides()
         self.train_pairs = task.pairs()[train].to(self.device)
         self.test_pairs = task.pairs()[test].to(self.device)
         self.rows = len(self.train_pairs)

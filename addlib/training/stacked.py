@@ -29,7 +29,6 @@ from addlib.models.fast_addition import FastForward, aligned_weights, covers
 from addlib.models.pairs import PairForward, accuracy, loss_and_gradient
 from addlib.stats import answer_nll
 from addlib.tasks.addition import Questions
-from addlib.tasks.pairs import split
 from addlib.training.addition import QUESTIONS_AHEAD, QuestionStream, TrainConfig, step_metrics
 from addlib.training.graph import recorded
 from addlib.training.pairs import PairConfig
@@ -46,7 +45,8 @@ def stack_key(config: TrainConfig | PairConfig) -> Hashable | None:
     betas = (config.beta1, config.beta2)
     if isinstance(config, PairConfig):
         tests = (config.test_every, config.stop_for)
-        return (config.task, config.model, config.share, config.biases, betas, tests)
+        sizes = [len(side) for side in config.sides()]
+        return (config.task, config.model, *sizes, config.biases, betas, tests)
     if config.precision != "fp32":
         return None
     # Carries change the answers, which are data; the shape is the same without them.
@@ -390,7 +390,7 @@ class StackedPairs(StackedTrainer):
         short = PairForward(self.own[0] | self._frozen(), self.configs[0].model, task)
         self.forward = lambda values, pairs: short.with_weights(values)(pairs)
         pairs = task.pairs()
-        sides = [split(task, config.share, config.data_seed) for config in configs]
+        sides = [config.sides() for config in configs]
         self.pairs = [
             torch.stack([pairs[side[which]] for side in sides]).to(self.device) for which in (0, 1)
         ]

@@ -89,6 +89,41 @@ def test_the_record_has_no_claim_on_a_model_that_all_runs_share():
         assert not shared or entry["values"][0] in (0, 1), id
 
 
+@pytest.mark.parametrize("id", ["04.off-by-one", "11.generalises"])
+def test_every_record_over_seeds_is_asked(id):
+    found = stored.on_other_seeds(declared()[id])
+    assert found is not None
+    assert len(found.verdicts) >= 3
+
+
+def test_a_record_that_is_made_later_is_asked_too(monkeypatch):
+    """Of several that have the claim, the first one; a record of another threshold says nothing."""
+    claim = declared()["08.second-axis"]
+    entry = dict(chapter=claim.chapter, threshold=str(claim.threshold), seeds=[1, 2])
+    entry |= dict(values=[0.9, 0.1], verdicts=["holds", "fails"])
+    made = {"seeds": {}, "carry_5000": {claim.id: entry}}
+    records = [{"date": "2026-11-30", "claims": claims} for claims in made.values()]
+    monkeypatch.setattr(stored, "read_those", lambda *names: records)
+    found = stored.on_other_seeds(claim)
+    assert found is not None
+    assert found.verdicts == {1: "holds", 2: "fails"}
+    assert not found.agree
+    made["seeds"][claim.id] = entry | {"verdicts": ["holds", "holds"]}
+    assert stored.on_other_seeds(claim).agree
+    made["seeds"][claim.id] = entry | {"threshold": ">= 0.123"}
+    assert not stored.on_other_seeds(claim).agree
+
+
+def test_the_others_are_counted_without_a_model():
+    models = over({1: "holds", 2: "fails", 3: "holds"})
+    others = models.without(2)
+    assert others is not None
+    assert others.agree
+    assert others.values.keys() == {1, 3}
+    assert models.without(None) == models
+    assert over({2: "fails"}).without(2) is None
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [

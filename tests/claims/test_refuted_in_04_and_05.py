@@ -8,20 +8,16 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from addlib.analysis.roles import pair_attention
-from addlib.claims.claim import declared
 from addlib.stats import bootstrap_of
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import above_cascade, carry_twins, cascade_questions, without_carry
 from addlib.tasks.subtasks import look_back
+from verdicts import verdict
 
 TASK = AdditionTask(5)
 
 ALL = 5
 """Pairs below a digit that see every carry."""
-
-
-def verdict(id: str, value: float, ci: tuple[float, float] | None = None) -> str:
-    return declared()[id].threshold.verdict(value, ci)
 
 
 def asked(length: int, count: int = 400) -> Questions:

@@ -8,18 +8,14 @@ import torch
 from addlib.analysis.ablation import Ablation, hooks, past_and_through_mlp
 from addlib.analysis.roles import answer_patterns, heads_at
 from addlib.claims import stored
-from addlib.claims.claim import declared
 from addlib.models.addition import ModelConfig, answer_logits, build_model
 from addlib.models.bridge import weights
 from addlib.tasks.addition import AdditionTask
 from addlib.tasks.sampling import carry_twins, uniform_questions
 from addlib.tasks.subtasks import look_back
+from verdicts import verdict
 
 TASK = AdditionTask(3)
-
-
-def verdict(id: str, value: float) -> str:
-    return declared()[id].threshold.verdict(value)
 
 
 def test_a_second_head_that_brings_in_the_own_pair_keeps_some_questions_right():

@@ -22,7 +22,8 @@ folder.mkdir(parents=True, exist_ok=True)
 record = dict(id="01.steps", chapter="01_first", statement="It takes few steps.", source="this chapter",
               metric="steps", unit="count", threshold="<= 99", value=steps, ci=None,
               n_seeds=1, verdict="holds", device="cpu", revision="r", smoke=smoke,
-              cell=len(In) - 1, kind="claim", registered="", seen="", seed=None)
+              cell=len(In) - 1, kind="claim", status="exploratory", registered="", seen="",
+              seed=None)
 (folder / "01.steps.json").write_text(json.dumps(record))
 """
 """Source of a cell that measures a claim."""

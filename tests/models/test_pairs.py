@@ -71,13 +71,29 @@ def test_the_split_is_a_partition_that_follows_from_its_seed_alone():
     assert len(split(PairTask(113, True), 0.3, 598)[0]) == 3830
 
 
+@pytest.mark.parametrize("seed", [0, 1, 598])
+def test_a_pair_and_its_mirror_are_on_one_side_of_an_unordered_split(seed):
+    task = PairTask(10)
+    sides = split(task, 0.72, seed, unordered=True)
+    assert sorted(torch.cat(sides).tolist()) == list(range(100))
+    for side in sides:
+        pairs = {divmod(number, 10) for number in side.tolist()}
+        assert {(b, a) for a, b in pairs} == pairs
+    assert len({tuple(sorted(divmod(n, 10))) for n in sides[0].tolist()}) == 39  # of 55
+    assert not torch.equal(sides[0], split(task, 0.72, seed + 1, unordered=True)[0])
+    train, test = split(task, 0.72, seed)
+    mirrors = 10 * (test % 10) + test // 10
+    assert torch.isin(mirrors, train).any(), "an ordered split does not separate them"
+
+
+@pytest.mark.parametrize("unordered", [True, False])
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan"), 0.001, 1e-9])
-def test_shares_that_leave_a_side_empty_are_refused(share):
+def test_shares_that_leave_a_side_empty_are_refused(share, unordered):
     with pytest.raises(
         ValueError,
         match=r"share = .*must be between 0 and 1 and leave pairs of p = 10 on both sides",
     ):
-        split(PairTask(10), share, 0)
+        split(PairTask(10), share, 0, unordered)
 
 
 @pytest.mark.parametrize(

@@ -65,16 +65,16 @@ def test_entry_t_of_the_history_is_of_the_weights_after_t_epochs(cache):
             assert values[epochs].item() == pytest.approx(expected[name], rel=1e-5), (name, epochs)
 
 
-@pytest.mark.parametrize("biases", [False, True])
-def test_training_equals_a_plain_loop(biases):
+@pytest.mark.parametrize(("biases", "unordered"), [(False, False), (True, True)])
+def test_training_equals_a_plain_loop(biases, unordered):
     """The library's forward, autograd's loss and AdamW on the weights that are trained, for some
     steps.
     """
-    config = replace(SMALL, biases=biases, share=0.5)
+    config = replace(SMALL, biases=biases, share=0.5, unordered=unordered)
     trainer, model = config.trainer("cpu"), config.build()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.98), weight_decay=1.0)
-    pairs = config.task.pairs()[split(config.task, 0.5, config.data_seed)[0]]
+    pairs = config.task.pairs()[split(config.task, 0.5, config.data_seed, unordered)[0]]
     for _ in range(30):
         trainer.train_step()
         log_probs = pair_logits(model, config.task, pairs).double().log_softmax(-1)
@@ -231,8 +231,12 @@ def test_key_covers_the_whole_configuration():
         {"data_seed": 1},
         {"weight_decay": 0.0},
         {"stop_below": 1e-6},
+        {"unordered": True},
     ]
     assert len({replace(SMALL, **change).folder.key for change in changes}) == len(changes)
+    assert (
+        RUNS["grokking"].folder.key == "c55ac43823fb"
+    )  # its training is long: the cache must find it
 
 
 @pytest.mark.parametrize(
@@ -245,6 +249,7 @@ def test_key_covers_the_whole_configuration():
         ({"weight_decay": -1.0}, r"weight_decay = -1.0: must be in \[0, 10\]"),
         ({"beta2": 1.0}, r"beta2 = 1.0: must be in \[0, 1\)"),
         ({"biases": 0}, "biases = 0: must be True or False"),
+        ({"unordered": 1}, "unordered = 1: must be True or False"),
         ({"stop_below": 0.0}, "stop_below = 0.0: must be None or above 0"),
         ({"stop_below": float("nan")}, "stop_below = nan"),
         ({"stop_for": 0}, "stop_for = 0"),

@@ -150,7 +150,7 @@ def test_the_verdict_is_that_of_all_seeds(monkeypatch) -> None:
         verdicts=["holds", "holds", "fails"],
     )
     sweep = {"date": "2026-11-30", "claims": {"04.off-by-one": entry}}
-    monkeypatch.setattr(stored, "read", lambda name: sweep)
+    monkeypatch.setattr(stored, "read_those", lambda *names: [sweep])
     measured = record("01.c", "holds") | {"id": "04.off-by-one", "seed": 3}
     assert judged(measured)["outcome"] == "holds"
     assert judged(measured | {"verdict": "fails"})["outcome"] == "differs"

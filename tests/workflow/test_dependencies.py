@@ -52,11 +52,13 @@ def test_chapters_depend_on_what_they_read() -> None:
     assert data["04_us9_cascades"] == {"question_suites", "seeds", "two_layers", "variants"}
     assert "grokking" in data["11_grokking"]
     assert data["02_training"] == {"question_suites", "seeds"}
+    assert data["01_setup"] == {"question_suites"}, "no record has its claims"
 
 
 def test_the_site_is_laid_out_without_the_code_that_trains() -> None:
     files = module_files("workflow.stage_site", "workflow.build_site")
     assert "workflow/claims_page.py" in files
+    assert {"addlib/data/seeds.json", "addlib/data/grokking.json"} <= {*files}
     assert not [file for file in files if file.startswith("addlib/training/")]
 
 

@@ -186,6 +186,33 @@ def test_jobs_are_chosen_without_a_solver(book: Book, tmp_path: Path, monkeypatc
     assert done.status == 0, done.text
 
 
+def test_outputs_of_the_named_chapters_are_stored_and_no_other_runs(book: Book) -> None:
+    """Neither one that would fail nor one that has run is touched."""
+    for name, source in (("01_first", "1"), ("02_second", "print(steps)"), ("03_third", "1 / 0")):
+        book.chapter(name, source)
+    paths = {path.stem: path for path in (book.root / "notebooks").glob("*.ipynb")}
+    compared = nbformat.read(paths["02_second"], as_version=4)
+    compared.cells[2].metadata["tags"] = ["nbval-check-output"]
+    nbformat.write(compared, paths["02_second"])
+    before = {name: path.read_bytes() for name, path in paths.items()}
+    unknown = book.run("-m", "workflow.store_outputs", "01_frist")
+    assert unknown.status == 2
+    assert "no chapter '01_frist'; chapters: 01_first, 02_second, 03_third" in unknown.text
+    done = book.run("-m", "workflow.store_outputs", "02_second")
+    assert done.status == 0, done.text
+    assert done.text.splitlines()[-1] == "notebooks/02_second.ipynb: changed"
+    assert nbformat.read(paths["02_second"], as_version=4).cells[2].outputs[0].text == "10\n"
+    assert not (book.root / "results" / "executed" / "01_first.ipynb").exists()
+    assert all(paths[name].read_bytes() == before[name] for name in ("01_first", "03_third"))
+    stored = paths["02_second"].read_bytes()
+    failed = book.run("-m", "workflow.store_outputs", "03_third", "02_second")
+    assert failed.status == 1
+    assert "03_third failed in cell" in failed.text
+    assert "No notebook was changed." in failed.text
+    assert "01_first" not in failed.text.partition("03_third failed")[2]
+    assert paths["02_second"].read_bytes() == stored
+
+
 def test_claims_that_another_chapter_removes_meanwhile_are_no_fault(
     tmp_path: Path, monkeypatch
 ) -> None:

@@ -287,6 +287,19 @@ def test_stamping_writes_the_address_everywhere_and_touches_nothing_else(book):
     assert 'repository = ""' in nbformat.read(path, as_version=4).cells[1].source
 
 
+def test_a_notebook_that_only_looks_otherwise_is_left_as_it_is(book):
+    """An editor may order keys otherwise, or indent."""
+    stamp_address.stamp_all()
+    path = book.root / "notebooks" / "01_first.ipynb"
+    content = json.loads(path.read_text())
+    text = json.dumps(dict(reversed(content.items())), indent=3)
+    path.write_text(text)
+    assert stamp_address.stamp_all() == []
+    assert path.read_text() == text
+    stamp_address.write_address("https://github.com/me/book")
+    assert str(path) in stamp_address.stamp_all()
+
+
 @pytest.mark.parametrize(
     "address", ["github.com/me/book", "https://", 'https://x" + y', "https://x/{version}", "a b"]
 )

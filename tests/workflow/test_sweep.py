@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from addlib.claims import stored
+from addlib.claims.claim import declared
 from colours import contrast
 from runs import run_script
 from throwaway_book import CLAIM_CELL, Book
@@ -332,28 +333,28 @@ def test_a_records_table_counts_verdicts(monkeypatch, tmp_path):
 
 
 def test_verdicts_that_hang_on_the_model_are_not_compared():
-    table = pd.DataFrame(
-        {"threshold": ">= 1", "value": "1", "verdict": "holds"}, index=list("abcde")
-    )
-    values = {
-        "a": [2.0, 2.2],
-        "b": [0.5, 2.0],
-        "c": [1.2, 2.0],
-        "d": [1.0, 1.0],
-    }
-    verdicts = {name: ["holds", "holds"] for name in values} | {"b": ["fails", "holds"]}
-    claims = {
-        name: {"threshold": ">= 1", "values": values[name], "verdicts": verdicts[name]}
-        for name in values
-    }
-    shown = stored.steady(table, {"claims": claims})
-    assert shown["verdict"].tolist() == [
-        "holds",
-        "differs between seeds",
-        "too close to compare",
-        "holds",
-        "holds",
+    ids = [id for id, claim in declared().items() if str(claim.threshold) == ">= 0.95"][:7]
+    table = pd.DataFrame({"threshold": ">= 0.95", "value": "1", "verdict": "holds"}, index=ids)
+    cases = [
+        ([2.0, 2.2], ["holds", "holds"], "holds"),
+        ([0.5, 2.0], ["fails", "holds"], "differs between seeds"),
+        ([1.1, 2.0], ["holds", "holds"], "too close to compare"),
+        ([1.0, 1.0], ["holds", "holds"], "holds"),
+        ([1.0, None], ["holds", "fails"], "differs between seeds"),
     ]
+    claims = {
+        id: {
+            "chapter": id,  # of its own: no other claim's seeds count
+            "threshold": ">= 0.95",
+            "seeds": [1, 2],
+            "values": values,
+            "verdicts": verdicts,
+        }
+        for id, (values, verdicts, _) in zip(ids, cases, strict=False)
+    }
+    claims[ids[5]] = claims[ids[1]] | {"threshold": ">= 0.7"}  # says nothing of this claim
+    shown = stored.steady(table, {"date": "2026-11-30", "claims": claims})
+    assert shown["verdict"].tolist() == [*(case[-1] for case in cases), "holds", "holds"]
     assert list(shown) == ["threshold", "verdict"]
 
 

@@ -143,7 +143,7 @@ def run(grid: Path, profile: str = "local") -> int:
     config = {"results": shown(folder), "cells": cells, "record": record}
     write_whole(folder / "cells.json", json.dumps(config, indent=1).encode())
     options = ("--configfile", str(folder / "cells.json"), "--rerun-triggers", "mtime", "params")
-    return run_graph.snakemake("workflow/sweep/sweep.smk", "all", *options, profile=settings)
+    return run_graph.snakemake("workflow/sweep/sweep.smk", ["all"], *options, profile=settings)
 
 
 def write_record(
