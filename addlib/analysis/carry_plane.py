@@ -261,7 +261,16 @@ def exchanged(
     Args:
         directions: orthonormal.
     """
-    return resid_mid + (source - resid_mid) @ directions @ directions.T
+    return placed(resid_mid, source @ directions, directions)
+
+
+def placed(
+    resid_mid: Float[Tensor, "batch d_model"],
+    coordinates: Float[Tensor, "batch r"],
+    directions: Float[Tensor, "d_model r"],
+) -> Float[Tensor, "batch d_model"]:
+    """The residual streams with these coordinates in some orthonormal directions."""
+    return resid_mid + (coordinates - resid_mid @ directions) @ directions.T
 
 
 def directions_outside(
