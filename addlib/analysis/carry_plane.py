@@ -261,7 +261,7 @@ def exchanged(
     Args:
         directions: orthonormal.
     """
-    return placed(resid_mid, source @ directions, directions)
+    return resid_mid + (source - resid_mid) @ directions @ directions.T
 
 
 def placed(
