@@ -39,8 +39,9 @@ document.addEventListener("DOMContentLoaded", () => {
         ${cells("u less threshold", (row) => (row.margin === null ? "" : signed(row.margin)))}
         </tbody></table><p>${verdict(rows.filter((row) => row.called !== row.right))}</p>`;
       if (!pictured.length) return;
-      const nearest = rows.filter((row) => lattice[row.k]).reduce((a, b) => (Math.abs(b.margin) < Math.abs(a.margin) ? b : a));
-      const row = rows.find(({ k }) => k === (picked ?? nearest.k));
+      const shown = rows.filter((row) => lattice[row.k]);
+      const closest = shown.reduce((a, b) => (Math.abs(b.margin) < Math.abs(a.margin) ? b : a));
+      const row = shown.find(({ k }) => k === picked) ?? shown.find((one) => one.called !== one.right) ?? closest;
       form.querySelector(`[name=digit][value="${row.k}"]`).checked = true;
       draw(row, numbers);
     };

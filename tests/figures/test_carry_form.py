@@ -148,6 +148,17 @@ def test_a_phone_shows_all_of_it(page):
     assert width <= 390
 
 
+def test_until_one_is_chosen_the_digit_is_one_called_wrong_or_the_closest(page):
+    program = random_program()
+    for x, y in ((500, 498), (247, 185), (111, 222), (909, 90)):
+        page.reload()
+        one = ask(page, x, y)
+        margins = {k: program.margin(one, k).item() for k in DIGITS}
+        wrong = [k for k in DIGITS if (margins[k] > 0) != one.carry[0, k]]
+        expected = wrong[0] if wrong else min(DIGITS, key=lambda k: abs(margins[k]))
+        assert page.is_checked(f"input[name=digit][value='{expected}']")
+
+
 @pytest.mark.parametrize("text", ["1000", "-1", "4.5", ""])
 def test_other_texts_are_refused(page, text):
     page.fill("input[name=x]", text)
