@@ -264,6 +264,15 @@ def exchanged(
     return resid_mid + (source - resid_mid) @ directions @ directions.T
 
 
+def placed(
+    resid_mid: Float[Tensor, "batch d_model"],
+    coordinates: Float[Tensor, "batch r"],
+    directions: Float[Tensor, "d_model r"],
+) -> Float[Tensor, "batch d_model"]:
+    """The residual streams with these coordinates in some orthonormal directions."""
+    return resid_mid + (coordinates - resid_mid @ directions) @ directions.T
+
+
 def directions_outside(
     rows: Float[Tensor, "n d_model"], basis: Float[Tensor, "d_model r"], count: int
 ) -> Float[Tensor, "d_model count"]:

@@ -9,6 +9,7 @@ that attention can ever write there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -93,13 +94,40 @@ class AttentionTables:
         self, j: int
     ) -> tuple[Float[Tensor, "heads 2 base"], Float[Tensor, "heads 2 base dims"]]:
         """Scores, in the mean over query rows, and values of the digits of D_j and D'_j."""
-        first = self.task.n_digits - 1 - j
-        rows = [self.rows_of(position) for position in (first, first + self.task.n_digits + 1)]
+        rows = self._rows_of_pair(j)
         scores = torch.stack([self.scores[:, :, span].mean(1) for span in rows], 1)
         return scores, torch.stack([self.values[:, span] for span in rows], 1)
+
+    def by_rule(self, columns: Sequence[int]) -> AttentionTables:
+        """The same values, with a rule of two numbers a head in the place of all its scores.
+
+        A head looks at the two digits of one pair alone. A digit's score is a slope times its
+        distance from the middle, and a constant for the first number's digits; both are fitted to
+        the head's own scores by least squares.
+
+        Args:
+            columns: whose pair each head looks at.
+        """
+        scores = torch.full_like(self.scores, -torch.inf)
+        digits = torch.arange(self.task.base, dtype=scores.dtype)
+        far = (digits - digits.mean()).abs()
+        ones = torch.ones_like(far)
+        # one row for each digit of either number: its distance, and which of the two it is in
+        design = torch.stack([far.repeat(2), torch.cat([ones, 0 * ones]), ones.repeat(2)], 1)
+        for head, column in enumerate(columns):
+            of_pair = self.by_digit(column)[0][head].flatten()
+            fitted = design @ torch.linalg.lstsq(design, of_pair).solution
+            for rows, part in zip(self._rows_of_pair(column), fitted.split(len(far)), strict=True):
+                scores[head, :, rows] = part
+        return replace(self, scores=scores)
 
     def rows_of(self, position: int) -> slice:
         """The rows of all tokens that can stand at a position."""
         signs = {self.task.n_digits: self.task.plus, 2 * self.task.n_digits + 1: self.task.equals}
         start = int(self.first[position]) + signs.get(position, 0)
         return slice(start, start + (1 if position in signs else self.task.base))
+
+    def _rows_of_pair(self, j: int) -> list[slice]:
+        """The rows of D_j and of D'_j."""
+        first = self.task.n_digits - 1 - j
+        return [self.rows_of(position) for position in (first, first + self.task.n_digits + 1)]

@@ -21,6 +21,7 @@ from addlib.analysis.carry_plane import (
     logits_after,
     own_sum,
     partners,
+    placed,
     readout_line,
     share_between,
     states_below,
@@ -100,6 +101,14 @@ def test_exchange_of_nothing_changes_nothing_and_of_all_gives_the_source():
     half = exchanged(ours, theirs, basis[:, :2])
     assert torch.allclose(half @ basis[:, :2], theirs @ basis[:, :2], atol=1e-5)
     assert torch.allclose(half @ basis[:, 2:], ours @ basis[:, 2:], atol=1e-5)
+
+
+def test_coordinates_are_placed_and_the_rest_stays():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = torch.randn(2, 20, 6, generator=generator)
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q[:, :2]
+    moved = placed(ours, theirs @ basis, basis)
+    assert torch.allclose(moved, exchanged(ours, theirs, basis), atol=1e-6)
 
 
 def test_partners_are_others_of_the_same_group():

@@ -4,7 +4,13 @@ import pytest
 
 from addlib.claims import stored
 from addlib.claims.claim import declared
-from addlib.claims.model_kinds import OF_SECOND_KIND, over_kinds, predictions
+from addlib.claims.model_kinds import (
+    DECLARED_LATER,
+    OF_SECOND_KIND,
+    over_kinds,
+    over_shapes,
+    predictions,
+)
 
 
 def record(values, fails=()):
@@ -69,3 +75,17 @@ def test_a_model_of_the_second_kind_without_a_value_is_refused():
 def test_every_claim_over_models_is_declared_to_need_them():
     needs = {id for id, claim in declared().items() if claim.needs}
     assert needs == {"08.both-kinds", "08.first-kind-all", "08.other-shapes", *OF_SECOND_KIND}
+
+
+def test_predictions_added_later_are_not_about_kinds():
+    assert not set(predictions()) & set(DECLARED_LATER)
+    assert set(DECLARED_LATER) <= set(declared())
+
+
+def test_shapes_count_where_they_add_well():
+    values = {"08.adds-well": [0.99, 0.5, 0.98], "08.plane-followed": [0.9, 0.1, 0.85]}
+    assert over_shapes([record(values)]) == {"08.other-shapes": (0.85, (0.85, 0.9), 2)}
+    values["08.plane-followed"][2] = None
+    assert over_shapes([record(values)])["08.other-shapes"].value == 0
+    assert over_shapes([record({"08.adds-well": [0.9, 0.5, 0.1]})]) == {}
+    assert over_shapes([]) == {}

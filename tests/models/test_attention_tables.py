@@ -1,5 +1,7 @@
 """Small tables of scores and values against the library's own residual stream."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -54,6 +56,21 @@ def test_scores_and_values_by_digit_are_those_of_their_rows():
     row = tables.rows_of(5).start + 7  # D'1 of D2 D1 D0 + D'2 D'1 D'0
     assert torch.allclose(scores[:, 1, 7], tables.scores[:, :, row].mean(1))
     assert torch.equal(values[:, 1, 7], tables.values[:, row])
+
+
+def test_the_rule_is_found_where_scores_follow_it_and_sees_one_pair_alone():
+    task = AdditionTask(3)
+    tables = AttentionTables.of(shaken(task), task, 2)
+    far = (torch.arange(10) - 4.5).abs()
+    scores = torch.full_like(tables.scores, -50.0)  # other positions get nothing
+    for head, column in enumerate((2, 1, 0)):
+        for line, position in enumerate((2 - column, 6 - column)):
+            scores[head, :, tables.rows_of(position)] = (head - 1) * far - 0.3 * line
+    planted = replace(tables, scores=scores)
+    asked = nine_rich_questions(task, 50, torch.Generator().manual_seed(3))
+    assert torch.allclose(planted.by_rule((2, 1, 0))(asked), planted(asked), atol=1e-4)
+    other = replace(planted, scores=scores + 5 * torch.randn(scores.shape[2]).sign())
+    assert not torch.allclose(other.by_rule((2, 1, 0))(asked), planted(asked), atol=1e-2)
 
 
 def test_two_layers_are_refused():
