@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,9 +18,11 @@ import plotly.io as pio
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
-from addlib.figures.attention import attention_bundle
+from addlib.figures.attention import attention_bundle, save_attention
 from addlib.figures.page import Renderer, figure_bundle, plot_div, plotly_bundle, titled
 from addlib.figures.palette import template
+from addlib.figures.static import save
+from addlib.files import write_whole
 from addlib.reading import chosen, filled, value_of
 
 if TYPE_CHECKING:
@@ -96,6 +99,9 @@ def figure_magic(line: str, cell: str) -> None:
     The figure draws offline wherever the page has plotly.js. JupyterLab and VS Code, which draw
     plotly's own format, get number and caption as the figure's title. The caption gains what the
     drawing did to the data (gaps filled).
+
+    A notebook's parameter ``save_figures``, such as ``"figures/*.pdf"``, keeps each figure in a file
+    of its name, too; with ``figure_titles = False`` files and titles lack number and caption.
 
     Raises:
         ValueError: a line or a cell of another form; a number or name of another form, or an empty
@@ -191,14 +197,13 @@ def _quoted(*paragraphs: str) -> str:
 
 
 def _figure_bundle(
-    fig: go.Figure, number: str, caption: str, alt: str, name: str
+    fig: go.Figure, number: str, caption: str, alt: str, name: str, title: bool
 ) -> dict[str, object]:
-    # a chart that fills gaps says so in its meta
-    caption = " ".join([caption, *(fig.layout.meta or {}).get("notes", [])])
     download = f'<button class="addlib-svg" id="plot-{name}-svg" {SAVE} hidden>SVG</button>'
     picture = plot_div(fig.to_dict(), name, alt)
     bundle = figure_bundle(picture, number, caption, alt, name, download)
-    return bundle | plotly_bundle(titled(fig, number, caption).to_dict())
+    named = titled(fig, number, caption) if title else fig
+    return bundle | plotly_bundle(named.to_dict())
 
 
 def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dict[str, object]:
@@ -227,11 +232,28 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)
+    title = names.get("figure_titles", True)
+    if isinstance(figure, go.Figure):  # a chart that fills gaps says so in its meta
+        notes = (figure.layout.meta or {}).get("notes", [])
+        labels["caption"] = " ".join([labels["caption"], *notes])
+    if names.get("save_figures"):
+        _save(figure, Path(names["save_figures"].replace("*", name)), labels, title)
     if isinstance(figure, str):
         return _svg_bundle(figure, **labels)
     if isinstance(figure, list):
         return attention_bundle(figure, **labels)
-    return _figure_bundle(figure, **labels)
+    return _figure_bundle(figure, **labels, title=title)
+
+
+def _save(figure: Any, path: Path, labels: dict[str, str], title: bool) -> None:
+    """Keep a figure in a file: drawings as SVG and attention views as HTML, whatever its ending."""
+    if isinstance(figure, str):
+        write_whole(path.with_suffix(".svg"), figure.encode())
+    elif isinstance(figure, list):
+        heading = f"Figure {labels['number']}. {labels['caption']}" if title else "Attention"
+        save_attention(path.with_suffix(".html"), figure, heading)
+    else:
+        save(titled(figure, labels["number"], labels["caption"]) if title else figure, path)
 
 
 def _register_magics() -> None:

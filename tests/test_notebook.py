@@ -488,3 +488,21 @@ def test_a_prediction_names_the_claims_that_test_it(names, line, complaint):
     names["claims"] = Ledger("02_training")
     with pytest.raises(ValueError, match=complaint):
         prediction_magic(line, "It falls.")
+
+
+# ---------------------------------------------------------------- figures as files
+def test_a_parameter_keeps_every_figure_in_a_file(monkeypatch, tmp_path, shown):
+    chart = charts.bars(["a"], {"s": np.array([1.0])}, x_title="x", y_title="y")
+    names = {"chart": chart, "drawing": SVG, "save_figures": str(tmp_path / "new" / "*.svg")}
+    monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns=names))
+    texts = []
+    for title in (True, False):
+        names["figure_titles"] = title
+        figure_magic("chart 2.1 total", "It falls.\n\nAlt: A bar.")
+        figure_magic("drawing 2.2 circle", "Round.\n\nAlt: A circle.")
+        texts.append((tmp_path / "new" / "total.svg").read_text())
+        shown_title = shown[-2][PLOTLY_MIME]["layout"].get("title", {}).get("text", "")
+        assert ("Figure 2.1. It falls." in shown_title) == title
+    assert ["It falls." in text for text in texts] == [True, False]
+    assert (tmp_path / "new" / "circle.svg").read_text() == SVG
+    assert all("It falls." in bundle["text/html"] for bundle in shown[::2]), "pages keep captions"
