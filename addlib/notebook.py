@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 
-def setup() -> None:
+def setup(save_figures: str | None = None, titles: bool = True) -> None:
     """Make figures appear wherever the notebook runs, and print one line on what runs here.
 
     Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
@@ -38,7 +38,14 @@ def setup() -> None:
     ``%%prediction`` or ``%%summary``. Called before torch
     is loaded, it makes torch's threads wait without spinning, which is several times faster where
     other programs run. Safe to call again.
+
+    Args:
+        save_figures: keeps each figure in a file of its name, too: ``"figures/*.pdf"``, svg or png.
+            Default: ``ADDLIB_FIGURES`` of the environment, or none. Drawings become SVG and
+            attention views HTML, whatever the ending.
+        titles: whether these files, and figures in Jupyter, have number and caption.
     """
+    _files.update(pattern=save_figures or os.environ.get("ADDLIB_FIGURES", ""), titles=titles)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     import torch
 
@@ -99,9 +106,6 @@ def figure_magic(line: str, cell: str) -> None:
     The figure draws offline wherever the page has plotly.js. JupyterLab and VS Code, which draw
     plotly's own format, get number and caption as the figure's title. The caption gains what the
     drawing did to the data (gaps filled).
-
-    A notebook's parameter ``save_figures``, such as ``"figures/*.pdf"``, keeps each figure in a file
-    of its name, too; with ``figure_titles = False`` files and titles lack number and caption.
 
     Raises:
         ValueError: a line or a cell of another form; a number or name of another form, or an empty
@@ -232,12 +236,12 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)
-    title = names.get("figure_titles", True)
+    title = _files["titles"]
     if isinstance(figure, go.Figure):  # a chart that fills gaps says so in its meta
         notes = (figure.layout.meta or {}).get("notes", [])
         labels["caption"] = " ".join([labels["caption"], *notes])
-    if names.get("save_figures"):
-        _save(figure, Path(names["save_figures"].replace("*", name)), labels, title)
+    if _files["pattern"]:
+        _save(figure, Path(_files["pattern"].replace("*", name)), labels, title)
     if isinstance(figure, str):
         return _svg_bundle(figure, **labels)
     if isinstance(figure, list):
@@ -273,6 +277,9 @@ MAGICS = {
     "summary": summary_magic,
 }
 """What a cell of prose begins with, behind ``%%``."""
+
+_files: dict[str, Any] = {"pattern": "", "titles": True}
+"""What `setup` was told of files for figures."""
 
 SAVE = 'title="Download SVG" aria-label="Download SVG"'
 
