@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,16 +18,18 @@ import plotly.io as pio
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
-from addlib.figures.attention import attention_bundle
+from addlib.figures.attention import attention_bundle, save_attention
 from addlib.figures.page import Renderer, figure_bundle, plot_div, plotly_bundle, titled
 from addlib.figures.palette import template
+from addlib.figures.static import save
+from addlib.files import write_whole
 from addlib.reading import chosen, filled, value_of
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 
-def setup() -> None:
+def setup(save_figures: str | None = None, titles: bool = True) -> None:
     """Make figures appear wherever the notebook runs, and print one line on what runs here.
 
     Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
@@ -35,7 +38,14 @@ def setup() -> None:
     ``%%prediction`` or ``%%summary``. Called before torch
     is loaded, it makes torch's threads wait without spinning, which is several times faster where
     other programs run. Safe to call again.
+
+    Args:
+        save_figures: keeps each figure in a file of its name, too: ``"figures/*.pdf"``, svg or png.
+            Default: ``ADDLIB_FIGURES`` of the environment, or none. Drawings become SVG and
+            attention views HTML, whatever the ending.
+        titles: whether these files, and figures in Jupyter, have number and caption.
     """
+    _files.update(pattern=save_figures or os.environ.get("ADDLIB_FIGURES", ""), titles=titles)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     import torch
 
@@ -191,14 +201,13 @@ def _quoted(*paragraphs: str) -> str:
 
 
 def _figure_bundle(
-    fig: go.Figure, number: str, caption: str, alt: str, name: str
+    fig: go.Figure, number: str, caption: str, alt: str, name: str, title: bool
 ) -> dict[str, object]:
-    # a chart that fills gaps says so in its meta
-    caption = " ".join([caption, *(fig.layout.meta or {}).get("notes", [])])
     download = f'<button class="addlib-svg" id="plot-{name}-svg" {SAVE} hidden>SVG</button>'
     picture = plot_div(fig.to_dict(), name, alt)
     bundle = figure_bundle(picture, number, caption, alt, name, download)
-    return bundle | plotly_bundle(titled(fig, number, caption).to_dict())
+    named = titled(fig, number, caption) if title else fig
+    return bundle | plotly_bundle(named.to_dict())
 
 
 def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dict[str, object]:
@@ -227,11 +236,28 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
         "alt": " ".join(filled(alt, names).split()),
     }
     figure = value_of(expression, names)
+    title = _files["titles"]
+    if isinstance(figure, go.Figure):  # a chart that fills gaps says so in its meta
+        notes = (figure.layout.meta or {}).get("notes", [])
+        labels["caption"] = " ".join([labels["caption"], *notes])
+    if _files["pattern"]:
+        _save(figure, Path(_files["pattern"].replace("*", name)), labels, title)
     if isinstance(figure, str):
         return _svg_bundle(figure, **labels)
     if isinstance(figure, list):
         return attention_bundle(figure, **labels)
-    return _figure_bundle(figure, **labels)
+    return _figure_bundle(figure, **labels, title=title)
+
+
+def _save(figure: Any, path: Path, labels: dict[str, str], title: bool) -> None:
+    """Keep a figure in a file: drawings as SVG and attention views as HTML, whatever its ending."""
+    if isinstance(figure, str):
+        write_whole(path.with_suffix(".svg"), figure.encode())
+    elif isinstance(figure, list):
+        heading = f"Figure {labels['number']}. {labels['caption']}" if title else "Attention"
+        save_attention(path.with_suffix(".html"), figure, heading)
+    else:
+        save(titled(figure, labels["number"], labels["caption"]) if title else figure, path)
 
 
 def _register_magics() -> None:
@@ -251,6 +277,9 @@ MAGICS = {
     "summary": summary_magic,
 }
 """What a cell of prose begins with, behind ``%%``."""
+
+_files: dict[str, Any] = {"pattern": "", "titles": True}
+"""What `setup` was told of files for figures."""
 
 SAVE = 'title="Download SVG" aria-label="Download SVG"'
 

@@ -191,7 +191,8 @@ def _otherwise(condition: str, names: dict[str, Any]) -> str:
     for comparison in ast.walk(expression):
         if isinstance(comparison, ast.Compare):
             for side in (comparison.left, *comparison.comparators):
-                if not isinstance(side, ast.Constant):
+                # one of a comprehension has a value for each round, and none here
+                if not isinstance(side, ast.Constant) and _free_names(side) <= names.keys():
                     compared[ast.unparse(side)] = _value(side, names)
     numbers = [
         f"`{source}` is {written(value)}"

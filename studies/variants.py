@@ -20,7 +20,7 @@ from two_layers import RECIPE
 
 from addlib.analysis.ablation import Ablation, hooks
 from addlib.analysis.answers import answer
-from addlib.analysis.roles import find_roles
+from addlib.analysis.roles import answer_patterns, find_roles, pair_attention
 from addlib.claims import stored
 from addlib.device import hardware
 from addlib.models.addition import ModelConfig
@@ -42,6 +42,11 @@ VARIANTS = {
     "10 digits": replace(REDUCED, task=AdditionTask(10)),
     "15 digits": replace(REDUCED, task=AdditionTask(15)),
     "30,000 steps": replace(REDUCED, steps=30_000),
+    "2 digits": replace(REDUCED, task=AdditionTask(2)),
+    "units first": replace(REDUCED, task=AdditionTask(answer_order="lsd")),
+    # the published sizes: as wide as the book's model, with its learning rate
+    "2 heads, width 512": TrainConfig(model=ModelConfig(n_heads=2)),
+    "4 heads, width 512": TrainConfig(model=ModelConfig(n_heads=4)),
 }
 
 
@@ -79,8 +84,10 @@ def measure(run: Run, per_length: int = 5000, sample: int = 1500) -> dict[str, A
 
 
 def heads(run: Run, questions: Questions) -> list[dict[str, Any]]:
-    """Role of each head, and accuracy by class when it is replaced by its mean over other uniform
-    questions.
+    """Role of each head, where it looks, what leaving it out changes.
+
+    Accuracy by class is that with the head's output at its mean over other uniform questions. Losses
+    (nats, by class) are those of the answer's digits with its values at zero.
     """
     config = run.config
     reference = uniform_questions(
@@ -89,15 +96,30 @@ def heads(run: Run, questions: Questions) -> list[dict[str, Any]]:
     before = answer(run.model, questions)
     rows = []
     for layer in range(config.model.n_layers):
+        looks = pair_attention(answer_patterns(run.model, questions, layer).mean(0), config.task)
         for role in find_roles(run.model, questions, layer):
             ablation = hooks(run.model, [Ablation("z", role.head, layer)], reference)
             after = answer(run.model, questions, hooks=ablation)
+            zero = hooks(run.model, [Ablation("v", role.head, layer, method="zero")])
+            zeroed = answer(run.model, questions, hooks=zero)
             rows.append(
                 {
                     "layer": layer,
                     "role": role.name,
                     "offset": role.offset,
                     "share": role.share,
+                    # by answer column and pair column, units first
+                    "pair_attention": [
+                        [round(x, 4) for x in row] for row in looks[role.head].tolist()
+                    ],
+                    "loss_zeroed": {
+                        name: _mean(zeroed.nll.mean(1), questions.question_class == code)
+                        for code, name in enumerate(BUCKETS)
+                    },
+                    "loss_with": {
+                        name: _mean(before.nll.mean(1), questions.question_class == code)
+                        for code, name in enumerate(BUCKETS)
+                    },
                     "accuracy_without": {
                         name: _mean(after.right, questions.question_class == code)
                         for code, name in enumerate(BUCKETS)

@@ -488,3 +488,27 @@ def test_a_prediction_names_the_claims_that_test_it(names, line, complaint):
     names["claims"] = Ledger("02_training")
     with pytest.raises(ValueError, match=complaint):
         prediction_magic(line, "It falls.")
+
+
+# ---------------------------------------------------------------- figures as files
+def test_every_figure_is_kept_in_a_file_where_setup_says_so(monkeypatch, tmp_path, shown):
+    chart = charts.bars(["a"], {"s": np.array([1.0])}, x_title="x", y_title="y")
+    names = {"chart": chart, "drawing": SVG}
+    monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns=names))
+    monkeypatch.setattr(notebook, "_register_magics", lambda: None)
+    monkeypatch.setattr(notebook, "_files", dict(notebook._files))
+    monkeypatch.setenv("ADDLIB_FIGURES", str(tmp_path / "new" / "*.svg"))
+    texts = []
+    for titles in (True, False):
+        setup(titles=titles)
+        figure_magic("chart 2.1 total", "It falls.\n\nAlt: A bar.")
+        figure_magic("drawing 2.2 circle", "Round.\n\nAlt: A circle.")
+        texts.append((tmp_path / "new" / "total.svg").read_text())
+        title = shown[-2][PLOTLY_MIME]["layout"].get("title", {}).get("text", "")
+        assert ("Figure 2.1. It falls." in title) == titles
+    assert ["It falls." in text for text in texts] == [True, False]
+    assert (tmp_path / "new" / "circle.svg").read_text() == SVG
+    assert all("It falls." in bundle["text/html"] for bundle in shown[::2]), "pages keep captions"
+    setup(str(tmp_path / "other" / "*.svg"))
+    figure_magic("drawing 2.2 circle", "Round.\n\nAlt: A circle.")
+    assert (tmp_path / "other" / "circle.svg").is_file()

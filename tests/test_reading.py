@@ -72,6 +72,8 @@ def test_where_a_condition_fails_the_page_says_which_and_the_numbers():
         "> **Not so in this run.** What the book says here rests on `width > 8 and loss < share`; "
         "here `width` is 6, `loss` is 0.0315, `share` is 0.921."
     )
+    text = chosen("width > 8 and all(x < 1 for x in [width])", "", dict(NUMBERS))
+    assert text.endswith("here `width` is 6."), "x is bound inside"
     assert chosen("levels is None", "", dict(NUMBERS)).endswith(
         "`levels is None`; here it doesn't hold."
     )

@@ -29,6 +29,7 @@ from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, s
 from workflow.claims_page import MARK, Record, add_claim_targets, add_ledger
 from workflow.device_page import device_text
 from workflow.first_page import recorded
+from workflow.literature_page import literature_tables
 from workflow.live import scripts as live_scripts
 from workflow.notebook_cells import has_tag, last_started, trace_kinds
 from workflow.package_page import package_page
@@ -105,6 +106,7 @@ def stage(
     (generated / "rounding.md").write_text(
         rounding_table(stored.read("rounding")), encoding="utf-8"
     )
+    (generated / "literature.md").write_text(literature_tables(shown_complete), encoding="utf-8")
     (generated / "devices.md").write_text(device_text(records), encoding="utf-8")
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     (target / SHOWN).write_text(json.dumps(shown_complete), encoding="utf-8")

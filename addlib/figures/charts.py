@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from addlib.figures.layout import (
+    add_axis_buttons,
     add_levels,
     axis,
     extent_of,
@@ -56,6 +57,7 @@ def line_family(
     colours: Mapping[str, str] | None = None,
     max_points: int = LINE_POINTS,
     height: int = 380,
+    buttons: str = "",
 ) -> go.Figure:
     """A family of lines over a common x: loss curves, accuracies, doses.
 
@@ -74,10 +76,11 @@ def line_family(
         bands: label of a line → (low, high) ends of the interval around it at each x, shaded.
         colours: label → colour, where the label's own is not wanted.
         max_points: most points of one line. height: CSS pixels.
+        buttons: axes with buttons for linear and logarithmic: ``"y"``, ``"x"`` or ``"xy"``.
 
     Raises:
-        ValueError: unequal lengths, an infinite value, a value ≤ 0 on a
-            logarithmic axis, or a line without a value.
+        ValueError: unequal lengths, an infinite value, a value ≤ 0 on an axis that is or can be
+            made logarithmic, or a line without a value.
     """
     levels = levels or {}
     palette = line_colours(list(lines)) | dict(colours or {})
@@ -94,9 +97,9 @@ def line_family(
     first_x, _ = next(iter(points.values()))
     add_levels(fig, levels, first_x[0], y_extent, log_y)
     last = {name: y[-1] for name, (_, y) in points.items()}
-    if len(lines) > 1 and not label_ends(fig, last, palette, y_extent, log_y):
+    if len(lines) > 1 and (buttons or not label_ends(fig, last, palette, y_extent, log_y)):
         fig.update_layout(showlegend=True)
-    return _noted(fig, lines.values())
+    return _noted(add_axis_buttons(fig, buttons) if buttons else fig, lines.values())
 
 
 def panel_grid(
@@ -112,6 +115,7 @@ def panel_grid(
     y_range: tuple[float, float] | None = None,
     colours: Mapping[str, str] | None = None,
     panel_height: int = 170,
+    buttons: str = "",
 ) -> go.Figure:
     """Small multiples: panels of lines on the same two axes, one legend entry per label.
 
@@ -152,7 +156,8 @@ def panel_grid(
     # two lines where panels stand side by side: a phone's panel is narrow
     foot = x_title if columns == 1 else "<br>(".join(x_title.rsplit(" (", 1))
     title_edges(fig, cells, columns, foot, in_percent(y_title)[0])
-    return _noted(fig.update_layout(showlegend=len(names) > 1), lines.values())
+    fig.update_layout(showlegend=len(names) > 1)
+    return _noted(add_axis_buttons(fig, buttons) if buttons else fig, lines.values())
 
 
 def bars(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -122,6 +123,38 @@ def axis(
         elif decades > 0.7:
             settings["dtick"] = "D2"
     return settings
+
+
+def add_axis_buttons(fig: go.Figure, axes: str) -> go.Figure:
+    """Buttons above the axes that make them linear or logarithmic; returns the figure.
+
+    Args:
+        axes: ``"y"``, ``"x"`` or ``"xy"``. All panels change together.
+
+    Raises:
+        ValueError: a value that a logarithmic axis can't show.
+    """
+    layout = fig.layout.to_plotly_json()
+    for place, letter in enumerate(axes):
+        values = np.concatenate([np.ravel(trace[letter]) for trace in fig.data])
+        if np.nanmin(values) <= 0:
+            raise ValueError(f"{letter} has {np.nanmin(values):g}: must be positive on a log axis")
+        names = [name for name in layout if re.fullmatch(rf"{letter}axis\d*", name)]
+        decades = math.log10(np.nanmax(values) / np.nanmin(values))
+        ticks: dict[str, dict[str, object]] = {
+            "linear": dict(tickmode="auto", dtick=None),
+            "log": dict(tickmode="linear", dtick=1 if decades >= 2 else "D2"),
+        }
+        buttons = []
+        for kind, settings in ticks.items():
+            changes = dict(type=kind, autorange=True) | settings
+            args = {f"{name}.{key}": value for name in names for key, value in changes.items()}
+            buttons.append(dict(label=f"{letter} {kind}", method="relayout", args=[args]))
+        look = dict(bgcolor="rgba(0,0,0,0)", bordercolor=NEUTRAL, font_size=11, showactive=False)
+        where = dict(x=place * 0.5, xanchor="left", y=1, yanchor="bottom", pad=dict(b=22))
+        menu = dict(type="buttons", direction="right", buttons=buttons)
+        fig.layout.updatemenus += (menu | look | where,)
+    return fig.update_layout(margin_t=64, height=(fig.layout.height or 0) + 30)
 
 
 def add_levels(

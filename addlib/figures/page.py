@@ -165,7 +165,8 @@ def titled(fig: go.Figure, number: str, caption: str) -> go.Figure:
     lines = [html.escape(line, quote=False) for line in wrapped]
     if fig.layout.title.text:
         lines.insert(0, fig.layout.title.text)
-    space = 24 + 18 * len(lines)
+    buttons = any(menu.yanchor == "bottom" for menu in fig.layout.updatemenus)
+    space = 24 + 18 * len(lines) + (40 if buttons else 0)
     title = dict(text="<br>".join(lines), font_size=13, yanchor="top", y=0.98)
     height = (fig.layout.height or HEIGHT) + space
     return go.Figure(fig).update_layout(title=title, margin_t=space, height=height)

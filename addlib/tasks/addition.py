@@ -8,6 +8,7 @@ is random or learned.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -159,6 +160,24 @@ class Questions:
         """Questions from pairs of whole numbers; ValueError names one that has too many digits."""
         x, y = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
         return cls(task, task.digits(x), task.digits(y))
+
+    @classmethod
+    def read(cls, task: AdditionTask, texts: list[str]) -> Questions:
+        """Questions from sums as they are written, with or without an answer: ``"55+45=100"``.
+
+        Raises:
+            ValueError: a text that is no sum of two decimal numbers, or whose answer is wrong.
+        """
+        pairs = []
+        for text in texts:
+            match = re.fullmatch(r"\s*(\d+)\s*\+\s*(\d+)\s*(?:=\s*(\d+)\s*)?", text)
+            if match is None:
+                raise ValueError(f"{text!r} is not a sum such as '55+45' or '55+45=100'")
+            x, y = int(match[1]), int(match[2])
+            if match[3] is not None and int(match[3]) != x + y:
+                raise ValueError(f"{text!r}: {x} + {y} is {x + y}")
+            pairs.append((x, y))
+        return cls.of(task, pairs)
 
     def __getitem__(self, which: Tensor | slice) -> Questions:
         """Some of the questions, by a slice, their numbers, or a mask."""

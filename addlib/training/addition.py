@@ -251,7 +251,8 @@ class QuestionStream:
             batches.append(self._batch(step))
             states.append(self.generator.get_state())
         questions = joined(batches).to(self.device)
-        _ = (questions.tokens, questions.answer, questions.bucket)  # labelled here, once
+        for label in ("tokens", "answer", "bucket", "question_class"):
+            getattr(questions, label)  # labelled here, once
         parts = [questions[start : start + size] for start in range(0, count * size, size)]
         self._ahead.extend(zip(parts, states, strict=True))
 
@@ -273,6 +274,7 @@ class History:
     digit_loss: Float[Tensor, "steps n_answer"]
     bucket_loss: Float[Tensor, "steps n_digits bucket"]  # NaN where a batch has no case
     bucket_count: Int[Tensor, "steps n_digits bucket"]
+    class_loss: Float[Tensor, "steps bucket"]  # by the question's class; NaN where there is none
     grad_norm: Float[Tensor, " steps"]
     lr: Float[Tensor, " steps"]
 
@@ -287,6 +289,7 @@ class History:
             digit_loss=step[:, None].repeat(1, n + 1),
             bucket_loss=step[:, None, None].repeat(1, n, len(BUCKETS)),
             bucket_count=count,
+            class_loss=step[:, None].repeat(1, len(BUCKETS)),
             grad_norm=step.clone(),
             lr=step.clone(),
         )
@@ -299,22 +302,25 @@ class History:
         self, step: int, nll: Tensor, questions: Questions, grad_norm: Tensor, lr: float
     ) -> None:
         """Store one step; ``nll`` is (batch, n_answer), by column. Stays on the device."""
-        for name, value in step_metrics(nll, questions.bucket).items():
+        for name, value in step_metrics(nll, questions.bucket, questions.question_class).items():
             getattr(self, name)[step] = value
         self.grad_norm[step] = grad_norm
         self.lr[step].fill_(lr)  # set by index, the number would be copied to the device
 
 
 def step_metrics(
-    nll: Float[Tensor, "*models batch n_answer"], bucket: Int[Tensor, "*models batch n_digits"]
+    nll: Float[Tensor, "*models batch n_answer"],
+    bucket: Int[Tensor, "*models batch n_digits"],
+    question_class: Int[Tensor, "*models batch"],
 ) -> dict[str, Tensor]:
     """A step's losses by the names that they have in :class:`History`, and how often each occurs.
 
     Args:
         nll: the losses of the answer digits, nats, by column.
-        bucket: the buckets of the cells.
+        bucket: the buckets of the cells. question_class: the classes of the questions.
     """
     member = F.one_hot(bucket, len(BUCKETS))  # (*models, batch, n_digits, bucket)
+    of_class = F.one_hot(question_class, len(BUCKETS))  # (*models, batch, class)
     count = member.sum(-3)
     of_pairs = nll[..., : bucket.shape[-1], None]
     return {
@@ -322,4 +328,5 @@ def step_metrics(
         "digit_loss": nll.mean(-2),
         "bucket_loss": (member * of_pairs).sum(-3) / count,
         "bucket_count": count,
+        "class_loss": (of_class * nll.mean(-1, keepdim=True)).sum(-2) / of_class.sum(-2),
     }

@@ -39,12 +39,14 @@ def variants(base: TrainConfig) -> dict[str, TrainConfig]:
         "no carry": replace(base, task=no_carry),
         "units first": replace(base, task=replace(task, answer_order="lsd")),
         "no MLP": replace(base, model=no_mlp, steps=2 * base.steps),
+        "no MLP, 8 heads": replace(base, model=replace(no_mlp, n_heads=8), steps=2 * base.steps),
         "no MLP, no carry": replace(base, model=no_mlp, task=no_carry),
         "weight decay 0": replace(base, weight_decay=0.0),
         "weight decay 0.5": replace(base, weight_decay=0.5),
         "two layers": replace(base, model=replace(shape, n_layers=2)),
         "width doubled": replace(base, model=replace(shape, width=2 * shape.width)),
         "batch 256": replace(base, batch_size=256),
+        "batch 256, decay 0.5": replace(base, batch_size=256, weight_decay=0.5),
     }
 
 

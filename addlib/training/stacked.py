@@ -293,7 +293,7 @@ class StackedAdditions(StackedTrainer):
     def __init__(self, configs: Sequence[TrainConfig], device: str = "auto") -> None:
         super().__init__(configs, device)
         task = self.configs[0].task
-        self.sizes = (task.n_ctx, task.n_answer, task.n_digits)
+        self.sizes = (task.n_ctx, task.n_answer, task.n_digits, 1)
         shape = (self.most_steps(), len(configs), self.configs[0].batch_size, sum(self.sizes))
         # Before any is drawn, all are 0 + 0: a graph is recorded with them.
         nothing = _labelled(Questions.of(task, [(0, 0)]))
@@ -349,14 +349,16 @@ class StackedAdditions(StackedTrainer):
     def take_step(self, kind: str) -> None:
         row = self.counter - self.first
         questions = self.table.index_select(0, row)[0].long()  # (models, batch, columns)
-        tokens, answer, bucket = questions.split(self.sizes, -1)
+        tokens, answer, bucket, of_class = questions.split(self.sizes, -1)
         logits = torch.vmap(self.forward)(self.weights, tokens)
         nll = answer_nll(logits, answer)  # (models, batch, n_answer)
         trained = [self.weights[name] for name in self.trained]
         gradients = torch.autograd.grad(nll.mean((1, 2)).sum(), trained)
         rate = self.rates.index_select(0, self.counter)[0]
         norms = self._update(gradients, rate)
-        self._record(**step_metrics(nll.detach(), bucket), grad_norm=norms, lr=rate)
+        self._record(
+            **step_metrics(nll.detach(), bucket, of_class[..., 0]), grad_norm=norms, lr=rate
+        )
         self.counter.add_(1)
 
     def state(self, number: int) -> dict[str, Tensor]:
@@ -370,8 +372,10 @@ class StackedAdditions(StackedTrainer):
 
 
 def _labelled(questions: Questions) -> Int[Tensor, "batch columns"]:
-    """Tokens, answer and buckets of questions side by side, a byte each."""
-    return torch.cat([questions.tokens, questions.answer, questions.bucket], 1).to(torch.uint8)
+    """Tokens, answer, buckets and class of questions side by side, a byte each."""
+    of_class = questions.question_class[:, None]
+    parts = [questions.tokens, questions.answer, questions.bucket, of_class]
+    return torch.cat(parts, 1).to(torch.uint8)
 
 
 class StackedPairs(StackedTrainer):

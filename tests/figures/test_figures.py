@@ -399,3 +399,42 @@ def test_the_export_browser_ends_with_its_process(tmp_path):
         )
         assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
         assert not list(Path(folder).iterdir()), "the browser left its folder behind"
+
+
+# -------------------------------------------------------------------- linear or log
+def test_buttons_make_every_panel_linear_or_logarithmic(browser, tmp_path):
+    x = np.arange(1.0, 101)
+    panels = {"a": {"total": 3 / x}, "b": {"total": 1 / x}}
+    fig = charts.panel_grid(x, panels, log_y=True, buttons="xy", **UNITS)
+    labels = [[button.label for button in menu.buttons] for menu in fig.layout.updatemenus]
+    assert labels == [["x linear", "x log"], ["y linear", "y log"]]
+    page = browser.new_page(offline=True)
+    fig.write_html(tmp_path / "fig.html", include_plotlyjs=True)
+    page.goto((tmp_path / "fig.html").as_uri())
+    page.wait_for_function("() => document.querySelector('.updatemenu-button')")
+    types = "() => ['xaxis2', 'yaxis', 'yaxis2'].map((name) => "
+    types += "document.querySelector('.js-plotly-plot')._fullLayout[name].type)"
+    assert page.evaluate(types) == ["linear", "log", "log"]
+    for label, kinds in (("x log", ["log"] * 3), ("y linear", ["log", "linear", "linear"])):
+        page.locator(".updatemenu-button", has_text=label).click()
+        page.wait_for_function(f"() => ({types})().join() === '{','.join(kinds)}'")
+    page.close()
+
+
+def test_levels_stay_at_their_values_when_an_axis_changes(browser, tmp_path):
+    x = np.arange(1.0, 101)
+    fig = charts.line_family(
+        x, {"total": 9 / x}, levels={"ln 10": 2.3}, buttons="y", log_y=True, **UNITS
+    )
+    page = browser.new_page(offline=True)
+    fig.write_html(tmp_path / "fig.html", include_plotlyjs=True)
+    page.goto((tmp_path / "fig.html").as_uri())
+    page.locator(".updatemenu-button", has_text="y linear").click()
+    label = "() => document.querySelector('.js-plotly-plot').layout.annotations[0].y"
+    page.wait_for_function(f"() => Math.abs(({label})() - 2.3) < 1e-6")
+    page.close()
+
+
+def test_what_a_logarithmic_axis_cannot_show_gets_no_button():
+    with pytest.raises(ValueError, match="y has 0: must be positive on a log axis"):
+        charts.line_family(np.arange(3), {"total": np.arange(3.0)}, buttons="y", **UNITS)

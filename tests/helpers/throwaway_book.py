@@ -107,6 +107,7 @@ class Book:
         self.write("book/index.md", "# Book\n")
         self.write("book/claims.md", "# Claims\n")
         self.write("book/claims.yml", "{}\n")
+        self.write("book/literature.yml", "sources: {}\nitems: []\n")
         self.write("workflow/chapters.yml", "")
 
     def write(self, name: str, text: str) -> None:

@@ -138,3 +138,20 @@ def test_the_largest_sum_of_the_longest_numbers_is_exact(n_digits, base):
     most = base**n_digits - 1
     questions = Questions.of(AdditionTask(n_digits, base), [(most, most)])
     assert int(questions.task.value(questions.answer)) == 2 * most
+
+
+def test_sums_are_read_as_they_are_written():
+    task = AdditionTask(5)
+    read = Questions.read(task, ["12345+55555=67900", " 888 + 11111 "])
+    asked = Questions.of(task, [(12345, 55555), (888, 11111)])
+    assert read.tokens.tolist() == asked.tokens.tolist()
+    assert task.text(read.tokens[0]) == "12345+55555=067900"
+    assert Questions.read(task, [task.text(row) for row in asked.tokens]).x.equal(asked.x)
+    for text, complaint in (
+        ("12345", "is not a sum"),
+        ("1+2+3", "is not a sum"),
+        ("1+2=4", "1 \\+ 2 is 3"),
+        ("123456+1", "too many digits|123456"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            Questions.read(task, [text])

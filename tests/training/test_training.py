@@ -42,10 +42,12 @@ def test_recorded_metrics_equal_a_plain_recomputation():
         logits = answer_logits(trainer.model, SMALL.task, questions.tokens).detach().double()
         log_probs = logits.log_softmax(-1)
         total, digit, bucket = [], [[] for _ in range(3)], {}
+        of_class = {}
         for q in range(len(questions)):
             for column in range(3):
                 loss = -log_probs[q, column, questions.answer[q, column]].item()
                 total.append(loss)
+                of_class.setdefault(questions.question_class[q].item(), []).append(loss)
                 digit[column].append(loss)
                 if column < 2:
                     bucket.setdefault((column, questions.bucket[q, column].item()), []).append(loss)
@@ -66,6 +68,13 @@ def test_recorded_metrics_equal_a_plain_recomputation():
                     if cases
                     else measured != measured
                 )
+        for code in range(3):
+            losses = of_class.get(code, [])
+            measured = history.class_loss[step, code].item()
+            if losses:
+                assert measured == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+            else:
+                assert measured != measured
     assert history.bucket_loss[:5].isnan().any()  # US9 at the units column never happens
     falling = replace(SMALL, steps=101, lr=1e-3, warmup_steps=10, final_lr_share=0.1)
     assert [falling.lr_at(step) for step in (0, 50, 100)] == pytest.approx([1e-4, 5.5e-4, 1e-4])

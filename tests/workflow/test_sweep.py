@@ -56,6 +56,12 @@ def test_the_books_own_grid_is_sound():
     assert len({entry["parameters"]["seed"] for entry in cells.values()}) >= 5
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "sweep" / "grids").glob("*.yml")))
+def test_every_grid_of_the_book_can_be_run(path):
+    cells, _ = grid.read_grid(path)
+    assert len(cells) > 1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
