@@ -11,6 +11,7 @@ choices of the code published with the paper.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -34,6 +35,23 @@ def distance_irrelevance(logits: Float[Tensor, "p p p"]) -> float:
     b = torch.arange(p, device=logits.device)
     at_distance = right[(b[:, None] + b) % p, b]  # row d: all pairs with a - b ≡ d
     return float(at_distance.std(1, correction=0).mean() / right.std(correction=0))
+
+
+def height_by_angle(logits: Float[Tensor, "p p p"], frequency: int) -> Float[Tensor, " p"]:
+    """The height of the logits' wave cos ω (a + b - c), by the angle ω (a - b), over its mean.
+
+    Entry j is of the angle 2π (j - p // 2) / p. A clock has 1 everywhere; a pizza is highest at
+    angle 0 and has a gap at both ends. For a frequency without common divisor with p.
+    """
+    p = len(logits)
+    numbers = torch.arange(p, device=logits.device)
+    sums = pair_sums(p).to(logits.device)
+    turns = (frequency * (sums[:, None] - numbers) % p).double() * (2 * math.pi / p)
+    heights = (logits.flatten(0, 1).double() * turns.cos()).sum(1).view(p, p)
+    by_distance = heights[(numbers[:, None] + numbers) % p, numbers].mean(1)
+    by_angle = torch.empty_like(by_distance)
+    by_angle[(frequency * numbers + p // 2) % p] = by_distance
+    return by_angle / by_angle.mean()
 
 
 def some_triples(p: int, count: int = 100) -> Int[Tensor, "triples 3"]:

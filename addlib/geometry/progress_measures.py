@@ -175,16 +175,16 @@ def restricted_logits(
 
 
 def restricted_neurons(
-    neurons: Float[Tensor, "p p neuron"],
-    W_L: Float[Tensor, "c neuron"],
-    logits: Float[Tensor, "p p c"],
-    frequencies: Sequence[int],
+    by_neurons: Float[Tensor, "p p c"], logits: Float[Tensor, "p p c"], frequencies: Sequence[int]
 ) -> Float[Tensor, "p c"]:
-    """The published measure: only key waves of the neurons, over *all* pairs, read by W_L; by sum.
+    """The published measure: only key waves of the neurons, over *all* pairs, and the mean; by sum.
 
-    Each output's mean over the pairs is put back, as in the code published with the paper.
+    Neurons are read by fixed weights, so their waves are those of what they add to the logits.
+
+    Args:
+        by_neurons: the logits, less those of the model without its neurons.
     """
-    waves = _waves(mean_by_sum(neurons), frequencies).sum(0) @ W_L.double().T
+    waves = _waves(mean_by_sum(by_neurons), frequencies).sum(0)
     return logits.double().mean((0, 1)) + waves
 
 

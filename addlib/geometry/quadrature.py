@@ -15,21 +15,19 @@ cos(ω a - φ), is -arg z.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from addlib.geometry.fourier import frequency_part
 
-def wave(values: Float[Tensor, "p n"], frequency: int) -> Complex[Tensor, " n"]:
+
+def wave_at(values: Float[Tensor, "p n"], frequency: int) -> Complex[Tensor, " n"]:
     """The wave of each column, a function of the numbers 0…p-1, at a frequency below p/2."""
     return 2 / len(values) * _turns(len(values), -frequency, values.device) @ (values.double() + 0j)
-
-
-def along(z: Complex[Tensor, " n"], frequency: int, p: int) -> Float[Tensor, "p n"]:
-    """The function Re z e^{iωa} of each wave, at the numbers 0…p-1."""
-    return (_turns(p, frequency, z.device)[:, None] * z).real
 
 
 def _turns(p: int, frequency: int, device: torch.device) -> Complex[Tensor, " p"]:
@@ -43,7 +41,6 @@ class Cluster:
     """Neurons of one frequency: the waves they read in a and in b, and the wave they write."""
 
     frequency: int
-    mean: Float[Tensor, " neuron"]  # of the pre-activation over all pairs
     in_a: Complex[Tensor, " neuron"]
     in_b: Complex[Tensor, " neuron"]
     out: Complex[Tensor, " neuron"]
@@ -55,10 +52,9 @@ class Cluster:
         """The waves of these neurons at a frequency."""
         return cls(
             frequency=frequency,
-            mean=pre.double().mean((0, 1)),
-            in_a=wave(pre.mean(1), frequency),
-            in_b=wave(pre.mean(0), frequency),
-            out=wave(W_L, frequency),
+            in_a=wave_at(pre.mean(1), frequency),
+            in_b=wave_at(pre.mean(0), frequency),
+            out=wave_at(W_L, frequency),
         )
 
     @property
@@ -71,24 +67,32 @@ class Cluster:
         """The direction φ from which a neuron sees the midpoint: between its two phases, -π to π."""
         return -(self.in_a.sgn() + self.in_b.sgn()).angle()
 
-    def activations(self, p: int) -> Float[Tensor, "p p neuron"]:
-        """The neurons if they read nothing but their mean and these two waves."""
-        a, b = (along(z, self.frequency, p) for z in (self.in_a, self.in_b))
-        return (self.mean + a[:, None] + b).relu()
-
-    def quadrature(self, p: int) -> Float[Tensor, "p neuron"]:
-        """Output weights of the integral, up to one factor for all neurons.
-
-        A neuron stands for the stretch of the circle that is nearer to its direction than to any
-        other's; its weight is the stretch's length, less where the neuron's own waves are larger.
-        """
+    @property
+    def stretches(self) -> Float[Tensor, " neuron"]:
+        """Length of the stretch that is nearer to a neuron's direction than to any other's."""
         phi = self.direction
         order = phi.argsort()
         gaps = phi[order].diff(append=phi[order[:1]] + 2 * math.pi)
         length = torch.empty_like(phi)
         length[order] = (gaps + gaps.roll(1)) / 2
-        size = length / ((self.in_a.abs() + self.in_b.abs()) / 2)
-        return along(torch.polar(size, -2 * phi), self.frequency, p)
+        return length
+
+    def quadrature(self, p: int) -> Float[Tensor, "p neuron"]:
+        """Output weights of the integral, up to one factor for all neurons.
+
+        A neuron stands for its stretch of the circle, less where its own waves are larger.
+        """
+        size = self.stretches / ((self.in_a.abs() + self.in_b.abs()) / 2)
+        z = torch.polar(size, -2 * self.direction)
+        return (_turns(p, self.frequency, z.device)[:, None] * z).real
+
+
+def reading_only(
+    pre: Float[Tensor, "p p neuron"], frequencies: Sequence[int]
+) -> Float[Tensor, "p p neuron"]:
+    """Activations if neurons read nothing but their mean and waves of a and of b, as named."""
+    a, b = (frequency_part(pre.mean(axis), frequencies) for axis in (1, 0))
+    return (pre.double().mean((0, 1)) + a[:, None] + b).relu()
 
 
 def doubled_in_step(
@@ -104,5 +108,5 @@ def doubled_in_step(
         Cosine between the second wave and such a wave, from -1 to 1; and the second wave's size
         over the first one's.
     """
-    first, second = wave(rows, frequency), wave(rows, 2 * frequency)
+    first, second = wave_at(rows, frequency), wave_at(rows, 2 * frequency)
     return -torch.cos(second.angle() - 2 * first.angle()), second.abs() / first.abs()

@@ -13,6 +13,7 @@ from addlib.geometry.clock_pizza import (
     circularity,
     distance_irrelevance,
     gradient_symmetricity,
+    height_by_angle,
     some_triples,
 )
 
@@ -76,6 +77,15 @@ def test_a_planted_clock():
     heights = 1 + torch.rand(P, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert distance_irrelevance(all_logits(clock, heights)) == pytest.approx(1)
     assert gradient_symmetricity(clock, E, E, all_triples()) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("frequency", KEYS)
+def test_heights_by_the_angle_between_the_numbers(frequency):
+    angles = math.pi * (torch.arange(P).double() - P // 2) / P
+    of_a_pizza = angles.cos().abs() / angles.cos().abs().mean()
+    assert torch.allclose(height_by_angle(all_logits(pizza), frequency), of_a_pizza)
+    level = torch.ones(P, dtype=torch.float64)
+    assert torch.allclose(height_by_angle(all_logits(clock), frequency), level)
 
 
 def test_gradients_belong_to_their_place():

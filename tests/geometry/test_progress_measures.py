@@ -273,7 +273,7 @@ def test_restricted_neurons_are_the_published_measure():
     """Neurons along unit vectors of the key waves over all pairs, then read by the output weights."""
     neurons, W_L, logits = random(9, 9, 4), random(9, 4, seed=1), random(9, 9, 9, seed=2)
     kept = projected(neurons, [2, 3]).reshape(9, 9, 4) @ W_L.T + logits.mean((0, 1))
-    by_sum = restricted_neurons(neurons, W_L, logits, [2, 3])
+    by_sum = restricted_neurons(neurons @ W_L.T, logits, [2, 3])
     assert torch.allclose(by_sum[pair_sums(9)].reshape(9, 9, 9), kept)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from addlib.geometry.progress_measures import fit_cosines
-from addlib.geometry.quadrature import Cluster, along, doubled_in_step, wave
+from addlib.geometry.quadrature import Cluster, doubled_in_step, reading_only, wave_at
 
 P = 23
 
@@ -27,14 +27,13 @@ def random_phases(count, seed=0):
     return 2 * math.pi * drawn
 
 
-@pytest.mark.parametrize("frequency", [1, 7, 20])
-def test_a_wave_is_found_and_drawn_again(frequency):
+@pytest.mark.parametrize("frequency", [1, 7, 10])
+def test_a_wave_is_found(frequency):
     function = 3 * torch.cos(2 * math.pi * frequency * numbers() / P - 0.7)[:, None] + 5
-    z = wave(function, frequency)
+    z = wave_at(function, frequency)
     assert float(z.abs()) == pytest.approx(3)
     assert float(-z.angle()) == pytest.approx(0.7)
-    assert torch.allclose(along(z, frequency, P), function - 5)
-    assert float(wave(function, frequency % 7 + 2).abs()) == pytest.approx(0, abs=1e-12)
+    assert float(wave_at(function, frequency % 7 + 2).abs()) == pytest.approx(0, abs=1e-12)
 
 
 def test_neurons_of_a_pizza_have_phases_that_add_and_need_nothing_else():
@@ -43,7 +42,7 @@ def test_neurons_of_a_pizza_have_phases_that_add_and_need_nothing_else():
     cluster = Cluster.of(pre, W_L, 3)
     assert torch.allclose(cluster.phase_match, torch.ones(50, dtype=torch.float64))
     assert torch.allclose(torch.cos(cluster.direction - phases), torch.ones(50).double())
-    assert torch.allclose(cluster.activations(P), pre.relu(), atol=1e-12)
+    assert torch.allclose(reading_only(pre, [3]), pre.relu(), atol=1e-12)
 
 
 def test_neurons_that_write_another_phase_do_not_match():
@@ -59,13 +58,28 @@ def test_quadrature_weights_integrate(phases):
     phases = random_phases(300) if phases is None else phases
     pre, _ = planted(phases)
     cluster = Cluster.of(pre, torch.zeros(P, len(phases)), 3)
-    logits = cluster.activations(P) @ cluster.quadrature(P).T
+    logits = reading_only(pre, [3]) @ cluster.quadrature(P).T
     a, b, c = torch.meshgrid(*[numbers()] * 3, indexing="ij")
     omega = 2 * math.pi * 3 / P
     strength = torch.cos(omega * (a - b) / 2).abs()
     integral = 4 / 3 * strength * torch.cos(omega * (a + b - c))
     assert (logits - integral).abs().max() < 0.06
     assert float(fit_cosines(logits, [3]).residual_share) < 0.2
+
+
+def test_what_neurons_read_besides_is_taken_out():
+    pre, _ = planted(random_phases(5))
+    other, _ = planted(random_phases(5, seed=1), frequency=4)
+    mixed = pre + 2 * other + (numbers()[:, None] - 11)[..., None] * (numbers() - 11)[:, None] + 1
+    assert torch.allclose(reading_only(mixed, [3]), (pre + 1).relu(), atol=1e-9)
+    assert torch.allclose(reading_only(mixed, [3, 4]), (pre + 2 * other + 1).relu(), atol=1e-9)
+
+
+def test_stretches_go_once_around():
+    cluster = Cluster.of(*planted(torch.tensor([0.0, 1.0, 3.0]).double()), 3)
+    rest = 2 * math.pi - 3
+    expected = [(1 + rest) / 2, 1.5, (2 + rest) / 2]
+    assert cluster.stretches.tolist() == pytest.approx(expected)
 
 
 def test_larger_neurons_get_less_weight():
