@@ -26,7 +26,7 @@ from addlib.device import hardware
 from addlib.geometry.clock_pizza import (
     circularity,
     distance_irrelevance,
-    gradient_symmetricity,
+    gradient_cosines,
     some_triples,
 )
 
@@ -89,11 +89,11 @@ class Published:
         logits = self.answer(self.first[pairs[:, 0]], self.second[pairs[:, 1]])
         right = logits.argmax(1) == pairs.sum(1) % p
         triples = some_triples(p)
-        symmetric = gradient_symmetricity(self.answer, self.first, self.second, triples)
+        cosines = gradient_cosines(self.answer, self.first, self.second, triples)
         return {
             "right": right.double().mean().item(),
             "distance irrelevance": distance_irrelevance(logits.unflatten(0, (p, p))),
-            "gradient symmetricity": symmetric,
+            "gradient symmetricity": cosines.mean().item(),
             "circularity": circularity(self.first),
         }
 

@@ -11,6 +11,7 @@ choices of the code published with the paper.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def height_by_angle(logits: Float[Tensor, "p p p"], frequency: int) -> Float[Ten
     return by_angle / by_angle.mean()
 
 
+@functools.cache
 def some_triples(p: int, count: int = 100) -> Int[Tensor, "triples 3"]:
     """The triples (a, b, c) at which the published code asks for gradients, the same in each run."""
     order = list(range(p**3))
@@ -62,13 +64,15 @@ def some_triples(p: int, count: int = 100) -> Int[Tensor, "triples 3"]:
     return torch.stack([chosen // p**2, chosen // p % p, chosen % p], 1)
 
 
-def gradient_symmetricity(
+def gradient_cosines(
     answer: Callable[[Tensor, Tensor], Float[Tensor, "triples c"]],
     first: Float[Tensor, "p d"],
     second: Float[Tensor, "p d"],
     triples: Int[Tensor, "triples 3"],
-) -> float:
-    """Mean cosine of a logit's gradients in the two numbers' embeddings: 1 for a perfect pizza.
+) -> Float[Tensor, " triples"]:
+    """Cosine of a logit's gradients in the two numbers' embeddings: 1 for a perfect pizza.
+
+    Their mean is the *gradient symmetricity*.
 
     Args:
         answer: logits of embedded numbers, row by row: ``answer(first[a], second[b])``.
@@ -82,7 +86,7 @@ def gradient_symmetricity(
         # Rows do not mix, so the sum's gradient in a row is that of this row's logit.
         asked = answer(*rows).gather(1, c[:, None]).sum()
         gradients = torch.autograd.grad(asked, rows)
-    return float(torch.cosine_similarity(*(g.double() for g in gradients)).mean())
+    return torch.cosine_similarity(*(gradient.double() for gradient in gradients))
 
 
 def circularity(W_E: Float[Tensor, "p d"]) -> float:

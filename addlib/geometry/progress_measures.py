@@ -170,7 +170,10 @@ def restricted_logits(
     pairs: Int[Tensor, " pairs"] | None = None,
 ) -> Float[Tensor, "p c"]:
     """The key waves and the mean of ``pairs`` (default: of all), nothing else, by sum."""
-    means = mean_by_sum(logits, pairs)
+    return _key_part(mean_by_sum(logits, pairs), frequencies)
+
+
+def _key_part(means: Float[Tensor, "p c"], frequencies: Sequence[int]) -> Float[Tensor, "p c"]:
     return means.mean(0) + _waves(means, frequencies).sum(0)
 
 
@@ -266,7 +269,8 @@ def measure(
         sums = pair_sums(len(logits)).to(logits.device)
         losses = answer_nll(logits.flatten(0, 1), sums)
         own = logits.flatten(0, 1)[test]
-        restricted = restricted_logits(logits, frequencies, test)
+        means = mean_by_sum(logits, test)
+        restricted = _key_part(means, frequencies)
         fit = fit_cosines(logits, frequencies)
         rows.append(
             {
@@ -275,7 +279,7 @@ def measure(
                 "test_accuracy": accuracy(own, sums[test]),
                 "restricted_test_loss": loss_by_sum(restricted, test),
                 "restricted_test_accuracy": right_by_sum(restricted, test),
-                "averaged_test_accuracy": right_by_sum(mean_by_sum(logits, test), test),
+                "averaged_test_accuracy": right_by_sum(means, test),
                 "pairwise_test_accuracy": accuracy(answer_waves(own, frequencies), sums[test]),
                 "excluded_loss": excluded_loss(logits, frequencies, train),
                 "coefficients": fit.coefficients,
