@@ -137,15 +137,6 @@ def fit_cosines(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> C
     )
 
 
-def sum_share(f: Float[Tensor, "p p d"], frequency: int) -> float:
-    """Share of f's variance over all pairs that is a wave of a + b at this frequency."""
-    p = len(f)
-    f = f.double() - f.double().mean((0, 1))
-    waves = fourier_basis(p)[row_frequencies(p) == frequency].to(f.device)
-    of_pairs = waves[:, pair_sums(p).to(f.device)] / p**0.5  # unit vectors over all pairs
-    return float((of_pairs @ f.flatten(0, 1)).square().sum() / f.square().sum())
-
-
 def distance_share(logits: Float[Tensor, "p p c"], modular: bool = True) -> float:
     """Share of the logits' variance that an output's distance from the right answer explains.
 

@@ -87,6 +87,13 @@ class Cluster:
         return (_turns(p, self.frequency, z.device)[:, None] * z).real
 
 
+def product_share(pre: Float[Tensor, "p p neuron"]) -> float:
+    """Share of the variance of what neurons read that is neither a function of a nor of b alone."""
+    f = pre.double() - pre.double().mean((0, 1))
+    alone = sum(f.mean(axis).square().sum() * len(f) for axis in (0, 1))
+    return max(0.0, float(1 - alone / f.square().sum()))
+
+
 def reading_only(
     pre: Float[Tensor, "p p neuron"], frequencies: Sequence[int]
 ) -> Float[Tensor, "p p neuron"]:

@@ -24,7 +24,6 @@ from addlib.geometry.progress_measures import (
     restricted_neurons,
     right_by_sum,
     squared_norm,
-    sum_share,
     sum_waves,
 )
 
@@ -299,16 +298,6 @@ def test_a_model_that_only_memorised_has_no_lead():
         assert float(getattr(progress, f"{name}_accuracy")[0]) < 0.05, name
     assert float(right_by_sum(mean_by_sum(logits), test)) > 0.99
     assert float(right_by_sum(restricted_logits(logits, range(1, 57)), test)) > 0.99
-
-
-def test_a_wave_of_the_sum_is_one_and_a_wave_of_one_number_is_none():
-    a, b = torch.arange(11)[:, None].double(), torch.arange(11).double()
-    of_sum = (2 * math.pi * 3 * (a + b) / 11 + 0.4).cos()
-    of_a = (2 * math.pi * 3 * a / 11).cos().expand(11, 11)
-    f = torch.stack([of_sum + 2, of_a], -1)
-    assert sum_share(f[..., :1], 3) == pytest.approx(1)
-    assert sum_share(f[..., :1], 2) == pytest.approx(0, abs=1e-12)
-    assert sum_share(f, 3) == pytest.approx(0.5)
 
 
 def test_the_distance_explains_all_of_what_depends_on_it_alone():

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from addlib.geometry.progress_measures import fit_cosines
-from addlib.geometry.quadrature import Cluster, doubled_in_step, reading_only, wave_at
+from addlib.geometry.quadrature import (
+    Cluster,
+    doubled_in_step,
+    product_share,
+    reading_only,
+    wave_at,
+)
 
 P = 23
 
@@ -73,6 +79,15 @@ def test_what_neurons_read_besides_is_taken_out():
     mixed = pre + 2 * other + (numbers()[:, None] - 11)[..., None] * (numbers() - 11)[:, None] + 1
     assert torch.allclose(reading_only(mixed, [3]), (pre + 1).relu(), atol=1e-9)
     assert torch.allclose(reading_only(mixed, [3, 4]), (pre + 2 * other + 1).relu(), atol=1e-9)
+
+
+def test_products_have_their_share():
+    pre, _ = planted(random_phases(5))
+    assert product_share(pre + 3) == pytest.approx(0, abs=1e-12)
+    wave = torch.cos(2 * math.pi * numbers() / P)
+    product = (wave[:, None] * wave)[..., None]
+    assert product_share(product) == pytest.approx(1)
+    assert product_share(wave[:, None, None] + 2 * product) == pytest.approx(2 / 3)
 
 
 def test_stretches_go_once_around():
