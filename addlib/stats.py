@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -107,7 +107,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 def extreme_share(
     hits: Float[Tensor, "cells sample"],
-    among: Bool[Tensor, "cells sample"],
+    among: Shaped[Tensor, "cells sample"],
     extreme: Callable[[Tensor], Tensor] = torch.amin,
     draws: int = 500,
     seed: int = 0,
@@ -117,19 +117,19 @@ def extreme_share(
     The sample is drawn again as a whole, and each time the smallest share is taken.
 
     Args:
-        hits: what is averaged, by cell. among: which members count in a cell.
+        hits: what is averaged, by cell. among: which members count in a cell, or their weights.
         extreme: ``torch.amax`` for the largest share.
 
     Raises:
         ValueError: a cell in which no member counts.
     """
-    if not among.any(1).all():
+    if not among.bool().any(1).all():
         raise ValueError("a cell has no member that counts: leave it out")
     weight = among.double()
     value = hits.double() * weight
 
     def statistic(rows: Tensor) -> float:
-        return extreme(value[:, rows].sum(1) / weight[:, rows].sum(1).clamp(min=1)).item()
+        return extreme(value[:, rows].sum(1) / weight[:, rows].sum(1).clamp(min=1e-300)).item()
 
     count = hits.shape[1]
     interval = resampled_interval(statistic, count, draws, seed)

@@ -44,11 +44,13 @@ from addlib.figures import drawings, heatmaps
 from addlib.figures.thin import as_array
 from addlib.geometry import (
     angles,
+    clock_pizza,
     components,
     fourier,
     number_codes,
     pair_portrait,
     progress_measures,
+    quadrature,
 )
 from addlib.llm import direct, grading
 from addlib.llm.faulty_metric import OneRowMetric
@@ -283,14 +285,45 @@ def progress(device):
         progress_measures.sum_waves(logits, [1, 2]),
         progress_measures.formula_logits(drawn(2).to(device), [1, 2], 7),
         progress_measures.fit_cosines(logits, [1, 2]),
-        progress_measures.sum_share(logits, 2),
         progress_measures.distance_share(logits),
         progress_measures.restricted_logits(logits, [1, 2]),
-        progress_measures.restricted_loss(logits, [1, 2], train),
+        progress_measures.restricted_logits(logits, [1, 2], train),
+        progress_measures.restricted_neurons(logits, 2 * logits, [1, 2]),
+        progress_measures.answer_waves(logits, [1, 2]),
+        progress_measures.loss_by_sum(logits[0], train),
+        progress_measures.right_by_sum(logits[0], train),
         progress_measures.formula_loss(logits, [1, 2], train),
         progress_measures.excluded_loss(logits, [1, 2], train),
-        progress_measures.half_down(logits[0, 0]),
         progress_measures.squared_norm({"a": logits, "b": logits}),
+    ]
+
+
+def clock_or_pizza(device):
+    logits, rows = drawn(7, 7, 7).to(device), drawn(7, 4).to(device)
+    triples = clock_pizza.some_triples(7)
+
+    def answer(first, second):
+        return (first * second) @ rows.T
+
+    return [
+        clock_pizza.distance_irrelevance(logits),
+        clock_pizza.height_by_angle(logits, 2),
+        clock_pizza.gradient_cosines(answer, rows, rows, triples),
+        clock_pizza.circularity(drawn(7, 6).to(device)),
+    ]
+
+
+def clusters_of_neurons(device):
+    pre, W_L = drawn(7, 7, 5).to(device), drawn(7, 5).to(device)
+    cluster = quadrature.Cluster.of(pre, W_L, 2)
+    return [
+        cluster.phase_match,
+        cluster.direction,
+        cluster.stretches,
+        cluster.quadrature(7),
+        quadrature.product_share(pre),
+        quadrature.reading_only(pre, [1, 2]),
+        quadrature.doubled_in_step(pre[0], 1),
     ]
 
 
@@ -374,6 +407,7 @@ def models_of_pairs(device):
         [*pair_portrait.portrait(values, PAIR_SHAPE, PAIRS).values()],
         pair_portrait.wedges(values, angles.fit_plane(paths.mid, PAIRS.answers(pairs)), 90),
         history.first_right(history.accuracy, 0.1),
+        pair_models.embedded_logits(values, PAIR_SHAPE, number_rows, number_rows.flip(0)),
     ]
 
 
@@ -591,6 +625,8 @@ ROOMS = (
     waves,
     codes_of_numbers,
     progress,
+    clock_or_pizza,
+    clusters_of_neurons,
     progress_of_checkpoints,
     pictures,
     models_of_digits,
@@ -634,7 +670,7 @@ ON_CPU = {
 }
 """Rooms whose results lie on the CPU, with the functions that bring them there and say so."""
 
-OF_TWO = {"waves": {"index_add at fourier.py"}}
+OF_TWO = {room: {"index_add at fourier.py"} for room in ("waves", "clock_or_pizza")}
 """Sums in open order that hold two numbers at most, and so are the same in any order, by room.
 
 A frequency has a sine and a cosine.

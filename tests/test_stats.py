@@ -41,3 +41,12 @@ def test_shares_are_of_those_that_count():
     assert extreme_share(hits, among) == (1, (1, 1))
     with pytest.raises(ValueError, match="no member"):
         extreme_share(hits, ~among & among)
+
+
+def test_members_can_have_weights():
+    hits = torch.tensor([[1.0, 3.0, 9.0, 9.0], [0.0, 0.0, 5.0, 7.0]])
+    weights = torch.tensor([[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.1, 0.1]])
+    smallest, (low, high) = extreme_share(hits, weights)
+    assert smallest == pytest.approx(2.5)
+    assert low <= 1
+    assert high == pytest.approx(3)

@@ -2,16 +2,22 @@
 
 The algorithm of Nanda, Chan, Lieberum, Smith & Steinhardt (ICLR 2023, arXiv 2301.05217) ends in
 logits Σ_k α_k cos(ω_k (a + b - c)), with ω_k = 2πk/p and a few *key* frequencies k: all waves are
-at their crest only where c = a + b mod p. The measures follow it while the test loss doesn't move
-yet:
+at their crest only where c = a + b mod p. The measures follow it while the model's answers are
+wrong:
 
-- *restricted loss*: only the logits' mean over the pairs and their waves cos ω_k (a + b), sin ω_k
-  (a + b) are kept, for the key frequencies. How good is the algorithm alone?
+- *restricted*: only the logits' mean over the pairs and their waves cos ω_k (a + b), sin ω_k (a +
+  b) are kept, for the key frequencies. How good is the algorithm alone?
 - *excluded loss*: only those waves are removed. How good is what else there is? (On the training
   pairs.)
 
 Both take the two waves per key frequency, like the code published with the paper; its text counts
 the four products of waves of a and b that they are made of.
+
+To keep waves of a + b is to take means over the pairs with the same *answer*. Where training pairs
+are among them, a table learned by heart answers held-out pairs, too: so means are taken over
+held-out pairs alone here, and over all pairs only in :func:`restricted_neurons`, as published. And
+a mean over pairs is better than each of them. So there are two controls: the means with *all*
+frequencies kept, and each pair's own logits, cut down to the key waves of the answer c.
 
 Logits are (p, p, c): all p² pairs, a first. Of everything that depends on a + b mod p alone, only
 one row per sum is computed, p instead of p² of them (*by sum*: row s is for all pairs with a + b ≡
@@ -29,7 +35,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from addlib.geometry.fourier import fourier_basis, row_frequencies
+from addlib.geometry.fourier import fourier_basis, frequency_part, row_frequencies
+from addlib.models.pairs import accuracy
 from addlib.stats import answer_nll
 
 
@@ -40,11 +47,24 @@ def pair_sums(p: int, modular: bool = True) -> Int[Tensor, " pairs"]:
     return sums % p if modular else sums
 
 
-def mean_by_sum(logits: Float[Tensor, "p p c"]) -> Float[Tensor, "p c"]:
-    """Mean of the logits over the p pairs of each sum a + b mod p."""
-    s = torch.arange(len(logits), device=logits.device)
+def mean_by_sum(
+    logits: Float[Tensor, "p p c"], pairs: Int[Tensor, " pairs"] | None = None
+) -> Float[Tensor, "p c"]:
+    """Mean of the logits over the p pairs of each sum a + b mod p, or over those of ``pairs``.
+
+    A sum that has none of the pairs gets zeros.
+    """
+    p = len(logits)
+    s = torch.arange(p, device=logits.device)
     a = s[:, None]
-    return logits[a, (s - a) % len(s)].mean(0, dtype=torch.float64)
+    b = (s - a) % p  # (a, s)
+    if pairs is None:
+        return logits[a, b].mean(0, dtype=torch.float64)
+    counts = torch.zeros(p * p, dtype=torch.float64, device=logits.device)
+    counts[pairs] = 1
+    counts = counts.view(p, p)[a, b]
+    total = torch.einsum("as,asc->sc", counts, logits[a, b].double())
+    return total / counts.sum(0).clamp_min(1)[:, None]
 
 
 def sum_waves(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Float[Tensor, "p c"]:
@@ -117,15 +137,6 @@ def fit_cosines(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> C
     )
 
 
-def sum_share(f: Float[Tensor, "p p d"], frequency: int) -> float:
-    """Share of f's variance over all pairs that is a wave of a + b at this frequency."""
-    p = len(f)
-    f = f.double() - f.double().mean((0, 1))
-    waves = fourier_basis(p)[row_frequencies(p) == frequency].to(f.device)
-    of_pairs = waves[:, pair_sums(p).to(f.device)] / p**0.5  # unit vectors over all pairs
-    return float((of_pairs @ f.flatten(0, 1)).square().sum() / f.square().sum())
-
-
 def distance_share(logits: Float[Tensor, "p p c"], modular: bool = True) -> float:
     """Share of the logits' variance that an output's distance from the right answer explains.
 
@@ -145,18 +156,49 @@ def distance_share(logits: Float[Tensor, "p p c"], modular: bool = True) -> floa
 
 # ---------------------------------------------------------------------------- losses
 def restricted_logits(
-    logits: Float[Tensor, "p p c"], frequencies: Sequence[int]
+    logits: Float[Tensor, "p p c"],
+    frequencies: Sequence[int],
+    pairs: Int[Tensor, " pairs"] | None = None,
 ) -> Float[Tensor, "p c"]:
-    """The key waves and the mean over all pairs, nothing else, by sum."""
-    means = mean_by_sum(logits)
+    """The key waves and the mean of ``pairs`` (default: of all), nothing else, by sum."""
+    return _key_part(mean_by_sum(logits, pairs), frequencies)
+
+
+def _key_part(means: Float[Tensor, "p c"], frequencies: Sequence[int]) -> Float[Tensor, "p c"]:
     return means.mean(0) + _waves(means, frequencies).sum(0)
 
 
-def restricted_loss(
-    logits: Float[Tensor, "p p c"], frequencies: Sequence[int], pairs: Int[Tensor, " pairs"]
-) -> Float[Tensor, ""]:
-    """Mean loss over ``pairs`` with the key waves and the mean over all pairs, nothing else."""
-    return _loss_by_sum(restricted_logits(logits, frequencies), pairs)
+def restricted_neurons(
+    by_neurons: Float[Tensor, "p p c"], logits: Float[Tensor, "p p c"], frequencies: Sequence[int]
+) -> Float[Tensor, "p c"]:
+    """The published measure: only key waves of the neurons, over *all* pairs, and the mean; by sum.
+
+    Neurons are read by fixed weights, so their waves are those of what they add to the logits.
+
+    Args:
+        by_neurons: the logits, less those of the model without its neurons.
+    """
+    waves = _waves(mean_by_sum(by_neurons), frequencies).sum(0)
+    return logits.double().mean((0, 1)) + waves
+
+
+def answer_waves(
+    logits: Float[Tensor, "*pairs p"], frequencies: Sequence[int]
+) -> Float[Tensor, "*pairs p"]:
+    """Each pair's own logits, cut down to the waves cos ω_k c, sin ω_k c of the answer."""
+    return frequency_part(logits.flatten(0, -2).T, frequencies).T.reshape(logits.shape)
+
+
+def loss_by_sum(table: Float[Tensor, "p c"], pairs: Int[Tensor, " pairs"]) -> Float[Tensor, ""]:
+    """Mean loss over ``pairs`` where each has the logits of its sum."""
+    losses = answer_nll(table, torch.arange(len(table), device=table.device))
+    return losses[pair_sums(len(table)).to(table.device)[pairs]].mean()
+
+
+def right_by_sum(table: Float[Tensor, "p c"], pairs: Int[Tensor, " pairs"]) -> Float[Tensor, ""]:
+    """Share of ``pairs`` answered right where each has the logits of its sum."""
+    is_right = table.argmax(-1) == torch.arange(len(table), device=table.device)
+    return is_right[pair_sums(len(table)).to(table.device)[pairs]].double().mean()
 
 
 def formula_loss(
@@ -164,7 +206,7 @@ def formula_loss(
 ) -> Float[Tensor, ""]:
     """Mean loss over ``pairs`` when the fitted cosine formula takes the logits' place."""
     fit = fit_cosines(logits, frequencies)
-    return _loss_by_sum(formula_logits(fit.coefficients, frequencies, *logits.shape[1:]), pairs)
+    return loss_by_sum(formula_logits(fit.coefficients, frequencies, *logits.shape[1:]), pairs)
 
 
 def excluded_loss(
@@ -176,11 +218,6 @@ def excluded_loss(
     return answer_nll(without, sums).mean()
 
 
-def _loss_by_sum(table: Float[Tensor, "p c"], pairs: Int[Tensor, " pairs"]) -> Float[Tensor, ""]:
-    losses = answer_nll(table, torch.arange(len(table), device=table.device))
-    return losses[pair_sums(len(table)).to(table.device)[pairs]].mean()
-
-
 # ----------------------------------------------------------------------- checkpoints
 @dataclass(frozen=True)
 class Progress:
@@ -189,8 +226,12 @@ class Progress:
     train_loss: Float[Tensor, " checkpoint"]
     test_loss: Float[Tensor, " checkpoint"]
     test_accuracy: Float[Tensor, " checkpoint"]  # share of the held-out pairs answered right
+    # The same with means over the held-out pairs of a sum: of the key waves, of all frequencies.
     restricted_test_loss: Float[Tensor, " checkpoint"]
-    restricted_test_accuracy: Float[Tensor, " checkpoint"]  # the same, with the key waves alone
+    restricted_test_accuracy: Float[Tensor, " checkpoint"]
+    averaged_test_accuracy: Float[Tensor, " checkpoint"]
+    # The same with each pair's own logits, cut down to the key waves of the answer.
+    pairwise_test_accuracy: Float[Tensor, " checkpoint"]
     excluded_loss: Float[Tensor, " checkpoint"]  # training pairs, without all key waves
     coefficients: Float[Tensor, "checkpoint k"]
     alignment: Float[Tensor, "checkpoint k"]
@@ -218,16 +259,19 @@ def measure(
         logits = logits.double()
         sums = pair_sums(len(logits)).to(logits.device)
         losses = answer_nll(logits.flatten(0, 1), sums)
-        answers = logits.flatten(0, 1)[test].argmax(-1)
-        by_sum = restricted_logits(logits, frequencies).argmax(-1)
+        own = logits.flatten(0, 1)[test]
+        means = mean_by_sum(logits, test)
+        restricted = _key_part(means, frequencies)
         fit = fit_cosines(logits, frequencies)
         rows.append(
             {
                 "train_loss": losses[train].mean(),
                 "test_loss": losses[test].mean(),
-                "test_accuracy": (answers == sums[test]).double().mean(),
-                "restricted_test_accuracy": (by_sum[sums] == sums)[test].double().mean(),
-                "restricted_test_loss": restricted_loss(logits, frequencies, test),
+                "test_accuracy": accuracy(own, sums[test]),
+                "restricted_test_loss": loss_by_sum(restricted, test),
+                "restricted_test_accuracy": right_by_sum(restricted, test),
+                "averaged_test_accuracy": right_by_sum(means, test),
+                "pairwise_test_accuracy": accuracy(answer_waves(own, frequencies), sums[test]),
                 "excluded_loss": excluded_loss(logits, frequencies, train),
                 "coefficients": fit.coefficients,
                 "alignment": fit.alignment,
@@ -235,16 +279,6 @@ def measure(
             }
         )
     return Progress(**{name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
-
-
-def half_down(loss: Float[Tensor, " checkpoint"]) -> int:
-    """Number of the first checkpoint after the maximum with less than half of it, or of the last.
-
-    [1, 4, 3, 1, 2] → 3.
-    """
-    peak = int(loss.argmax())
-    low = (loss[peak:] < loss[peak] / 2).nonzero()
-    return peak + int(low[0]) if len(low) else len(loss) - 1
 
 
 def squared_norm(

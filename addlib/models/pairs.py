@@ -177,6 +177,20 @@ def _two_maps(start: Tensor, x: Tensor, first: Tensor, second: Tensor) -> Float[
     return torch.addmm(start, x, (second @ first).T)
 
 
+def embedded_logits(
+    weights: Mapping[str, Tensor],
+    config: PairModelConfig,
+    first: Float[Tensor, "pairs d_model"],
+    second: Float[Tensor, "pairs d_model"],
+) -> Float[Tensor, "pairs n_outputs"]:
+    """Logits for pairs of embedded numbers, which need not be the model's own; differentiable."""
+    n = len(first)
+    each_its_token = torch.cat([first, second, weights["embed.weight"][-1:]])
+    forward = PairForward({**weights, "embed.weight": each_its_token}, config, PairTask(2 * n))
+    rows = torch.arange(n, device=first.device)
+    return forward(torch.stack([rows, rows + n], 1))
+
+
 @torch.no_grad()
 def loss_and_gradient(
     logits: Float[Tensor, "pairs n_outputs"], answers: Int[Tensor, " pairs"]

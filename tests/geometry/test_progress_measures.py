@@ -10,19 +10,20 @@ import torch
 
 from addlib.geometry.fourier import fourier_basis
 from addlib.geometry.progress_measures import (
+    answer_waves,
     distance_share,
     excluded_loss,
     fit_cosines,
     formula_logits,
     formula_loss,
-    half_down,
+    loss_by_sum,
     mean_by_sum,
     measure,
     pair_sums,
     restricted_logits,
-    restricted_loss,
+    restricted_neurons,
+    right_by_sum,
     squared_norm,
-    sum_share,
     sum_waves,
 )
 
@@ -55,6 +56,10 @@ def full_loss(logits, pairs=slice(None)):
     return float(
         torch.nn.functional.cross_entropy(logits.flatten(0, 1)[pairs], pair_sums(p)[pairs])
     )
+
+
+def restricted_loss(logits, frequencies, pairs):
+    return loss_by_sum(restricted_logits(logits, frequencies), pairs)
 
 
 def projected(logits, frequencies):
@@ -211,8 +216,12 @@ def test_measures_over_checkpoints_are_the_single_functions():
             train_loss=full_loss(logits, train),
             test_loss=full_loss(logits, test),
             test_accuracy=right(logits.flatten(0, 1), test),
-            restricted_test_loss=restricted_loss(logits, KEYS, test),
-            restricted_test_accuracy=right(restricted_logits(logits, KEYS)[pair_sums(p)], test),
+            restricted_test_loss=loss_by_sum(restricted_logits(logits, KEYS, test), test),
+            restricted_test_accuracy=right(
+                restricted_logits(logits, KEYS, test)[pair_sums(p)], test
+            ),
+            averaged_test_accuracy=right(mean_by_sum(logits, test)[pair_sums(p)], test),
+            pairwise_test_accuracy=right(answer_waves(logits, KEYS).flatten(0, 1), test),
             excluded_loss=excluded_loss(logits, KEYS, train),
             residual_share=fit_cosines(logits, KEYS).residual_share,
         )
@@ -246,20 +255,49 @@ def test_the_interference_pattern_has_its_crest_at_the_answer():
     assert float(pattern[4]) == pytest.approx(float(cosines(23)[0, 0, 4]))
 
 
-def test_half_down_by_hand():
-    assert half_down(torch.tensor([1.0, 4, 3, 1, 2])) == 3
-    assert half_down(torch.tensor([1.0, 4, 2, 3])) == 3  # never below half: the last
-    assert half_down(torch.tensor([5.0, 1, 9, 4])) == 3
+def held_out_of(p, train):
+    return torch.tensor(sorted(set(range(p * p)) - set(train.tolist())))
 
 
-def test_a_wave_of_the_sum_is_one_and_a_wave_of_one_number_is_none():
-    a, b = torch.arange(11)[:, None].double(), torch.arange(11).double()
-    of_sum = (2 * math.pi * 3 * (a + b) / 11 + 0.4).cos()
-    of_a = (2 * math.pi * 3 * a / 11).cos().expand(11, 11)
-    f = torch.stack([of_sum + 2, of_a], -1)
-    assert sum_share(f[..., :1], 3) == pytest.approx(1)
-    assert sum_share(f[..., :1], 2) == pytest.approx(0, abs=1e-12)
-    assert sum_share(f, 3) == pytest.approx(0.5)
+def test_means_over_some_pairs_are_those_of_these_pairs():
+    logits, pairs = random(9, 9, 9), some_pairs(9, 0.6)
+    flat, sums = logits.flatten(0, 1), pair_sums(9)
+    expected = torch.stack([flat[pairs[sums[pairs] == s]].mean(0) for s in range(9)])
+    assert torch.allclose(mean_by_sum(logits, pairs), expected)
+    assert torch.allclose(mean_by_sum(logits, every_pair(9)), mean_by_sum(logits))
+    assert torch.equal(mean_by_sum(logits, torch.tensor([0]))[1:], torch.zeros(8, 9).double())
+
+
+def test_restricted_neurons_are_the_published_measure():
+    """Neurons along unit vectors of the key waves over all pairs, then read by the output weights."""
+    neurons, W_L, logits = random(9, 9, 4), random(9, 4, seed=1), random(9, 9, 9, seed=2)
+    kept = projected(neurons, [2, 3]).reshape(9, 9, 4) @ W_L.T + logits.mean((0, 1))
+    by_sum = restricted_neurons(neurons @ W_L.T, logits, [2, 3])
+    assert torch.allclose(by_sum[pair_sums(9)].reshape(9, 9, 9), kept)
+
+
+def test_answer_waves_are_each_pairs_own():
+    logits = cosines(23) + 5 * cosines(23, [7], [1.0])
+    assert torch.allclose(answer_waves(logits, KEYS), cosines(23))
+    one = logits.clone()
+    one[3, 4] = 0
+    assert torch.equal(answer_waves(one, KEYS)[0], answer_waves(logits, KEYS)[0])
+
+
+def test_a_model_that_only_memorised_has_no_lead():
+    """Its held-out logits are noise. Means over all pairs would answer for it all the same."""
+    p = 113
+    train = some_pairs(p)
+    test = held_out_of(p, train)
+    logits = random(p, p, p)
+    table = logits.flatten(0, 1)
+    table[train, pair_sums(p)[train]] += 20
+    progress = measure([logits], KEYS, train, test)
+    assert float(progress.train_loss[0]) < 1e-3
+    for name in ("test", "restricted_test", "averaged_test", "pairwise_test"):
+        assert float(getattr(progress, f"{name}_accuracy")[0]) < 0.05, name
+    assert float(right_by_sum(mean_by_sum(logits), test)) > 0.99
+    assert float(right_by_sum(restricted_logits(logits, range(1, 57)), test)) > 0.99
 
 
 def test_the_distance_explains_all_of_what_depends_on_it_alone():

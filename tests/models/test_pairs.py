@@ -13,6 +13,7 @@ from addlib.models.pairs import (
     PairModelConfig,
     accuracy,
     build_pair_model,
+    embedded_logits,
     logits_from,
     loss_and_gradient,
     pair_logits,
@@ -53,6 +54,16 @@ def test_questions_and_answers_equal_plain_python(p, modular):
         p if modular else 2 * p,
     )
     assert int(task.answers(pairs).max()) < task.n_outputs
+
+
+def test_embedded_numbers_are_answered_as_the_numbers():
+    task = PairTask(7, modular=True)
+    model = shaken(build_pair_model(SMALL, task, seed=3))
+    values = {name: p.detach() for name, p in weights(model).items()}
+    a, b = task.pairs().T
+    numbers = values["embed.weight"]
+    logits = embedded_logits(values, SMALL, numbers[a], numbers[b])
+    assert torch.allclose(logits, pair_logits(model, task, task.pairs()))
 
 
 def test_the_split_is_a_partition_that_follows_from_its_seed_alone():
