@@ -109,6 +109,34 @@ def answer(
     return Answers(questions, digits.cpu(), nll.cpu())
 
 
+@torch.no_grad()
+def write_out(
+    model: TransformerBridge,
+    questions: Questions,
+    hooks: Sequence[Hook] = (),
+    batch_size: int = 4096,
+) -> Int[Tensor, "batch n_answer"]:
+    """The digits that a model writes when it reads back its own, by column, on the CPU.
+
+    The loop knows nothing of addition: the most likely token is appended, again and again. It runs
+    the library's own forward, with TransformerLens ``hooks`` where there are any.
+    """
+    task = questions.task
+    device = next(model.parameters()).device
+    written = torch.empty(len(questions), task.n_answer, dtype=torch.int64)
+
+    def write_batch(rows: slice) -> None:
+        tokens = questions.tokens[rows, : task.answer_positions.start + 1].to(device)
+        for _ in range(task.n_answer):
+            following = model(tokens)[:, -1].argmax(-1, keepdim=True)
+            tokens = torch.cat([tokens, following], 1)
+        written[rows] = task.by_column(tokens[:, -task.n_answer :]).cpu()
+
+    with model.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
+        in_batches(write_batch, len(questions), batch_size)
+    return written
+
+
 # ---------------------------------------------------------------- mistakes with carries
 def carry_slips(
     answers: Answers,

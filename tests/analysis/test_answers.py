@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from addlib.analysis.answers import Answers, answer, carry_slips, first_mistake
-from addlib.models.addition import ModelConfig, build_model
+from addlib.analysis.answers import Answers, answer, carry_slips, first_mistake, write_out
+from addlib.models.addition import ModelConfig, answer_logits, build_model
 from addlib.stats import (
     answer_nll,
     bootstrap_interval,
@@ -125,3 +125,16 @@ def test_losses_far_below_single_precision_are_exact():
     logits[0, 2] = 20.0
     loss = float(answer_nll(logits, torch.tensor([2])))
     assert loss == pytest.approx(4 * math.exp(-20), rel=1e-6, abs=0)
+
+
+def test_a_model_that_reads_its_own_digits_writes_one_after_another():
+    task = AdditionTask(2)
+    model = build_model(ModelConfig(1, 3, 24), task, seed=3)
+    asked = uniform_questions(task, 40, torch.Generator().manual_seed(0))
+    written = write_out(model, asked, batch_size=16)
+    tokens = asked.tokens.clone()
+    tokens[:, -3:] = written.flip(1)  # what was written stands where the answer did
+    logits = answer_logits(model, task, tokens)
+    assert torch.equal(logits.argmax(-1), written)
+    zeros = ("blocks.0.hook_resid_post", lambda value, hook: torch.zeros_like(value))
+    assert len(write_out(model, asked, [zeros]).unique(dim=0)) == 1
