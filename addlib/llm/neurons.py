@@ -68,3 +68,23 @@ def rank_neurons(
     means = activations.mean(1)  # (layer, neuron)
     importance = ((activations - means[:, None]) * slopes).abs().mean(1)
     return RankedNeurons(start, means, importance.cpu())
+
+
+def matched(
+    sizes: Float[Tensor, "layer neuron"], chosen: Int[Tensor, " chosen"], banned: Int[Tensor, " n"]
+) -> Int[Tensor, " chosen"]:
+    """For each neuron another one of its layer with nearly its size, none of them twice.
+
+    Args:
+        sizes: of all neurons. chosen, banned: numbers of neurons, as in
+            :attr:`RankedNeurons.ranked`; the banned ones are not taken.
+    """
+    free = sizes.clone()
+    free.view(-1)[banned] = torch.inf
+    found = []
+    for number in chosen.tolist():
+        layer = number // sizes.shape[1]
+        nearest = int((free[layer] - sizes.view(-1)[number]).abs().argmin())
+        free[layer, nearest] = torch.inf
+        found.append(layer * sizes.shape[1] + nearest)
+    return torch.tensor(found, dtype=torch.int64)
