@@ -220,6 +220,21 @@ class Ledger:
         ]
         return pd.DataFrame(rows, columns=["claim", "measured", "predicted", "verdict"])
 
+    def statements(self, prefix: str) -> pd.DataFrame:
+        """One row per claim whose id begins so, as declared: with its interval and its refutation."""
+        rows = []
+        for record in self.records:
+            if record["id"].startswith(prefix):
+                value = quantity(record["value"], record["unit"])
+                if record["ci"]:
+                    value += f" ({span(record['ci'], record['unit'])})"
+                predicted = Threshold.parse(record["threshold"]).written(record["unit"])
+                verdict = f"{VERDICTS[record['verdict']].sign} {record['verdict']}"
+                measured = f"{record['metric']}: {value}; predicted {predicted}"
+                refuted_by = self[record["id"]].refuted_by
+                rows.append((record["statement"], measured, verdict, refuted_by))
+        return pd.DataFrame(rows, columns=["statement", "measured", "verdict", "refuted by"])
+
     def table(self) -> pd.DataFrame:
         """One row per claim, in the order of ids: threshold, value to two digits, verdict.
 

@@ -27,6 +27,7 @@ def cloud_grid(
     columns: int = 2,
     diagonal: bool = False,
     colours: Mapping[str, str] | None = None,
+    hover: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     panel_height: int = 190,
 ) -> go.Figure:
     """Panels of points, each on axes of its own; a label has one colour and one legend entry.
@@ -37,9 +38,10 @@ def cloud_grid(
         columns: 1 or 2 panels side by side. panel_height: CSS pixels of one row of them.
         diagonal: a dashed line in each panel where both coordinates are equal.
         colours: label → colour, where the label's own is not wanted.
+        hover: panel heading → {label: a name for each point}, shown when pointed at.
 
     Raises:
-        ValueError: points that are no finite pairs.
+        ValueError: points that are no finite pairs, or another number of names.
     """
     fig, cells = _plane_grid(panels, columns, panel_height, x_title, y_title)
     labels = list(dict.fromkeys(label for clouds in panels.values() for label in clouds))
@@ -52,15 +54,19 @@ def cloud_grid(
             fig.add_scatter(x=ends, y=ends, hoverinfo="skip", showlegend=False, **dashed, **cell)
         for label, points in clouds.items():
             x, y = _columns(points, f"{heading}, {label}")
+            names = list((hover or {}).get(heading, {}).get(label, []))
+            if names and len(names) != len(points):
+                raise ValueError(f"{heading}, {label}: {len(names)} names for {len(points)} points")
             fig.add_scatter(
                 x=x,
                 y=y,
                 name=label,
                 mode="markers",
+                text=names or None,
                 marker=dict(size=5, color=tinted(palette[label], 0.55), line=dict(width=0)),
                 legendgroup=label,
                 showlegend=label not in {trace.name for trace in fig.data},
-                hovertemplate=f"{label}<extra>{heading}</extra>",
+                hovertemplate=f"{'%{text}, ' if names else ''}{label}<extra>{heading}</extra>",
                 **cell,
             )
     return fig.update_layout(showlegend=len(labels) > 1)

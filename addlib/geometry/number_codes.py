@@ -88,3 +88,33 @@ def held_out_r2(
             left[label] = left.get(label, 0.0) + missed
     of_mean = left.pop("mean")
     return {label: 1 - missed / of_mean for label, missed in left.items()}
+
+
+def linear_r2(
+    rows: Float[Tensor, "layer number d"],
+    code: Float[Tensor, "number size"],
+    folds: Int[Tensor, " number"],
+) -> Float[Tensor, " layer"]:
+    """As :func:`held_out_r2`, of one code and in all layers at once."""
+    missed = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
+    total = torch.zeros_like(missed)
+    for fold in folds.unique().tolist():
+        out = folds == fold
+        centre = code[~out].mean(0)
+        weights = (code[out] - centre) @ torch.linalg.pinv(code[~out] - centre)
+        mean = rows[:, ~out].mean(1, keepdim=True)
+        predicted = mean + weights.to(rows) @ (rows[:, ~out] - mean)
+        missed += (rows[:, out] - predicted).square().sum((1, 2))
+        total += (rows[:, out] - mean).square().sum((1, 2))
+    return 1 - missed / total
+
+
+def permuted_digits(
+    numbers: Int[Tensor, " number"], generator: torch.Generator
+) -> Int[Tensor, " number"]:
+    """Two-digit numbers with the names of their digits exchanged: tens 1 to 9, and units 0 to 9."""
+    tens = torch.cat(
+        [torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(9, generator=generator)]
+    )
+    units = torch.randperm(10, generator=generator)
+    return 10 * tens[numbers // 10] + units[numbers % 10]

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from addlib.patching.suffix_forward import ShortForward
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -87,3 +89,30 @@ def heads_along(
     W_O = torch.stack([block.attn.W_O.detach() for block in model.blocks])
     scaled = written.scale * directions
     return torch.einsum("lbhe,lhed,bd->lhb", written.z, W_O, scaled)
+
+
+@torch.no_grad()
+def copying(
+    model: TransformerBridge, layer: int, head: int, tokens: Int[Tensor, " token"]
+) -> float:
+    """The share of tokens whose own logit a head raises most among theirs, if it looks at them.
+
+    A token is read as layer 0 leaves it where it stands by itself: its embedding and what the
+    first MLP adds.
+    """
+    forward = ShortForward(model)
+    tokens = tokens.to(next(model.parameters()).device)
+    first: Any = model.blocks[0]
+    block: Any = model.blocks[layer]
+    embedded = model(tokens[:, None], stop_at_layer=0)[:, 0]
+    held = embedded + first.mlp(first.ln2(embedded))
+    position = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
+    values = forward.project("v", layer, block.ln1(held), position, None)  # (token, group, d_head)
+    heads = int(model.cfg.n_heads)
+    z = values.new_zeros(len(tokens), heads, values.shape[-1])
+    z[:, head] = values[:, head * values.shape[1] // heads]
+    empty = torch.zeros_like(z)
+    written = forward.write(layer, z) - forward.write(layer, empty)
+    choices = forward.logits(written, tokens.expand(len(tokens), -1))
+    own = torch.arange(len(tokens), device=tokens.device)
+    return (choices.argmax(-1) == own).double().mean().item()

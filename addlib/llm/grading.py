@@ -212,6 +212,22 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], batch_size: int = 64) 
     return Grades(list(asked), length, digit_right, right)
 
 
+def check_able(llm: LLM, grades: Grades, least: float) -> None:
+    """Refuse a model that can't do a task; one of random weights, which shows nothing, is let pass.
+
+    Raises:
+        ValueError: with what was found: less than this share of the problems is right.
+    """
+    found = share(grades.right)
+    if found["share"] < least and not llm.is_random:
+        a, b = grades.problems[0]
+        raise ValueError(
+            f"{llm.source.name} gets {grades.right.sum()} of {len(grades)} problems such as those "
+            f"of {a} and {b} right ({found['share']:.0%}), fewer than {least:.0%}: of wrong answers "
+            f"patching tells how the mistake is made. Use a model that can do them"
+        )
+
+
 @torch.no_grad()
 def top_tokens(llm: LLM, prompt: str, count: int = 10) -> pd.DataFrame:
     """The likeliest next tokens after each token of a prompt, likeliest first.

@@ -11,13 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from addlib.llm.grading import Hook, SharedStart
+from addlib.llm.last_token import exchanged, post
 from addlib.patching.metrics import Metric
-
-
-def _posts(start: SharedStart) -> list[str]:
-    """The hook points of the neurons' activations, layer by layer."""
-    n_layers: Any = start.bridge.cfg.n_layers
-    return [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers)]
 
 
 @dataclass(frozen=True)
@@ -39,16 +34,9 @@ class RankedNeurons:
         Args:
             kept: numbers of neurons, as in :attr:`ranked`.
         """
-        keeps = torch.zeros(self.importance.numel(), dtype=torch.bool)
-        keeps[kept] = True
-        keeps = keeps.view(self.importance.shape).to(self.means.device)
-
-        def to_means(layer: int, value: Tensor, hook: object) -> Tensor:
-            value = value.clone()
-            value[:, -1] = torch.where(keeps[layer], value[:, -1], self.means[layer])
-            return value
-
-        return [(name, partial(to_means, layer)) for layer, name in enumerate(_posts(self.start))]
+        out = torch.ones(self.importance.numel(), dtype=torch.bool)
+        out[kept] = False
+        return exchanged(out.view(self.importance.shape), self.means[:, None])
 
 
 @torch.enable_grad()
@@ -64,17 +52,39 @@ def rank_neurons(
         prompts: whole prompts, which begin with the examples of ``start``.
         metric: differentiable; of the logits at the last position, one number for each prompt.
     """
+    n_layers: Any = start.bridge.cfg.n_layers
+    posts = [post(layer) for layer in range(n_layers)]
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, value: Tensor, hook: object) -> Tensor:
         kept[name] = value
         return value
 
-    logits = start(prompts, hooks=[(name, partial(keep, name)) for name in _posts(start)])
-    every = [kept[name] for name in _posts(start)]
+    logits = start(prompts, hooks=[(name, partial(keep, name)) for name in posts])
+    every = [kept[name] for name in posts]
     slope_of_each = torch.autograd.grad(metric(logits[:, -1]).sum(), every)
     activations = torch.stack([value.detach()[:, -1] for value in every])
     slopes = torch.stack([slope[:, -1] for slope in slope_of_each])
     means = activations.mean(1)  # (layer, neuron)
     importance = ((activations - means[:, None]) * slopes).abs().mean(1)
     return RankedNeurons(start, means, importance.cpu())
+
+
+def matched(
+    sizes: Float[Tensor, "layer neuron"], chosen: Int[Tensor, " chosen"], banned: Int[Tensor, " n"]
+) -> Int[Tensor, " chosen"]:
+    """For each neuron another one of its layer with nearly its size, none of them twice.
+
+    Args:
+        sizes: of all neurons. chosen, banned: numbers of neurons, as in
+            :attr:`RankedNeurons.ranked`; the banned ones are not taken.
+    """
+    free = sizes.clone()
+    free.view(-1)[banned] = torch.inf
+    found = []
+    for number in chosen.tolist():
+        layer = number // sizes.shape[1]
+        nearest = int((free[layer] - sizes.view(-1)[number]).abs().argmin())
+        free[layer, nearest] = torch.inf
+        found.append(layer * sizes.shape[1] + nearest)
+    return torch.tensor(found, dtype=torch.int64)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.geometry.number_codes import held_out_r2, helix, polynomial, reconstructions
+from addlib.geometry.number_codes import (
+    held_out_r2,
+    helix,
+    linear_r2,
+    permuted_digits,
+    polynomial,
+    reconstructions,
+)
 
 NUMBERS = torch.arange(10, 100)
 FOLDS = torch.arange(90) % 10
@@ -63,3 +70,25 @@ def test_numbers_left_out_are_not_in_the_fit():
     by_hand = np.column_stack([np.ones(9), codes["helix"][out].numpy()]) @ weights
     assert np.allclose(before["helix"], by_hand)
     assert held_out_r2(rows, codes, FOLDS)["helix"] < 0  # noise
+
+
+def test_all_layers_at_once_give_the_same():
+    layers = drawn(3, 90, 20) + torch.stack([n * helix(NUMBERS) @ drawn(8, 20) for n in range(3)])
+    for code in (helix(NUMBERS), polynomial(NUMBERS)):
+        one_by_one = [held_out_r2(rows, {"code": code}, FOLDS)["code"] for rows in layers]
+        assert linear_r2(layers, code, FOLDS).tolist() == pytest.approx(one_by_one)
+
+
+def test_a_helix_of_permuted_digits_is_not_taken_for_a_helix():
+    """Each code explains its own rows, and the other one's as badly as digits allow."""
+    generator = torch.Generator().manual_seed(2)
+    permuted = permuted_digits(NUMBERS, generator)
+    assert sorted(permuted.tolist()) == NUMBERS.tolist()
+    assert (permuted[:10] // 10).unique().numel() == 1
+    assert (permuted[::10] % 10).unique().numel() == 1
+    for planted in (NUMBERS, permuted):
+        rows = (helix(planted) @ drawn(8, 30))[None]
+        own = linear_r2(rows, helix(planted), FOLDS)
+        other = linear_r2(rows, helix(permuted if planted is NUMBERS else NUMBERS), FOLDS)
+        assert own > 0.999
+        assert other < 0.9

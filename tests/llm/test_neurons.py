@@ -6,7 +6,7 @@ import torch
 
 from addlib.llm.grading import SharedStart
 from addlib.llm.load import RANDOM, load_llm
-from addlib.llm.neurons import rank_neurons
+from addlib.llm.neurons import matched, rank_neurons
 from addlib.llm.pairs import prompt_pairs
 from addlib.llm.prompts import few_shot, problems
 
@@ -81,3 +81,11 @@ def test_a_shared_start_gives_the_same_as_whole_prompts():
     through_start = pairs().difference(start.at_end(pairs().clean, hooks=hooks))
     assert torch.allclose(through_start, metric_with(hooks), atol=1e-5)
     assert (through_start - metric_with([])).abs().max() > 1e-3
+
+
+def test_matched_neurons_are_others_of_the_same_layer_and_size():
+    sizes = torch.tensor([[1.0, 1.1, 5.0, 4.9], [2.0, 9.0, 2.1, 2.2]])
+    found = matched(sizes, torch.tensor([0, 2, 4]), torch.tensor([0, 2, 4]))
+    assert found.tolist() == [1, 3, 6]
+    twice = matched(sizes, torch.tensor([4, 4]), torch.tensor([4]))
+    assert twice.tolist() == [6, 7]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from addlib.llm.grading import Grades, SharedStart, grade, share, top_tokens
+from addlib.llm.grading import Grades, SharedStart, check_able, grade, share, top_tokens
 from addlib.llm.load import CHARACTERS, RANDOM, load_llm, random_tokenizer
 from addlib.llm.pairs import CORRUPTIONS, make_a_pair, pair_up, prompt_pairs
 from addlib.llm.prompts import (
@@ -541,3 +541,13 @@ def test_a_sweep_takes_all_metrics_at_once():
             i for i in range(pairs.clean.shape[1]) if (pairs.clean[0, i] != pairs.corrupted[0, i])
         ]
         assert torch.allclose(result.values[row, 0, changed[0], 0], metric(clean)[0], atol=1e-4)
+
+
+def test_a_model_that_cannot_do_the_task_is_refused_with_what_was_found():
+    right = torch.tensor([True, False, False, False])
+    grades = Grades([(12, 9)] * 4, torch.full((4,), 3), torch.zeros(4, 3).bool(), right)
+    able = SimpleNamespace(source=SimpleNamespace(name="Tiny"), is_random=False)
+    with pytest.raises(ValueError, match=r"Tiny gets 1 of 4 problems .* 12 and 9 right \(25%\)"):
+        check_able(able, grades, 0.3)
+    check_able(able, grades, 0.25)
+    check_able(SimpleNamespace(is_random=True), grades, 0.3)

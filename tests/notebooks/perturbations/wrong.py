@@ -137,6 +137,15 @@ def summed(difference):
     return metric
 
 
+def blind(d_prime):
+    """The twins' side counted as the sums' side, and the sums' as the twins'."""
+
+    def other_way_round(self, rows=slice(None)):
+        return -d_prime(self, rows)
+
+    return other_way_round
+
+
 FAULTS = {
     "01_setup": Fault("addlib.tasks.addition", "Questions.carry", carry_from_nine),
     "02_training": Fault("addlib.training.runs", "load_or_train", without("mlp.out")),
@@ -149,6 +158,7 @@ FAULTS = {
     "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
+    "15_llm_addition": Fault("addlib.llm.carries", "Sight.d_prime", blind),
     "13_shelf_variants": Fault("addlib.theory.loss_levels", "expected_loss", bits),
     "14_first_looks": Fault("addlib.training.runs", "load_or_train", without(".q.")),
 }
