@@ -24,9 +24,12 @@ from addlib.figures.palette import template
 from addlib.figures.static import save
 from addlib.files import write_whole
 from addlib.reading import chosen, filled, value_of
+from addlib.unknown import leave_out, leaves_out, note, reason_of
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
+
+    from addlib.training.opened import FileConfig, PairFileConfig
 
 
 def setup(save_figures: str | None = None, titles: bool = True) -> None:
@@ -74,6 +77,37 @@ def table(rows: Any, columns: list[str] | None = None) -> Styler:
         pandas' ``Styler``; its ``format`` sets how numbers are written.
     """
     return pd.DataFrame(rows, columns=columns).style.hide(axis="index")
+
+
+def own_model(weights_file: str, seed: int) -> FileConfig | PairFileConfig | None:
+    """A chapter on somebody's own model: open its file, and say on the page whose model it is.
+
+    Without a file nothing happens. With one, cells that need what the file does not have are left
+    out from here on, with a word.
+
+    Args:
+        weights_file: a file or a run's folder, as :func:`addlib.training.opened.open_model` reads
+            it; empty for the book's own model.
+        seed: of the chapter's questions.
+
+    Raises:
+        ModelFileError: the file is not read; one sentence says why.
+    """
+    if not weights_file:
+        return None
+    from addlib.training.opened import open_model
+
+    config = open_model(weights_file, seed)
+    source = config.source
+    text = (
+        f"**Your model.** `{source.path.name}` (SHA-256 `{source.sha256[:12]}`): {source.words}. "
+        "Figures and numbers below are of this model, beside the book's own thresholds; nothing of it "
+        "goes into the book's record. What the file does not tell is left out with a word. Sentences "
+        "without a number were written about the book's model."
+    )
+    display(_markdown(text), raw=True)
+    leave_out()
+    return config
 
 
 def reading_magic(line: str, cell: str) -> None:
@@ -174,7 +208,13 @@ def summary_magic(line: str, cell: str) -> None:
     if "claims" in names:
         names["claims"].close()
     for spot, bundle in _waiting:
-        spot.update(bundle(names), raw=True)
+        try:
+            shown = bundle(names)
+        except Exception as error:
+            if not leaves_out():
+                raise
+            shown = note(reason_of(error))
+        spot.update(shown, raw=True)
     reading_magic(line, cell)
 
 

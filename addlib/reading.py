@@ -10,6 +10,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from addlib.unknown import LeftOut, Unknown
+
 ELSE = re.compile(r"^%%else[ \t]*\n?", re.MULTILINE)
 """The line between a text and what stands there where its condition does not hold."""
 
@@ -141,6 +143,8 @@ def _joined(text: ast.expr, names: dict[str, Any]) -> str:
 def _field(field: ast.FormattedValue, names: dict[str, Any]) -> str:
     source = ast.unparse(field.value)
     value = _value(field.value, names)
+    if isinstance(value, Unknown):
+        return format(value)
     if value is None or (hasattr(value, "__float__") and not math.isfinite(value)):
         raise ValueError(f"{{{source}}} is {value}: the run gave no number for it")
     if field.conversion >= 0:
@@ -180,6 +184,8 @@ def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
             f"{{{source}}}: this notebook has no {error.name} (braces of a formula are doubled: "
             f"{{{{ }}}})"
         ) from error
+    except LeftOut:
+        raise
     except Exception as error:
         raise ValueError(f"{{{source}}}: {type(error).__name__}: {error}") from error
 

@@ -8,10 +8,7 @@ on a real one.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from xdist.scheduler import LoadFileScheduling
 
 from workflow.browser import find_browser
-from workflow.chapters import ROOT
+from workflow.carried import build_wheel
 
 pytest_plugins = ["unchanged"]
 
@@ -124,14 +121,5 @@ def browser():
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
-    """The package's wheel, built from a copy: a build leaves folders beside what it builds."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in ("addlib", "book"):
-        shutil.copytree(ROOT / name, source / name)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True)
-    (built,) = folder.glob("addlib-*.whl")
-    return built
+    """The package's wheel."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -141,10 +141,20 @@ def test_incomplete_labels_are_refused(shown, show, change):
 
 
 def test_colab_gets_html_that_brings_its_own_library(shown, show, monkeypatch):
-    monkeypatch.setattr("addlib.figures.page.in_colab", lambda: True)
+    monkeypatch.setenv("COLAB_NOTEBOOK_ID", "a-notebook")
     show(figure(), **LABELS)
     assert set(shown[0]) == {"text/html", "text/plain"}
     assert re.search(r'<script src="https://cdn\.plot\.ly/plotly-[\d.]+\.min\.js"', page_of(shown))
+
+
+def test_vs_code_on_a_machine_of_colab_gets_plotlys_own_format(shown, show, monkeypatch):
+    """It loads no scripts from elsewhere, so Colab's HTML alone would be blank there."""
+    colab = ModuleType("google.colab")
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.delenv("COLAB_NOTEBOOK_ID", raising=False)
+    show(figure(), **LABELS)
+    assert "application/vnd.plotly.v1+json" in shown[0]
+    assert "cdn.plot.ly" not in page_of(shown)
 
 
 def test_a_drawing_is_shown_like_a_figure(shown, show):

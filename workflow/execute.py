@@ -297,6 +297,13 @@ def _write_record(results: Results, record: Mapping[str, Any]) -> None:
             file.truncate()
 
 
+def _mark(file: Path) -> str:
+    """Twelve digits that tell a model's file from others of its name: of its content, or path."""
+    from addlib.store import key_of, sha256  # here, since torch takes seconds
+
+    return (sha256(file) if file.is_file() else key_of({"path": str(file)}))[:12]
+
+
 def _ending_signals() -> list[signal.Signals]:
     """The signals that ask a process to end."""
     return [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # the last one is not on Windows
@@ -359,6 +366,11 @@ def main() -> int:
             if options.results
             else Results.default(options.smoke)
         )
+        if parameters.get("weights_file"):
+            file = Path(parameters["weights_file"]).expanduser().resolve()
+            parameters["weights_file"] = str(file)  # the kernel starts in another folder
+            if not options.results:  # the book's own results stay as they are
+                results = Results(results.folder / "models" / f"{file.stem}-{_mark(file)}")
         _stop_on_signals()
         record = execute(chapter, parameters, results, options.smoke)
     except WorkflowError as error:

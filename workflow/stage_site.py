@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from addlib.claims import stored
-from workflow import shared_scripts
+from workflow import carried, shared_scripts
 from workflow.chapter_list import set_run_time
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.claims_page import MARK, Record, add_claim_targets, add_ledger
@@ -108,6 +108,7 @@ def stage(
     )
     (generated / "literature.md").write_text(literature_tables(shown_complete), encoding="utf-8")
     (generated / "devices.md").write_text(device_text(records), encoding="utf-8")
+    carried.write(target)
     add_ledger(target, records, {name: chapter.title for name, chapter in known.items()}, smoke)
     (target / SHOWN).write_text(json.dumps(shown_complete), encoding="utf-8")
     if early:

@@ -42,14 +42,21 @@ class Ledger:
         device: where the chapter measures, unless a measurement says otherwise; records have its
             name (:func:`addlib.device.device_name`).
         seed: of the chapter's model, unless a measurement says otherwise.
+        file: hash of the file that the model is from; empty for the book's own. Records of such a
+            model are kept apart, under this name, and what it lacks is not counted against it.
     """
 
     def __init__(
-        self, chapter: str, device: torch.device | str = "cpu", seed: int | None = None
+        self,
+        chapter: str,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        file: str = "",
     ) -> None:
         self.chapter = chapter
         self.device = device
-        self.seed = seed
+        self.seed = None if file else seed
+        self.file = file
         self._measured: dict[str, Record] = {}
 
     def __getitem__(self, id: str) -> Claim:
@@ -85,8 +92,8 @@ class Ledger:
         """Write the claim's record, whole or not at all, and return it.
 
         Runs with smoke parameters (``ADDLIB_SMOKE=1``) write to ``claims/smoke/``, notebooks that a
-        person runs to ``claims/by_hand/``: both out of the way of the book's own records. There a
-        cell may also be run again.
+        person runs to ``claims/by_hand/``, and those of a model from a file to a folder named by
+        its hash: all out of the way of the book's own records. There a cell may also be run again.
 
         Args:
             id: of a claim that ``book/claims.yml`` declares for this chapter.
@@ -123,8 +130,10 @@ class Ledger:
         """Record what the chapter did not measure: its model lacks what such a claim is about.
 
         It counts as not borne out. ``%%summary`` calls this at a chapter's end. A claim that needs
-        other models is left out: it has not been run.
+        other models is left out: it has not been run. So is all of a model from a file.
         """
+        if self.file:
+            return
         for id, claim in declared().items():
             if claim.chapter == self.chapter and id not in self._measured and not claim.needs:
                 self._record(claim, None, None, "fails", 1, self.device, self.seed, None)
@@ -165,7 +174,7 @@ class Ledger:
             "versions": versions(),
         }
         _check(record)
-        folder = "smoke" if smoke else "" if _is_batch_run() else "by_hand"
+        folder = self.file or ("smoke" if smoke else "" if _is_batch_run() else "by_hand")
         _write(results_dir() / "claims" / folder / f"{claim.id}.json", record)
         self._measured[claim.id] = record
         return record

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
+import os
 import re
 import textwrap
 from hashlib import blake2s
@@ -75,11 +75,12 @@ DRAW = """
 
 
 def in_colab() -> bool:
-    """Whether this is Google Colab, which shows each output in a sandbox of its own."""
-    try:
-        return importlib.util.find_spec("google.colab") is not None
-    except ModuleNotFoundError:
-        return False
+    """Whether this is Google Colab's page, which shows each output in a sandbox of its own.
+
+    VS Code can use Colab's machines, too, where it shows plotly's own format and loads no scripts
+    from elsewhere; the machine then has no notebook's id. plotly tells the two apart in this way.
+    """
+    return "COLAB_NOTEBOOK_ID" in os.environ
 
 
 class Renderer(MimetypeRenderer):

@@ -35,10 +35,9 @@ def boot_bridge(
         n_heads=config.n_heads,
         n_ctx=task.n_ctx,
         d_vocab=task.d_vocab,
-        act_fn="relu",
         seed=seed,
         device=str(chosen),
-        **settings,
+        **{"act_fn": "relu", **settings},
     )
     return boot(cfg, device=chosen)
 

@@ -44,8 +44,12 @@ EPS = 1e-5
 
 
 def covers(config: ModelConfig | TransformerBridgeConfig) -> bool:
-    """Whether the short forward is exact for this model: one layer, with or without MLP."""
-    return config.n_layers == 1
+    """Whether the short forward is exact: one layer, LayerNorm, with or without a ReLU MLP.
+
+    The book's own configurations don't say the last two, which are always so there.
+    """
+    ways = getattr(config, "normalization_type", "LN"), getattr(config, "act_fn", "relu")
+    return config.n_layers == 1 and ways == ("LN", "relu")
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,8 @@ class FastForward:
     ) -> None:
         if not covers(config):
             raise ValueError(
-                f"n_layers = {config.n_layers}: the short forward covers one-layer models only"
+                f"n_layers = {config.n_layers}: the short forward covers models of one layer, with "
+                f"LayerNorm and ReLU neurons, only"
             )
         self.weights = weights
         self.config = config

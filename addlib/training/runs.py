@@ -26,15 +26,20 @@ from addlib.store import CheckpointError, RunFolder
 from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig
+from addlib.training.opened import FileConfig, PairFileConfig
 from addlib.training.pairs import PairConfig, PairHistory
 from addlib.training.session import Session, restore_from, resume_step, snapshot_file
 from addlib.training.together import train_together
+from addlib.unknown import NO_TRAINING, LeftOut, Unknown
 from addlib.usage import used
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 RunConfig = TrainConfig | PairConfig
+
+OPENED = (FileConfig, PairFileConfig)
+"""Configurations of models from files."""
 
 STEPS_PER_REPORT = 25
 """Training steps between two looks at the loss for the progress bar."""
@@ -64,6 +69,12 @@ class Run:
     def steps(self) -> int:
         """Steps that were taken: the configuration's, or fewer where its stop rule ended it."""
         return _steps_taken(self.config, self.record)
+
+    @property
+    def file(self) -> str:
+        """The first digits of the hash of the file that it is from; empty for the book's own."""
+        config = self.config
+        return config.source.sha256[:12] if isinstance(config, OPENED) else ""
 
     @property
     def device(self) -> torch.device:
@@ -117,6 +128,29 @@ class Run:
         return torch.cat([short(part) for part in questions.tokens.split(1000)]).double()
 
 
+class FileRun(Run):
+    """A model from a state dict, as a run of which nothing but its last weights is known."""
+
+    @property
+    def steps(self) -> int:
+        """Unknown; it may be asked for the weights after so many steps."""
+        return self.record["steps"]
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """Raises LeftOut: there is the last state only."""
+        raise LeftOut(NO_TRAINING)
+
+    def snapshot(self, steps: int) -> dict[str, Tensor]:
+        """The model's weights for its own unknown number of steps, and fresh ones for 0."""
+        if isinstance(steps, Unknown):
+            return {name: p.detach().clone() for name, p in weights(self.model).items()}
+        if steps != 0:
+            raise LeftOut(NO_TRAINING)
+        fresh = weights(self.config.build(str(self.device)))
+        return {name: p.detach() for name, p in fresh.items()}
+
+
 def load_or_train(
     config: RunConfig = RUNS["main"], device: str = "auto", progress: bool = True
 ) -> Run:
@@ -124,12 +158,17 @@ def load_or_train(
 
     Two processes that ask for the same run train it once; an interrupted run goes on from its last
     saved state and ends, on the same device, in the same weights as one that was never interrupted.
+    A configuration from :func:`addlib.training.opened.open_model` opens its file.
 
     Raises:
         CheckpointError: a cached file is damaged or foreign. Nothing of it is used.
         ValueError: the device isn't there.
     """
     chosen = choose_device(device)
+    if isinstance(config, OPENED) and config.source.state is not None:
+        nothing: Any = Unknown(NO_TRAINING, "an unknown number of")
+        model = config.source.state.build(str(chosen))
+        return FileRun(config, model, nothing, {"steps": nothing})
     folder = config.folder
     _train_missing([config], device, progress)
     record = folder.record()
@@ -155,7 +194,7 @@ def load_or_train_all(
     from joblib import Parallel, cpu_count, delayed
     from tqdm import tqdm
 
-    missing = [config for config in dict.fromkeys(configs) if config.folder.record() is None]
+    missing = [config for config in dict.fromkeys(configs) if not is_there(config)]
     workers = min(cpu_count(), len(missing))
     if choose_device(device).type == "cuda":
         _train_missing(missing, device, progress)
@@ -196,9 +235,14 @@ def _read_history(folder: RunFolder, empty: History | PairHistory) -> History | 
 
 
 # ------------------------------------------------------------------------- training
+def is_there(config: RunConfig) -> bool:
+    """Whether a run needs no training: it is in the cache, or its model in a file."""
+    return isinstance(config, OPENED) or config.folder.record() is not None
+
+
 def _train_missing(configs: Sequence[RunConfig], device: str, progress: bool) -> None:
     """Train what the cache lacks: together on a GPU, else one after another."""
-    missing = [config for config in configs if config.folder.record() is None]
+    missing = [config for config in configs if not is_there(config)]
     if missing and choose_device(device).type == "cuda":
         missing = train_together(missing, device, progress)
     for config in missing:

@@ -146,7 +146,7 @@ def test_rows_are_the_token_positions_that_occur():
 def test_two_layers_are_refused():
     task, config = AdditionTask(2), ModelConfig(n_layers=2, width=48)
     with pytest.raises(
-        ValueError, match="n_layers = 2: the short forward covers one-layer models only"
+        ValueError, match="n_layers = 2: the short forward covers models of one layer"
     ):
         FastForward({}, config, task)
 

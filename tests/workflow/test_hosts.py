@@ -68,6 +68,7 @@ class Host:
             "JUPYTER_PATH": str(folder / "jupyter"),
             "ADDLIB_CACHE": str(folder / "weights"),
             "ADDLIB_SMOKE": "1",
+            "COLAB_NOTEBOOK_ID": "a-notebook",
         }
         if with_libraries:  # the build's own tools are there too; nothing is fetched
             self.environment |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
