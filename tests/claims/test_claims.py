@@ -352,6 +352,20 @@ def test_the_table_is_rounded_and_in_the_order_of_ids(results):
     ]
 
 
+def test_statements_show_interval_and_refutation_of_the_ids_that_begin_so(results):
+    claims = Ledger("02_training")
+    claims.measure("02.final-loss", 0.03, ci=(0.02, 0.06))
+    claims.measure("02.accuracy", 0.98765)
+    rows = claims.statements("02.final")
+    assert len(rows) == 1
+    row = rows.iloc[0]
+    assert row["statement"] == claims["02.final-loss"].statement
+    assert row["refuted by"] == claims["02.final-loss"].refuted_by
+    assert "0.02 to 0.06" in row["measured"]
+    assert row["verdict"].endswith("inconclusive")
+    assert len(claims.statements("02.")) == 2
+
+
 # -------------------------------------------------------------------------- ledger
 def measured(results):
     """Both claims of chapter 02, measured in a run that came to its end."""

@@ -130,3 +130,14 @@ def test_points_that_would_mislead_are_refused(points, changes, complaint):
     ):
         with pytest.raises(ValueError, match=complaint):
             draw()
+
+
+def test_points_show_their_names_when_pointed_at():
+    points = np.zeros((2, 2))
+    panels = {"A": {"BA": points, "UC1": points}}
+    fig = cloud_grid(panels, hover={"A": {"BA": ["L0H1", "L2H3"]}}, **AXES)
+    assert list(fig.data[0].text) == ["L0H1", "L2H3"]
+    assert fig.data[0].hovertemplate == "%{text}, BA<extra>A</extra>"
+    assert fig.data[1].hovertemplate == "UC1<extra>A</extra>"
+    with pytest.raises(ValueError, match="A, BA: 1 names for 2 points"):
+        cloud_grid(panels, hover={"A": {"BA": ["L0H1"]}}, **AXES)

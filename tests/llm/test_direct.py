@@ -1,11 +1,12 @@
 """Direct effects add up to the model's own logits, and each is what its writer's output says."""
 
+import copy
 from functools import cache
 
 import pytest
 import torch
 
-from addlib.llm.direct import heads_along, written_at_end
+from addlib.llm.direct import copying, heads_along, written_at_end
 from addlib.llm.load import RANDOM, load_llm
 from addlib.llm.prompts import encode, few_shot, problems
 
@@ -73,3 +74,26 @@ def test_a_final_norm_that_shifts_is_refused(monkeypatch):
     monkeypatch.setitem(llm().bridge.ln_final._modules, "_original_component", norm)
     with pytest.raises(ValueError, match="must divide by the root mean square"):
         written_at_end(llm().bridge, tokens())
+
+
+def test_a_head_made_to_copy_copies_and_one_made_to_shift_does_not():
+    """Planted: values of group 0 are the tokens' own directions, and head 0 writes them back."""
+    bridge = copy.deepcopy(llm().bridge)
+    tokens = torch.arange(6)
+    block = bridge.blocks[1]
+    with torch.no_grad():
+        embedded = bridge(tokens[:, None], stop_at_layer=0)[:, 0]
+        first = bridge.blocks[0]
+        normed = block.ln1(embedded + first.mlp(first.ln2(embedded)))
+        codes = torch.eye(8)[:6]  # what group 0 shall say of each token
+        solved = torch.linalg.lstsq(normed, codes).solution  # (d_model, d_head)
+        v = block.attn.v.original_component
+        v.weight[:8] = solved.T
+        v.bias.zero_()
+        columns = bridge.W_U[:, tokens].T  # (token, d_model)
+        columns = columns - columns.mean(0)
+        for shift, share in ((0, 1.0), (1, 0.0)):
+            o = block.attn.o.original_component
+            o.weight.zero_()
+            o.weight[:, :6] = torch.linalg.pinv(columns).roll(shift, 1)
+            assert copying(bridge, 1, 0, tokens) == share

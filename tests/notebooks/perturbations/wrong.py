@@ -137,13 +137,22 @@ def summed(difference):
     return metric
 
 
-def blind(d_prime):
-    """The twins' side counted as the sums' side, and the sums' as the twins'."""
+def other_way_round(d_prime):
+    """Sums taken for their twins, and twins for sums."""
 
-    def other_way_round(self, rows=slice(None)):
+    def measure(self, rows=slice(None)):
         return -d_prime(self, rows)
 
-    return other_way_round
+    return measure
+
+
+def doubled(along):
+    """Every part counted twice."""
+
+    def measure(self, directions):
+        return 2 * along(self, directions)
+
+    return measure
 
 
 FAULTS = {
@@ -158,7 +167,8 @@ FAULTS = {
     "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
-    "15_llm_addition": Fault("addlib.llm.carries", "Sight.d_prime", blind),
+    "15_llm_addition": Fault("addlib.llm.carries", "Sight.d_prime", other_way_round),
+    "16_llm_notes": Fault("addlib.llm.direct", "Written.along", doubled),
     "13_shelf_variants": Fault("addlib.theory.loss_levels", "expected_loss", bits),
     "14_first_looks": Fault("addlib.training.runs", "load_or_train", without(".q.")),
 }
