@@ -2,8 +2,8 @@
 
     python studies/two_layers.py    # trains: about 40 minutes on one CPU thread; counts; records
 
-One layer has to guess in long cascades: at each answer position its heads see three pairs and no
-more. A second layer can go on from what the first wrote. The record in addlib/data/two_layers.json
+One layer has to guess in long cascades: at each answer position it tells hardly more than three
+pairs. A second layer can go on from what the first wrote. The record in addlib/data/two_layers.json
 says how the run was made and how many of a million uniform sums, and of 100,000 generated ones of
 each cascade length, came out wrong.
 """
@@ -17,12 +17,13 @@ import torch
 
 from addlib.analysis.ablation import Ablation, hooks
 from addlib.analysis.answers import answer
+from addlib.analysis.state_exchange import exchange_states
 from addlib.claims import stored
 from addlib.device import hardware
 from addlib.models.addition import ModelConfig
 from addlib.stats import wilson_interval
 from addlib.tasks.addition import Questions
-from addlib.tasks.sampling import cascade_questions, uniform_questions
+from addlib.tasks.sampling import cascade_questions, nine_rich_questions, uniform_questions
 from addlib.training.addition import TrainConfig
 from addlib.training.runs import Run, load_or_train
 
@@ -62,6 +63,16 @@ def question_positions(run: Run, questions: Questions, other: Questions) -> list
             rows.append(
                 {"layer": name, "method": word, "accuracy": given.right.float().mean().item()}
             )
+    return rows
+
+
+def exchanges(run: Run, generator: torch.Generator, count: int = 4000) -> list[dict[str, Any]]:
+    """For each pair the shares of chapter 09: answers that change, and those that obey."""
+    questions = nine_rich_questions(run.config.task, count, generator)
+    rows = []
+    for j in range(run.config.task.n_digits):
+        changed, obeyed = exchange_states(run.model, questions, j, generator)
+        rows.append({"pair": j, "changed": changed.share, "obeyed": obeyed.share})
     return rows
 
 
@@ -110,6 +121,7 @@ def main() -> None:
         "question_positions": question_positions(
             run, uniform_questions(task, 2000, generator), uniform_questions(task, 2000, generator)
         ),
+        "exchanges": exchanges(run, generator),
     }
     print(stored.write("two_layers", "python studies/two_layers.py", hardware(run.device), content))
     print(f"{content['uniform']['wrong']} wrong of {options.uniform:,} uniform sums")

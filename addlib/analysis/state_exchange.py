@@ -32,11 +32,11 @@ class Exchanged(NamedTuple):
     """How many answers were asked after, and how many came out so."""
 
     hits: int
-    count: int
+    asked: int
 
     @property
     def share(self) -> float:
-        return self.hits / self.count
+        return self.hits / self.asked
 
 
 def state_of(questions: Questions, j: int) -> Int[Tensor, " batch"]:

@@ -155,6 +155,11 @@ def doubled(along):
     return measure
 
 
+def as_written(write_out):
+    """Digits in reading order for digits by column."""
+    return lambda *arguments, **options: write_out(*arguments, **options).flip(1)
+
+
 FAULTS = {
     "01_setup": Fault("addlib.tasks.addition", "Questions.carry", carry_from_nine),
     "02_training": Fault("addlib.training.runs", "load_or_train", without("mlp.out")),
@@ -164,6 +169,7 @@ FAULTS = {
     "06_head_ablation": Fault("addlib.analysis.ablation", "hooks", mean_of_one),
     "07_where_and_when": Fault("addlib.tasks.subtasks", "tri_state", all_determined),
     "08_carry_plane": Fault("addlib.analysis.carry_plane", "states_below", nine_is_low),
+    "09_exact_addition": Fault("addlib.analysis.answers", "write_out", as_written),
     "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
