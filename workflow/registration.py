@@ -4,7 +4,7 @@
 
 ``registered:`` says since when a claim's threshold has stood. Each threshold that it had later must
 be named in ``changes:``, and a claim that was registered may leave the book only by way of the page
-of errata. Where there is no history (an archive, a shallow clone), the days are the authors' word.
+of errata, or under another id: ``changes: "2026-11-27, was 12.helix-is-used: moved"``. Where there is no history (an archive, a shallow clone), the days are the authors' word.
 """
 
 from __future__ import annotations
@@ -63,8 +63,15 @@ def faults(claims: Mapping[str, Claim], history: Sequence[Version], errata: str)
                 )
     gone = {id for version in history for id in version.registered} - claims.keys()
     for id in sorted(gone):
-        if id not in errata:
+        heir = next((claim for claim in claims.values() if f"was {id}:" in claim.changes), None)
+        stood_last = [v.thresholds[id] for v in history if id in v.thresholds][-1]
+        if heir is None and id not in errata:
             yield f"{id} was registered and is no longer declared: say why in book/errata.md"
+        elif heir and stood_last != str(heir.threshold) and stood_last not in heir.changes:
+            yield (
+                f"{heir.place}: {heir.id} was {id}, whose threshold was {stood_last}: say in "
+                f"changes: why it became {heir.threshold}"
+            )
 
 
 def history() -> list[Version] | None:

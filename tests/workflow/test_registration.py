@@ -114,3 +114,17 @@ def test_without_history_the_page_says_whose_word_it_is(monkeypatch, tmp_path):
     monkeypatch.setattr(registration, "ROOT", tmp_path)
     assert registration.history() is None
     assert DAYS_NOT_COMPARED in ledger([record], "", smoke=False)
+
+
+def test_a_claim_may_move_to_another_id_with_its_threshold():
+    was = Version(FIRST, {"02.old": "<= 1"}, frozenset({"02.old"}))
+    now = Version(FIRST, {"02.loss": "<= 1"}, frozenset({"02.loss"}))
+
+    def said(threshold, changes):
+        moved = claim(threshold, FIRST, changes)
+        return list(faults({"02.loss": moved}, [was, now], errata=""))
+
+    assert said("<= 1", "2026-11-27, was 02.old: moved") == []
+    assert len(said("<= 1", "")) == 1
+    now = Version(FIRST, {"02.loss": "<= 2"}, frozenset({"02.loss"}))
+    assert "whose threshold was <= 1" in said("<= 2", "2026-11-27, was 02.old: moved")[0]
