@@ -137,6 +137,11 @@ def summed(difference):
     return metric
 
 
+def too_long(fourier_basis):
+    """Waves twice as long as one."""
+    return lambda p: 2 * fourier_basis(p)
+
+
 FAULTS = {
     "01_setup": Fault("addlib.tasks.addition", "Questions.carry", carry_from_nine),
     "02_training": Fault("addlib.training.runs", "load_or_train", without("mlp.out")),
@@ -151,6 +156,7 @@ FAULTS = {
     "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
     "13_shelf_variants": Fault("addlib.theory.loss_levels", "expected_loss", bits),
     "14_first_looks": Fault("addlib.training.runs", "load_or_train", without(".q.")),
+    "17_modular_looks": Fault("addlib.geometry.fourier", "fourier_basis", too_long),
 }
 
 
