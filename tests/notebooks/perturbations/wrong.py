@@ -160,6 +160,11 @@ def as_written(write_out):
     return lambda *arguments, **options: write_out(*arguments, **options).flip(1)
 
 
+def too_long(fourier_basis):
+    """Waves twice as long as one."""
+    return lambda p: 2 * fourier_basis(p)
+
+
 FAULTS = {
     "01_setup": Fault("addlib.tasks.addition", "Questions.carry", carry_from_nine),
     "02_training": Fault("addlib.training.runs", "load_or_train", without("mlp.out")),
@@ -177,6 +182,7 @@ FAULTS = {
     "16_llm_notes": Fault("addlib.llm.direct", "Written.along", doubled),
     "13_shelf_variants": Fault("addlib.theory.loss_levels", "expected_loss", bits),
     "14_first_looks": Fault("addlib.training.runs", "load_or_train", without(".q.")),
+    "17_modular_looks": Fault("addlib.geometry.fourier", "fourier_basis", too_long),
 }
 
 
