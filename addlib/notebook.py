@@ -79,7 +79,9 @@ def table(rows: Any, columns: list[str] | None = None) -> Styler:
     return pd.DataFrame(rows, columns=columns).style.hide(axis="index")
 
 
-def own_model(weights_file: str, seed: int) -> FileConfig | PairFileConfig | None:
+def own_model(
+    weights_file: str, seed: int, kind: str = "sums digit by digit"
+) -> FileConfig | PairFileConfig | None:
     """A chapter on somebody's own model: open its file, and say on the page whose model it is.
 
     Without a file nothing happens. With one, cells that need what the file does not have are left
@@ -89,15 +91,24 @@ def own_model(weights_file: str, seed: int) -> FileConfig | PairFileConfig | Non
         weights_file: a file or a run's folder, as :func:`addlib.training.opened.open_model` reads
             it; empty for the book's own model.
         seed: of the chapter's questions.
+        kind: what a model must answer for this chapter: ``"sums digit by digit"``, ``"sums modulo
+            p"`` or ``"sums of two numbers"``.
 
     Raises:
-        ModelFileError: the file is not read; one sentence says why.
+        ModelFileError: the file is not read, or its model answers something else; one sentence
+            says why.
     """
     if not weights_file:
         return None
+    from addlib.models.state_dicts import ModelFileError
     from addlib.training.opened import open_model
 
     config = open_model(weights_file, seed)
+    if config.kind != kind:
+        raise ModelFileError(
+            f"{weights_file} holds a model that answers {config.kind}, and this chapter takes "
+            f"models that answer {kind}"
+        )
     source = config.source
     text = (
         f"**Your model.** `{source.path.name}` (SHA-256 `{source.sha256[:12]}`): {source.words}. "

@@ -93,11 +93,16 @@ def note(reason: str) -> dict[str, object]:
     return {"text/markdown": f"*Left out: {reason}.*", "text/plain": f"Left out: {reason}."}
 
 
-def _pass_over(error: Exception, names: tuple[str, ...]) -> None:
-    """Called where a statement raised: its names become unknown."""
+def _pass_over(error: Exception, uses: tuple[str, ...], sets: tuple[str, ...]) -> None:
+    """Called where a statement raised: the names that it would have set become unknown.
+
+    Other libraries raise errors of their own where they meet an unknown value.
+    """
     shell = get_ipython()
-    reason = reason_of(error)
-    for name in names:
+    used = [shell.user_ns.get(name) for name in uses]
+    reasons = [value.reason for value in used if isinstance(value, Unknown)]
+    reason = reason_of(error) if isinstance(error, LeftOut) or not reasons else reasons[0]
+    for name in sets:
         shell.user_ns[name] = Unknown(reason)
     said = (shell.execution_count, reason)
     if said not in _said:
@@ -122,7 +127,7 @@ class _PassOver(ast.NodeTransformer):
                 tried = ast.Assign([target], statement.value)  # type: ignore[attr-defined]
             handler = ast.parse(
                 f"try:\n    pass\nexcept Exception as _error:\n    _shown = None\n"
-                f"    _pass_over(_error, {tuple(sorted(_names_set_by(statement)))!r})"
+                f"    _pass_over(_error, {_names_used_by(statement)}, {_names_set_by(statement)})"
             ).body[0]
             assert isinstance(handler, ast.Try)
             handler.body = [tried]
@@ -133,7 +138,13 @@ class _PassOver(ast.NodeTransformer):
         return ast.fix_missing_locations(module)
 
 
-def _names_set_by(statement: ast.stmt) -> set[str]:
+def _names_used_by(statement: ast.stmt) -> tuple[str, ...]:
+    """All names in a statement that it reads."""
+    nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    return tuple(sorted({node.id for node in nodes if isinstance(node.ctx, ast.Load)}))
+
+
+def _names_set_by(statement: ast.stmt) -> tuple[str, ...]:
     """The names that a statement sets or changes, not those inside its functions."""
     names = set()
     waiting: list[ast.AST] = [statement]
@@ -149,12 +160,18 @@ def _names_set_by(statement: ast.stmt) -> set[str]:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-            names |= {n.id for n in [node.value] if isinstance(n, ast.Name)}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = node.func.value
-            if node.func.attr in CHANGES and isinstance(owner, ast.Name):
-                names.add(owner.id)
+            names |= _owner(node)
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and called.attr in CHANGES:
+            names |= _owner(called.value)
         if isinstance(node, ast.alias):
             names.add((node.asname or node.name).split(".")[0])
         waiting += ast.iter_child_nodes(node)
-    return names
+    return tuple(sorted(names))
+
+
+def _owner(node: ast.expr) -> set[str]:
+    """The name in front of a chain of indices: ``kept[a][b]`` → ``kept``."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()

@@ -53,6 +53,9 @@ CELLS = [
     "def twice(x):\n    local = 2 * x\n    return local\n\n\ntwice([1, 2][3])",
     "twice(before)",
     "import math\nmath.pi;",
+    "by_name = {'a': []}\nfor step in history:\n    by_name['a'].append(step)",
+    "import torch\ntorch.stack(kept)",
+    "by_name['a'][0]",
 ]
 
 
@@ -73,3 +76,5 @@ def test_a_notebook_passes_over_what_it_lacks_and_goes_on():
     assert shown(7) == ["Left out: IndexError: list index out of range."]
     assert shown(8) == ["2"]
     assert shown(9) == []
+    assert shown(11) == [left_out]  # not that torch wants something else
+    assert shown(12) == [left_out]

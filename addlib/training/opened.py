@@ -62,14 +62,16 @@ class Source:
     state: StateDict | None = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class FileConfig(TrainConfig):
-    """The configuration of an addition model from a file; of its training only the seed is meant.
+class FromFile:
+    """A configuration whose model is in a file; ``seed`` is that of questions and fresh models."""
 
-    The seed is that of questions and of fresh models of this shape.
-    """
+    source: Source
+    seed: int
 
-    source: Source = field(kw_only=True)
+    @property
+    def file(self) -> str:
+        """The first digits of the file's hash: the name under which values are recorded."""
+        return self.source.sha256[:12]
 
     @property
     def folder(self) -> RunFolder:
@@ -79,48 +81,58 @@ class FileConfig(TrainConfig):
     def build(self, device: str = "cpu") -> TransformerBridge:
         """An untrained model of this shape."""
         state = self.source.state
-        return super().build(device) if state is None else state.build(device, self.seed)
+        if state is None:
+            return super().build(device)  # type: ignore[misc]
+        return state.build(device, self.seed)
+
+    def _known(self, value: Any, shown: str) -> Any:
+        """A value of the training, which a state dict does not hold."""
+        return value if self.source.state is None else Unknown(NO_TRAINING, shown)
+
+
+@dataclass(frozen=True)
+class FileConfig(FromFile, TrainConfig):
+    """The configuration of an addition model from a file."""
+
+    source: Source = field(kw_only=True)
+
+    @property
+    def kind(self) -> str:
+        """What it answers, as :func:`addlib.notebook.own_model` is told what a chapter takes."""
+        return "sums digit by digit"
 
     @property
     def parameters(self) -> dict[str, Any]:
         """A chapter's parameters that say what the model is, as it has them."""
-        known = self.source.state is None
         return {
             "n_digits": self.task.n_digits,
-            "base": self.task.base,
             "n_heads": self.model.n_heads,
             "width": self.model.d_model,
-            "steps": self.steps if known else Unknown(NO_TRAINING, "an unknown number of"),
-            "lr": self.lr if known else Unknown(NO_TRAINING, "unknown"),
+            "steps": self._known(self.steps, "an unknown number of"),
+            "lr": self._known(self.lr, "unknown"),
         }
 
 
 @dataclass(frozen=True)
-class PairFileConfig(PairConfig):
-    """The same of a model of pairs."""
+class PairFileConfig(FromFile, PairConfig):
+    """The configuration of a model of pairs from a file."""
 
     source: Source = field(kw_only=True)
 
     @property
-    def folder(self) -> RunFolder:
-        """The run's folder, where the file is one."""
-        return _folder(self.source)
-
-    def build(self, device: str = "cpu") -> TransformerBridge:
-        """An untrained model of this shape."""
-        state = self.source.state
-        return super().build(device) if state is None else state.build(device, self.seed)
+    def kind(self) -> str:
+        """What it answers, as :func:`addlib.notebook.own_model` is told what a chapter takes."""
+        return "sums modulo p" if self.task.modular else "sums of two numbers"
 
     @property
     def parameters(self) -> dict[str, Any]:
         """A chapter's parameters that say what the model is, as it has them."""
-        known = self.source.state is None
         return {
             "p": self.task.p,
-            "epochs": self.epochs if known else Unknown(NO_TRAINING, "an unknown number of"),
-            "share": self.share if known else Unknown(NO_TRAINING, "an unknown share"),
-            "stop_below": self.stop_below if known else Unknown(NO_TRAINING, "an unknown loss"),
-            "data_seed": self.data_seed,
+            "seeds": 1,
+            "epochs": self._known(self.epochs, "an unknown number of"),
+            "share": self._known(self.share, "an unknown share"),
+            "stop_below": self._known(self.stop_below, "an unknown loss"),
         }
 
 

@@ -26,7 +26,7 @@ from addlib.store import CheckpointError, RunFolder
 from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig
-from addlib.training.opened import FileConfig, PairFileConfig
+from addlib.training.opened import FromFile
 from addlib.training.pairs import PairConfig, PairHistory
 from addlib.training.session import Session, restore_from, resume_step, snapshot_file
 from addlib.training.together import train_together
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 RunConfig = TrainConfig | PairConfig
-
-OPENED = (FileConfig, PairFileConfig)
-"""Configurations of models from files."""
 
 STEPS_PER_REPORT = 25
 """Training steps between two looks at the loss for the progress bar."""
@@ -73,8 +70,7 @@ class Run:
     @property
     def file(self) -> str:
         """The first digits of the hash of the file that it is from; empty for the book's own."""
-        config = self.config
-        return config.source.sha256[:12] if isinstance(config, OPENED) else ""
+        return self.config.file if isinstance(self.config, FromFile) else ""
 
     @property
     def device(self) -> torch.device:
@@ -165,7 +161,7 @@ def load_or_train(
         ValueError: the device isn't there.
     """
     chosen = choose_device(device)
-    if isinstance(config, OPENED) and config.source.state is not None:
+    if isinstance(config, FromFile) and config.source.state is not None:
         nothing: Any = Unknown(NO_TRAINING, "an unknown number of")
         model = config.source.state.build(str(chosen))
         return FileRun(config, model, nothing, {"steps": nothing})
@@ -237,7 +233,7 @@ def _read_history(folder: RunFolder, empty: History | PairHistory) -> History | 
 # ------------------------------------------------------------------------- training
 def is_there(config: RunConfig) -> bool:
     """Whether a run needs no training: it is in the cache, or its model in a file."""
-    return isinstance(config, OPENED) or config.folder.record() is not None
+    return isinstance(config, FromFile) or config.folder.record() is not None
 
 
 def _train_missing(configs: Sequence[RunConfig], device: str, progress: bool) -> None:

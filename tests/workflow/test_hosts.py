@@ -27,6 +27,7 @@ from checkout import copy_checkout
 from runs import FULL
 from throwaway_book import Book
 from workflow import stamp_address
+from workflow.carried import carried
 from workflow.chapters import chapters
 
 CHAPTERS = chapters() if FULL else {"01_setup": chapters()["01_setup"]}
@@ -98,10 +99,15 @@ class Host:
             )
         assert self.run(self.python, "-c", "import addlib").returncode == 1
 
-    def execute(self, name: str) -> nbformat.NotebookNode:
-        """Run a notebook's smoke and one cell more, which tells what was imported from where."""
+    def execute(self, name: str, wheel: Path | None = None) -> nbformat.NotebookNode:
+        """Run a notebook's smoke and one cell more, which tells what was imported from where.
+
+        With a wheel it is the copy that carries it.
+        """
         self.forget_the_package()
         notebook = nbformat.read(self.folder / "book" / "notebooks" / f"{name}.ipynb", as_version=4)
+        if wheel:
+            notebook = carried(notebook, wheel)
         notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
         shutil.rmtree(self.folder / "content", ignore_errors=True)
         (self.folder / "content").mkdir()
@@ -222,6 +228,19 @@ def test_a_notebook_installs_the_package_and_runs_on_a_machine_without_it(
     ]
     assert any("text/html" in data for data in shown)
     assert not any("application/vnd.plotly.v1+json" in data for data in shown)
+
+
+@pytest.mark.depends_on("notebooks/{name}.ipynb", "workflow/carried.py", "README.md")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_carried_chapter_brings_the_package_and_runs(host: Host, name: str, wheel: Path) -> None:
+    """No address is stamped into it, and the repository is out of sight."""
+    notebook = host.execute(name, wheel)
+    assert not any("git+" in cell.source for cell in notebook.cells)
+    said = "".join(output.text for output in notebook.cells[-1].outputs if "text" in output)
+    package, version, *_ = json.loads(said.split("PROBE ")[1])
+    assert Path(package).is_relative_to(host.packages)
+    assert version == metadata.version("torch")
 
 
 # ------------------------------------------------------------------- the address
