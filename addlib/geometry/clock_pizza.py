@@ -85,8 +85,8 @@ def gradient_cosines(
     with torch.enable_grad():
         # Rows do not mix, so the sum's gradient in a row is that of this row's logit.
         asked = answer(*rows).gather(1, c[:, None]).sum()
-        gradients = torch.autograd.grad(asked, rows)
-    return torch.cosine_similarity(*(gradient.double() for gradient in gradients))
+        first_gradient, second_gradient = torch.autograd.grad(asked, rows)
+    return torch.cosine_similarity(first_gradient.double(), second_gradient.double())
 
 
 def circularity(W_E: Float[Tensor, "p d"]) -> float:
