@@ -4,7 +4,8 @@
 
 ``registered:`` says since when a claim's threshold has stood. Each threshold that it had later must
 be named in ``changes:``, and a claim that was registered may leave the book only by way of the page
-of errata, or under another id: ``changes: "2026-11-27, was 12.helix-is-used: moved"``. Where there is no history (an archive, a shallow clone), the days are the authors' word.
+of errata, or under another id: ``changes: "2026-11-27, was 12.helix-is-used: moved"``. Where there
+is no history (an archive, a shallow clone), the days are the authors' word.
 """
 
 from __future__ import annotations
