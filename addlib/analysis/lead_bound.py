@@ -109,18 +109,33 @@ class LeadBound:
         return torch.cat([vectors, vectors @ self.into.T], -1)
 
     @torch.no_grad()
-    def __call__(self, tokens: Int[Tensor, " keys"], digit: int) -> float:
-        """The least lead of a digit over all questions with these tokens; -inf if there is none.
+    def __call__(self, tokens: Int[Tensor, " keys"], digit: int, splits: int = 0) -> float:
+        """The least lead of a digit over all questions with these tokens; -inf if none is proved.
+
+        A lead that only the last LayerNorm's bias gives is not proved.
 
         Args:
             tokens: from the first to the one from which A_k is predicted; -1 where any digit may
                 stand.
             digit: the answer digit whose lead it is.
+            splits: where nothing is proved, so many free places are gone through digit by digit,
+                first the one that can get the most attention.
         """
         means, own = self._means(tokens)
         for rounds in ROUNDS:
             lead = self._lead(replace(means, rounds=rounds), own, digit)
             if lead > 0:
+                return lead
+        free = (tokens < 0).nonzero()[:, 0]
+        if splits == 0 or len(free) == 0:
+            return lead
+        place = free[means.free_weight.sum(2).amax(0).argmax()]
+        for token in range(self.task.base):
+            one = tokens.clone()
+            one[place] = token
+            least = self(one, digit, splits - 1)
+            lead = least if token == 0 else min(lead, least)
+            if lead <= 0:
                 break
         return lead
 

@@ -11,12 +11,14 @@ from addlib.tasks.addition import AdditionTask
 TASK = AdditionTask(1)
 
 
-def shaken(seed):
+def shaken(seed, attention=1.0):
+    """A model of random weights, with what its attention writes made smaller."""
     model = build_model(ModelConfig(1, 3, 24), TASK, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in weights(model).values():
             p.add_(0.1 * torch.randn(p.shape, generator=generator))
+        weights(model)["blocks.0.attn.v.weight"].mul_(attention)
     return model
 
 
@@ -40,9 +42,7 @@ def test_where_all_is_known_the_bound_is_the_lead(seed):
 def test_no_digit_at_the_free_place_has_less_than_the_bound():
     proved = 0
     for seed in range(12):
-        model = shaken(seed)
-        with torch.no_grad():  # so that a free digit matters less
-            weights(model)["blocks.0.attn.v.weight"].mul_(0.1)
+        model = shaken(seed, attention=0.1)
         whole = torch.tensor([[d, TASK.plus, 7, TASK.equals, 1] for d in range(10)])
         digit = int(model(whole)[0, -1].argmax())
         open_question = whole[0].clone()
@@ -51,6 +51,23 @@ def test_no_digit_at_the_free_place_has_less_than_the_bound():
         assert bound <= leads(model, whole, digit).min() + 1e-4
         proved += bound > 0
     assert proved > 2
+
+
+def test_where_the_free_place_is_gone_through_the_bound_is_the_least_lead():
+    found = 0
+    for seed in range(12):
+        model = shaken(seed, attention=0.3)
+        whole = torch.tensor([[d, TASK.plus, 7, TASK.equals, 1] for d in range(10)])
+        digit = int(model(whole)[0, -1].argmax())
+        least = leads(model, whole, digit).min().item()
+        open_question = whole[0].clone()
+        open_question[0] = -1
+        bound = LeadBound(model, TASK, 0)
+        split = bound(open_question, digit, splits=1)
+        if bound(open_question, digit) < 0 < split:
+            assert split == pytest.approx(least, abs=1e-4)
+            found += 1
+    assert found > 3
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 5])
