@@ -367,7 +367,7 @@ def main() -> int:
             else Results.default(options.smoke)
         )
         if parameters.get("weights_file"):
-            file = Path(parameters["weights_file"]).expanduser().resolve()
+            file = Path(str(parameters["weights_file"])).expanduser().resolve()
             parameters["weights_file"] = str(file)  # the kernel starts in another folder
             if not options.results:  # the book's own results stay as they are
                 results = Results(results.folder / "models" / f"{file.stem}-{_mark(file)}")

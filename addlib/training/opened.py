@@ -46,7 +46,7 @@ ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a model comes from: the file or folder, its SHA-256, and what was found in it.
 
     Args:
@@ -65,7 +65,7 @@ class Source:
 class FromFile:
     """A configuration whose model is in a file; ``seed`` is that of questions and fresh models."""
 
-    source: Source
+    source: ModelSource
     seed: int
 
     @property
@@ -94,7 +94,7 @@ class FromFile:
 class FileConfig(FromFile, TrainConfig):
     """The configuration of an addition model from a file."""
 
-    source: Source = field(kw_only=True)
+    source: ModelSource = field(kw_only=True)
 
     @property
     def kind(self) -> str:
@@ -117,7 +117,7 @@ class FileConfig(FromFile, TrainConfig):
 class PairFileConfig(FromFile, PairConfig):
     """The configuration of a model of pairs from a file."""
 
-    source: Source = field(kw_only=True)
+    source: ModelSource = field(kw_only=True)
 
     @property
     def kind(self) -> str:
@@ -178,7 +178,7 @@ def _open_folder(path: Path) -> FileConfig | PairFileConfig:
         steps = record.get("steps", description["epochs" if pairs else "steps"])
         last = path / f"weights-{steps:06d}.safetensors"
         words = f"a run of this book's code, {steps:,} {'epochs' if pairs else 'steps'}"
-        source = Source(path.resolve(), sha256(last), words)
+        source = ModelSource(path.resolve(), sha256(last), words)
         return kind(**{**values, **parts, "source": source})
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} lacks {Path(error.filename).name}") from error
@@ -186,7 +186,7 @@ def _open_folder(path: Path) -> FileConfig | PairFileConfig:
         raise ModelFileError(f"{path}/run.json does not describe a run: {error}") from error
 
 
-def _folder(source: Source) -> RunFolder:
+def _folder(source: ModelSource) -> RunFolder:
     if source.state is not None:
         raise ModelFileError(f"{source.path} holds one state of a model, not a run")
     description = json.loads((source.path / "run.json").read_text(encoding="utf-8"))["description"]
@@ -223,13 +223,13 @@ def _addition_model(state: StateDict, seed: int) -> FileConfig:
         for order in ("msd", "lsd")
     ]
     task, state, right = _best(state, tasks, measure)
-    asked = f"{n_digits}-digit sums in base {base}"
+    asked = f"random {n_digits}-digit sums in base {base}"
     if not task.carry:
         asked += " without carries"
     if task.answer_order == "lsd":
         asked += ", units written first"
-    words = _words(state, asked, right)
-    source = Source(state.path.resolve(), state.sha256, words, state)
+    words = _words(state, right, QUESTIONS, asked)
+    source = ModelSource(state.path.resolve(), state.sha256, words, state)
     return FileConfig(task=task, model=state.shape, seed=seed, source=source)
 
 
@@ -278,8 +278,8 @@ def _pair_model(state: StateDict, seed: int) -> PairFileConfig:
             f"residual width"
         )
     asked = f"sums modulo {p}" if task.modular else f"sums of two numbers below {p}"
-    words = _words(state, asked, right)
-    source = Source(state.path.resolve(), state.sha256, words, state)
+    words = _words(state, right, min(QUESTIONS, p * p), asked)
+    source = ModelSource(state.path.resolve(), state.sha256, words, state)
     model: Any = state.shape
     return PairFileConfig(task=task, model=model, seed=seed, source=source)
 
@@ -336,7 +336,7 @@ def _best(
     )
     raise ModelFileError(
         f"{state.path} does not add: read as {size} with {read.shape.text}, it gets {right:.1%} of "
-        f"{QUESTIONS:,} questions right, and no other way to read it gets {LEAST_RIGHT:.0%}"
+        f"its questions right, and no other way to read it gets {LEAST_RIGHT:.0%}"
     )
 
 
@@ -345,6 +345,6 @@ def _in_parts(forward: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     return torch.cat([forward(part) for part in rows.split(250)])
 
 
-def _words(state: StateDict, asked: str, right: float) -> str:
+def _words(state: StateDict, right: float, count: int, asked: str) -> str:
     """What was inferred, and what was found."""
-    return f"{state.shape.text}; {right:.1%} of {QUESTIONS:,} {asked} right"
+    return f"{state.shape.text}; {right:.1%} of {count:,} {asked} right"

@@ -63,7 +63,7 @@ def test_a_state_dict_goes_through_chapter_05(cache, tmp_path):
         "05_attention_staircases", FIXTURES / "addition.pth", tmp_path / "results"
     )
     assert re.search(r"`addition.pth` \(SHA-256 `\w{12}`\): 1 layer, 2 heads of width 10", text)
-    assert "100.0% of 1,000 2-digit sums in base 6 right" in text
+    assert "100.0% of 1,000 random 2-digit sums in base 6 right" in text
     assert {record["seed"] for record in records.values()} == {None}
     # the exercise on training; what two digits have no room for
     assert all(
@@ -88,7 +88,7 @@ def test_a_runs_folder_goes_through_chapter_04_with_its_history(cache, tmp_path)
 def test_a_modular_model_goes_through_chapter_11(cache, tmp_path):
     """Written by TransformerLens 2: sums modulo 11. Its own waves are found, its training is not."""
     text, records, left_out = run("11_grokking", FIXTURES / "grokking.pth", tmp_path / "results")
-    assert "100.0% of 1,000 sums modulo 11 right" in text
+    assert "100.0% of 121 sums modulo 11 right" in text
     assert "11.few-frequencies" in records
     assert any("history" in line for line in left_out)
     assert set(left_out.values()) == {
