@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from addlib.models.addition import ModelConfig, answer_logits
@@ -27,7 +28,7 @@ from addlib.tasks.pairs import PairTask
 from addlib.tasks.sampling import uniform_questions
 from addlib.training.addition import TrainConfig
 from addlib.training.pairs import PairConfig
-from addlib.unknown import NO_TRAINING, Unknown
+from addlib.unknown import NO_TRAINING, LeftOut, Unknown
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -134,6 +135,16 @@ class PairFileConfig(FromFile, PairConfig):
             "share": self._known(self.share, "an unknown share"),
             "stop_below": self._known(self.stop_below, "an unknown loss"),
         }
+
+    def sides(self) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+        """Numbers of the training pairs and of those held out; a file does not tell them.
+
+        Raises:
+            LeftOut: the file is not a run's folder.
+        """
+        if self.source.state is not None:
+            raise LeftOut(NO_TRAINING)
+        return super().sides()
 
 
 def open_model(path: str | Path, seed: int = 0) -> FileConfig | PairFileConfig:

@@ -76,7 +76,8 @@ class PairConfig:
         check_choice(self, (True, False), "biases", "unordered")
         if self.stop_below is not None and not self.stop_below > 0:
             raise ValueError(f"stop_below = {self.stop_below!r}: must be None or above 0")
-        self.sides()  # refuses a share that leaves one side empty
+        # refuses a share that leaves one side empty
+        split(self.task, self.share, self.data_seed, self.unordered)
 
     @property
     def steps(self) -> int:

@@ -211,6 +211,11 @@ def test_a_file_has_no_training(opened):
 
 
 # -------------------------------------------------------------------------------- exports
+def test_a_file_does_not_tell_which_pairs_were_trained_on():
+    with pytest.raises(LeftOut, match="nothing of its training"):
+        open_model(FIXTURES / "grokking.pth").sides()
+
+
 def test_an_exported_model_is_the_same_again(opened, native, tmp_path):
     export(load_or_train(opened, "cpu"), tmp_path, "mine")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
