@@ -1,4 +1,4 @@
-"""A metric that measures nothing, kept to show its faults (chapter 12, "how to fool yourself").
+"""A metric that measures nothing, kept to show its faults (chapter 16, "how to fool yourself").
 
 It compares right answers with wrong ones that look like slips. All digits of all answers, and the
 padding behind them, are read from one row of logits, which can know no order of digits.
