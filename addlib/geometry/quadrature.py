@@ -1,7 +1,7 @@
 """Neurons that add up waves: their phases in and out, one-frequency fits, quadrature weights.
 
 A neuron that reads cos(ω a - φ) + cos(ω b - φ) reads the midpoint of two points on a circle, seen
-from the direction φ. Summed over all directions evenly,
+from the direction φ. Summed over all directions evenly::
 
     ∫ ReLU(cos(ω a - φ) + cos(ω b - φ)) cos(ω c - 2φ) dφ = 4/3 |cos(ω (a - b) / 2)| cos ω (a + b - c)
 
