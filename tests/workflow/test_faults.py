@@ -183,7 +183,7 @@ def test_what_an_older_book_left_is_not_read(tmp_path):
         n_seeds=1,
     )
     sound |= dict(verdict="holds", device="cpu", revision="r", cell=1)
-    sound |= dict(kind="claim", registered="", seen="", seed=None)
+    sound |= dict(kind="claim", status="new", registered="", seen="", seed=None, smoke=False)
     ledger = [
         sound | {"id": "01.here", "chapter": "01_setup"},
         sound | {"id": "99.gone", "chapter": "99_gone"},
