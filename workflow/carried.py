@@ -34,6 +34,9 @@ LIST = Path("book") / "_generated" / "carried.md"
 PAGE = Path("book") / "own_model.md"
 """The page that offers them: a book without it has none."""
 
+OF_THE_WORKFLOW = ("first_page.json", "records")
+"""Files of the package that only the workflow reads: no chapter needs them."""
+
 MOST_BYTES = 500_000
 """A carried chapter is not larger."""
 
@@ -82,7 +85,7 @@ def build_wheel(folder: Path) -> Path:
     """
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary)
-        without = shutil.ignore_patterns("__pycache__")
+        without = shutil.ignore_patterns("__pycache__", *OF_THE_WORKFLOW)
         for name in ("addlib", "book"):
             shutil.copytree(PACKAGE.parent / name, source / name, ignore=without)
         for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -148,4 +148,4 @@ def test_a_chapter_that_grew_too_large_is_refused(tmp_path, wheel, monkeypatch):
 
 
 def test_the_text_of_a_wheel_is_small(wheel):
-    assert len(carried.wheel_text(wheel)) < 320_000
+    assert len(carried.wheel_text(wheel)) < 300_000
