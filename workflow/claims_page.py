@@ -156,7 +156,9 @@ def _holding(record: Record) -> str:
 def _range(record: Record) -> str:
     """``92.6% to 98.4%``: the lowest and the highest value of any model that has one."""
     models: OverSeeds | None = record["models"]
-    values = models.measured_values if models else [record["value"]]
+    if models is None:
+        return quantity(record["value"], record["unit"])
+    values = models.measured_values
     return span((min(values), max(values)), record["unit"]) if values else "–"
 
 

@@ -170,6 +170,8 @@ def test_the_first_page_says_what_was_measured() -> None:
     text = "{02.accuracy models}: {02.accuracy range}"
     assert with_claims(text, [several]) == "2 of 3: 50% to 60%"
     assert with_claims(text, [accuracy]) == "1 of 1: 98.3%"
+    lacks = record("02.accuracy", "fails", value=None, unit="fraction")
+    assert with_claims(text, [lacks]) == "0 of 1: –"
     assert with_claims(text, []) == "–: –"
     with pytest.raises(WorkflowError, match=r"has no claim 02\.acuracy"):
         with_claims("{02.acuracy}", [])
