@@ -6,6 +6,7 @@ each of them anew.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -29,10 +30,16 @@ def read(name: str) -> dict[str, Any]:
         ValueError: there is no such record; the text lists those there are.
     """
     path = PACKAGE / "data" / f"{name}.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = _content(path, path.stat().st_mtime_ns) if path.is_file() else {}
     if "made_by" not in content:
         raise ValueError(f"there is no record {name!r}; records: {', '.join(_names())}")
     return content
+
+
+@functools.cache
+def _content(path: Path, changed: int) -> dict[str, Any]:
+    """What a file holds, read once for as long as it has not changed: each claim asks for records."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _names() -> list[str]:
