@@ -44,6 +44,14 @@ def state_of(questions: Questions, j: int) -> Int[Tensor, " batch"]:
     return questions.mc1[:, j].long() + UNDETERMINED * questions.ms9[:, j].long()
 
 
+def another_state(
+    questions: Questions, j: int, generator: torch.Generator
+) -> Int[Tensor, " batch"]:
+    """One of the other two tri-states of pair j, at random."""
+    own = state_of(questions, j)
+    return (own + torch.randint(1, STATES, own.shape, generator=generator)) % STATES
+
+
 def with_state(
     questions: Questions, j: int, state: Int[Tensor, " batch"]
 ) -> Int[Tensor, "batch n_answer"]:
@@ -116,11 +124,9 @@ def exchange_states(
         as foretold.
     """
     position = 2 * questions.task.n_digits - j
-    own = state_of(questions, j)
-    other = (own + torch.randint(1, STATES, own.shape, generator=generator)) % STATES
     written = []
     states = []
-    for state in (own, other):
+    for state in (state_of(questions, j), another_state(questions, j, generator)):
         rest = nine_rich_questions(questions.task, len(questions), generator)
         source = sources(rest, j, questions.y[:, j], state, generator)
         states.append(state_of(source, j))
@@ -146,8 +152,7 @@ def where_states_are(
     positions = task.answer_positions.start + 1
     shares = np.zeros((task.n_digits, positions))
     for j in range(task.n_digits):
-        own = state_of(questions, j)
-        other = (own + torch.randint(1, STATES, own.shape, generator=generator)) % STATES
+        other = another_state(questions, j, generator)
         source = sources(questions, j, questions.y[:, j], other, generator)
         foretold = with_state(questions, j, state_of(source, j))
         asked = (foretold != questions.answer).any(1)

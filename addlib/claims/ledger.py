@@ -222,8 +222,8 @@ class Ledger:
             (
                 record["statement"],
                 f"{record['metric']}: {quantity(record['value'], record['unit'])}",
-                Threshold.parse(record["threshold"]).written(record["unit"]),
-                f"{VERDICTS[record['verdict']].sign} {record['verdict']}",
+                _predicted(record),
+                _verdict(record),
             )
             for record in sorted(self.records, key=lambda record: record["id"])
         ]
@@ -237,11 +237,9 @@ class Ledger:
                 value = quantity(record["value"], record["unit"])
                 if record["ci"]:
                     value += f" ({span(record['ci'], record['unit'])})"
-                predicted = Threshold.parse(record["threshold"]).written(record["unit"])
-                verdict = f"{VERDICTS[record['verdict']].sign} {record['verdict']}"
-                measured = f"{record['metric']}: {value}; predicted {predicted}"
+                measured = f"{record['metric']}: {value}; predicted {_predicted(record)}"
                 refuted_by = self[record["id"]].refuted_by
-                rows.append((record["statement"], measured, verdict, refuted_by))
+                rows.append((record["statement"], measured, _verdict(record), refuted_by))
         return pd.DataFrame(rows, columns=["statement", "measured", "verdict", "refuted by"])
 
     def table(self) -> pd.DataFrame:
@@ -255,6 +253,16 @@ class Ledger:
         rows = rows.set_index("id").sort_index()
         shown = ["–" if value is None else f"{value:.2g}" for value in rows["value"].tolist()]
         return rows.assign(value=shown)
+
+
+def _predicted(record: Record) -> str:
+    """A record's threshold as readers see it."""
+    return Threshold.parse(record["threshold"]).written(record["unit"])
+
+
+def _verdict(record: Record) -> str:
+    """A record's verdict behind its sign."""
+    return f"{VERDICTS[record['verdict']].sign} {record['verdict']}"
 
 
 def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Record]:
