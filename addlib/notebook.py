@@ -84,8 +84,9 @@ def own_model(
 ) -> FileConfig | PairFileConfig | None:
     """A chapter on somebody's own model: open its file, and say on the page whose model it is.
 
-    Without a file nothing happens. With one, cells that need what the file does not have are left
-    out from here on, with a word.
+    Without a file nothing happens. With one, the notebook's parameters that say what the model is
+    become the model's, and cells below that need what the file does not have are left out, with a
+    word.
 
     Args:
         weights_file: a file or a run's folder, as :func:`addlib.training.opened.open_model` reads
@@ -117,6 +118,7 @@ def own_model(
         "without a number were written about the book's model."
     )
     display(_markdown(text), raw=True)
+    get_ipython().user_ns.update(config.parameters)
     leave_out()
     return config
 

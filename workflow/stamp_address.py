@@ -25,17 +25,14 @@ from workflow.notebook_cells import has_tag, read_committed, write_back
 SETUP = """\
 import subprocess
 import sys
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib import metadata, util
 
 # Colab, or another machine that has torch and not the book
-if find_spec("addlib") is None:
+if util.find_spec("addlib") is None:
     repository = "{repository}"  # written by `make stamp`
     if not repository:
-        raise SystemExit(
-            "addlib is missing: clone the book's repository and run `pip install -e .` there."
-        )
-    keep = [f"torch=={{version('torch')}}"] if find_spec("torch") else []
+        sys.exit("addlib is missing: clone the book and run `pip install -e .` there.")
+    keep = [f"torch=={{metadata.version('torch')}}"] if util.find_spec("torch") else []
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{{repository}}", *keep], check=True)
 from addlib.notebook import setup

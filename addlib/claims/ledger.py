@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -30,6 +30,8 @@ from addlib.files import results_dir, write_whole
 
 if TYPE_CHECKING:
     import torch
+    from jaxtyping import Float, Int, Shaped
+    from torch import Tensor
 
 Record = dict[str, Any]
 
@@ -146,6 +148,64 @@ class Ledger:
         """
         ci = (min(values), max(values)) if len(values) > 1 else None
         return self.measure(id, median(values), ci=ci, n_seeds=len(values))
+
+    # The next three import where they are called: torch takes seconds, and who reads claims does
+    # not need it.
+    def measure_share(
+        self, id: str, hits: Shaped[Tensor, " sample"] | int, cases: int = 0
+    ) -> Record:
+        """`measure` a share of cases, with its Wilson interval; 0 where there is no case.
+
+        Args:
+            hits: for each case whether it counts; or, with the number of cases, how many count.
+        """
+        from addlib.stats import wilson_interval
+
+        if not isinstance(hits, int):
+            cases = len(hits)
+            hits = int(hits.sum())
+        cases = max(cases, 1)
+        return self.measure(id, hits / cases, ci=wilson_interval(hits, cases))
+
+    def measure_means(
+        self,
+        id: str,
+        values: Float[Tensor, "sample ..."],
+        of: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+    ) -> Record:
+        """`measure` a mean over a sample, with its bootstrap interval.
+
+        Args:
+            of: makes one number of several means; ``torch.min`` for the smallest.
+            seed: of the samples that are drawn again.
+        """
+        from addlib.stats import bootstrap_of
+
+        value, ci = bootstrap_of(of or (lambda mean: mean), values, seed=seed)
+        return self.measure(id, value, ci=ci)
+
+    def measure_resampled(
+        self,
+        id: str,
+        statistic: Callable[[Int[Tensor, " sample"]], float],
+        count: int,
+        draws: int = 500,
+        seed: int = 0,
+    ) -> Record:
+        """`measure` any statistic of a sample, with its interval (`resampled_interval`).
+
+        Args:
+            statistic: of the members of a sample with these numbers.
+            count: members of the sample.
+            draws, seed: of the samples that are drawn again.
+        """
+        from torch import arange
+
+        from addlib.stats import resampled_interval
+
+        ci = resampled_interval(statistic, count, draws, seed)
+        return self.measure(id, statistic(arange(count)), ci=ci)
 
     def _record(
         self,

@@ -656,3 +656,31 @@ def test_a_claim_over_models_has_their_median_and_range(results):
     assert (record["verdict"], record["seed"]) == ("inconclusive", None)
     single = claims.measure_models("02.accuracy", [0.9])
     assert (single["ci"], single["n_seeds"], single["seed"]) == (None, 1, 3)
+
+
+def test_a_claim_on_a_share_has_its_wilson_interval(results):
+    record = Ledger("02_training").measure_share("02.accuracy", 92, 100)
+    assert record["value"] == 0.92
+    assert record["ci"] == pytest.approx([0.850, 0.959], abs=1e-3)
+    hits = torch.arange(100) < 92
+    assert Ledger("02_training").measure_share("02.accuracy", hits)["ci"] == record["ci"]
+    none = Ledger("02_training").measure_share("02.accuracy", hits[:0])
+    assert (none["value"], none["ci"][0]) == (0, 0)
+
+
+def test_a_claim_on_means_has_the_interval_of_what_is_made_of_them(results):
+    values = torch.stack([torch.arange(100.0) % 2, torch.ones(100)], 1)
+    record = Ledger("02_training").measure_means("02.accuracy", values, torch.min)
+    assert record["value"] == 0.5
+    assert record["ci"] == pytest.approx([0.4, 0.6], abs=0.02)
+    mean = Ledger("02_training").measure_means("02.accuracy", values[:, 0])
+    assert (mean["value"], mean["ci"]) == (record["value"], record["ci"])
+
+
+def test_a_claim_on_a_statistic_has_the_interval_over_samples_drawn_again(results):
+    values = torch.arange(100.0) % 2
+    record = Ledger("02_training").measure_resampled(
+        "02.accuracy", lambda rows: values[rows].mean().item(), 100
+    )
+    assert record["value"] == 0.5
+    assert record["ci"] == pytest.approx([0.4, 0.6], abs=0.02)

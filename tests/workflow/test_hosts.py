@@ -253,10 +253,8 @@ def run_setup(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_without_an_address_the_setup_cell_says_what_to_do_and_installs_nothing(tmp_path):
     done = run_setup(stamp_address.SETUP.format(repository=""), tmp_path)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "addlib is missing: clone the book's repository and run `pip install -e .` there.\n"
-    )
+    said = "addlib is missing: clone the book and run `pip install -e .` there.\n"
+    assert done.stderr == said
     assert done.stdout == ""
 
 
