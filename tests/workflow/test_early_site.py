@@ -207,7 +207,9 @@ def test_a_build_gives_way_to_a_complete_site(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- the record
 def test_the_record_is_made_of_a_complete_run_only(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    with pytest.raises(WorkflowError, match=r"01_setup, .*17_modular_looks did not run: `make book`"):
+    with pytest.raises(
+        WorkflowError, match=r"01_setup, .*17_modular_looks did not run: `make book`"
+    ):
         write(results)
     for name in chapters():
         results.executed(name).parent.mkdir(exist_ok=True)
