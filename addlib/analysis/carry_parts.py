@@ -58,8 +58,8 @@ def outcome(
     model: TransformerBridge, sample: CarrySample, resid_mid: Float[Tensor, "batch d_model"]
 ) -> Outcome:
     """Mean loss in nats, share of right digits, and where the digit is the sample's own."""
-    logits = logits_after(model, resid_mid)
     truth = sample.questions.answer[:, sample.k]
+    logits = logits_after(model, resid_mid).to(truth.device)
     digits = logits.argmax(-1)
     right = (digits == truth).double().mean().item()
     return Outcome(F.cross_entropy(logits, truth).item(), right, digits == sample.digits)

@@ -30,7 +30,7 @@ def surest_wrong(
         mistaken: where a sum is called wrong. most: so many settings, the surest.
     """
     of_setting, which = torch.where(mistaken, distance, -1.0).view(-1, 2).max(1)
-    chosen = 2 * torch.arange(len(which)) + which
+    chosen = 2 * torch.arange(len(which), device=which.device) + which
     order = of_setting.argsort(descending=True)
     return chosen[order][: min(int((of_setting > 0).sum()), most)]
 
@@ -46,6 +46,7 @@ def one_each(
     """For some settings at random one of the two sums, where the mask is True for it."""
     which = 2 * torch.randperm(len(mask) // 2, generator=generator)
     which += torch.randint(2, (len(which),), generator=generator)
+    which = which.to(mask.device)
     return which[mask[which]][:most]
 
 
@@ -70,4 +71,4 @@ def mistakes_called(
     for name, margin in margins.items():
         columns[name] = margin.tolist()
         columns[f"by {name}"] = ((margin > 0) == sample.more).tolist()
-    return pd.DataFrame(columns)[sample.wrong.numpy()]
+    return pd.DataFrame(columns)[sample.wrong.cpu().numpy()]

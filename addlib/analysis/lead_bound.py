@@ -121,6 +121,7 @@ class LeadBound:
             splits: where nothing is proved, so many free places are gone through digit by digit,
                 first the one that can get the most attention.
         """
+        tokens = tokens.cpu()
         means, own = self._means(tokens)
         for rounds in ROUNDS:
             lead = self._lead(replace(means, rounds=rounds), own, digit)

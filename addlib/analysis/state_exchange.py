@@ -61,7 +61,7 @@ def with_state(
     """
     task = questions.task
     sums = questions.x + questions.y
-    carry = torch.zeros(len(questions), dtype=torch.bool)
+    carry = torch.zeros_like(state, dtype=torch.bool)
     digits = []
     for i in range(task.n_digits):
         digits.append((sums[:, i] + carry) % task.base)
@@ -85,10 +85,11 @@ def sources(
         rest: what has all other digits.
     """
     task = rest.task
-    upper = torch.arange(task.base).expand(len(rest), -1)
+    upper = torch.arange(task.base, device=lower.device).expand(len(rest), -1)
     sums = upper + lower[:, None]
     states = (sums >= task.base).long() + UNDETERMINED * (sums == task.base - 1).long()
-    rank = torch.rand(upper.shape, generator=generator) + (states == state[:, None])
+    drawn = torch.rand(upper.shape, generator=generator).to(lower.device)
+    rank = drawn + (states == state[:, None])
     x = rest.x.clone()
     y = rest.y.clone()
     x[:, j] = rank.argmax(1)
@@ -101,7 +102,7 @@ def written_with(
 ) -> Int[Tensor, "batch n_answer"]:
     """What the model writes, by column, with what layer 0 leaves at a position from other sums.
 
-    It writes freely, reading its own digits back.
+    It writes freely, reading its own digits back. The digits are on the CPU.
     """
     name = "blocks.0.hook_resid_post"
     left = activations(model, name, source)[:, position]
@@ -117,6 +118,8 @@ def exchange_states(
     model: TransformerBridge, questions: Questions, j: int, generator: torch.Generator
 ) -> tuple[Exchanged, Exchanged]:
     """Exchange what layer 0 leaves at D'_j: how many answers change, and how many obey.
+
+    The questions are on the CPU, where their sources are drawn; the model may lie elsewhere.
 
     Returns:
         Of nine-rich sources in the same state, the answers that change. Of such sources in another
@@ -146,7 +149,8 @@ def where_states_are(
 ) -> Float[np.ndarray, "pairs positions"]:
     """At which position of the question an exchange makes the answers obey, for each pair.
 
-    The sources differ from the questions in D_j alone. A share is that of :func:`exchange_states`.
+    The sources differ from the questions in D_j alone. A share is that of :func:`exchange_states`,
+    and the questions are on the CPU here, too.
     """
     task = questions.task
     positions = task.answer_positions.start + 1

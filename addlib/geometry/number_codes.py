@@ -117,4 +117,5 @@ def permuted_digits(
         [torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(9, generator=generator)]
     )
     units = torch.randperm(10, generator=generator)
-    return 10 * tens[numbers // 10] + units[numbers % 10]
+    permuted = 10 * tens[:, None] + units
+    return permuted.to(numbers.device)[numbers // 10, numbers % 10]

@@ -59,6 +59,8 @@ def answer_logits(
 ) -> tuple[Float[Tensor, "batch digit 10"], Int[Tensor, "batch digit"]]:
     """Logits of the ten digits at each place of the answer, the right ones before it given; answers.
 
+    Both are on the CPU.
+
     Args:
         asked: problems of one size, whose answers have one length.
     """

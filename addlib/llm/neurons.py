@@ -87,4 +87,4 @@ def matched(
         nearest = int((free[layer] - sizes.view(-1)[number]).abs().argmin())
         free[layer, nearest] = torch.inf
         found.append(layer * sizes.shape[1] + nearest)
-    return torch.tensor(found, dtype=torch.int64)
+    return chosen.new_tensor(found)

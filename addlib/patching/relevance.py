@@ -44,6 +44,8 @@ def relevance_patch(
 ) -> dict[str, PatchingResult]:
     """Estimates of whole sweeps by kind, as of ``attribution_patch``, by rules for each step.
 
+    They are on the CPU.
+
     Args:
         model, kinds, base, source, metric: as of
             :func:`~addlib.patching.gradient.attribution_patch`.
