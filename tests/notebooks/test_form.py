@@ -22,7 +22,7 @@ FOLDED = ("hide-cell", "hide-output", "remove-cell", "remove-output")
 
 MOST_LINES = 650
 
-MOST_LINES_ON_AVERAGE = 460
+MOST_LINES_ON_AVERAGE = 450
 
 LONG = 15
 """Lines; at most 15% of a chapter's cells of code have more."""

@@ -194,8 +194,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
     copy.change(
         "tests/notebooks/perturbations/wrong.py",
-        'without(".q.")),\n}\n',
-        'without(".q.")),\n' + FAULT.format(NAME),
+        "\n}\n\n\ndef spoil(",
+        f"\n{FAULT.format(NAME)}\n\ndef spoil(",
     )
     for module in made_by("stamp"):
         copy.run(module)
