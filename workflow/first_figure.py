@@ -12,9 +12,9 @@ FIGURE = """\
 ```{{raw}} html
 <figure class="addlib-figure" id="fig-foretell" role="group" aria-label="Foretell a mistake">
 {form}
-<figcaption><b>A sum is a point, and its mistakes can be foretold.</b> Type two numbers. A dot is a sum of the run, and \
-its colour what the model wrote; where both pairs sum to nine, the colours mix and the mistakes are. A program of added-up \
-numbers, without any network, says where your sum lies and which digit comes out wrong.</figcaption>
+<figcaption><b>A sum is a point, and its mistakes can be foretold.</b> Type two numbers. A dot is a sum of the run, its
+colour what the model wrote. Where both pairs sum to nine, the colours mix, and there the mistakes are. A program of
+added-up numbers, without any network, says where your sum lies and which digit comes out wrong.</figcaption>
 </figure>
 ```
 """
