@@ -32,12 +32,12 @@ pytestmark = pytest.mark.depends_on(
     "tests/notebooks/**/*.py",
 )
 
-NAME = "15_units_carry"
+NAME = "99_units_carry"
 
 TITLE = "How often does the units column carry?"
 
 CLAIM = {
-    "id": "15.units-carry",
+    "id": "99.units-carry",
     "statement": "The units column makes a carry in 45% of the sums.",
     "source": "this chapter",
     "metric": "share of sums in which the units column carries",
@@ -69,7 +69,7 @@ from addlib.tasks.sampling import uniform_questions
 
 task = AdditionTask(n_digits)
 device = choose_device(device)
-claims = Ledger("15_units_carry", device=device, seed=seed)
+claims = Ledger("99_units_carry", device=device, seed=seed)
 questions = uniform_questions(task, sample, torch.Generator().manual_seed(seed))
 share = questions.carry[:, 1].double().mean().item()
 """
@@ -116,7 +116,7 @@ def chapter(first: NotebookNode) -> NotebookNode:
         ),
     ]
     first.cells = [
-        new_markdown_cell(f"# 15 · {TITLE}"),
+        new_markdown_cell(f"# 99 · {TITLE}"),
         tagged("setup", first),
         hidden("%%opening\nThe units column carries in {share:.0%} of the sums.", "remove-input"),
         started_with("**You need**", first),
@@ -185,7 +185,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     keys = {"run time": "run_time", "smoke parameters": "smoke"}
     entry = {keys.get(field, field): ENTRY[field] for field in fields}
     copy.append("workflow/chapters.yml", {NAME: entry})
-    last = "      - file: notebooks/14_first_looks\n"
+    contents = (copy.folder / "_toc.yml").read_text(encoding="utf-8")
+    last = re.findall(r" +- file: notebooks/.*\n", contents)[-1]
     copy.change("_toc.yml", last, f"{last}      - file: notebooks/{NAME}\n")
 
     fields = asked(r"below its chapter: ([^.]*)\.", "Add a claim")
@@ -243,7 +244,7 @@ def test_the_new_chapter_gets_its_page_and_its_claim_a_line(copy: Copy) -> None:
     copy.run("workflow.stage_site", "--tolerant")
     stage = copy.folder / "_build" / "stage"
     staged = nbformat.read(stage / "notebooks" / f"{NAME}.ipynb", as_version=4)
-    assert staged.cells[0].source == f"# 15 · {TITLE}"
+    assert staged.cells[0].source == f"# 99 · {TITLE}"
     assert any(CLAIM["id"] in cell.source for cell in staged.cells)
     claims = (stage / "book" / "_generated" / "claims.md").read_text(encoding="utf-8")
     assert CLAIM["statement"] in claims
