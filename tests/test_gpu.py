@@ -1089,6 +1089,9 @@ TAKES = re.compile(r"\bTensor\b|Questions|TransformerBridge|\bLLM\b|PromptPairs|
 
 BEHIND = {
     "claims.ledger.Ledger.measure": "the device is a label there",
+    "claims.ledger.Ledger.measure_means": "bootstrap_of, which a room tries",
+    "claims.ledger.Ledger.measure_resampled": "its rows are numbers of a sample, on the CPU",
+    "claims.ledger.Ledger.measure_share": "counts, which become numbers at once",
     "device.hardware": "test_the_device_says_its_name",
     "patching.engines.HookEngine.logits": "test_patching_through_hooks_is_the_same",
     "patching.engines.HookEngine.outcome": "test_patching_through_hooks_is_the_same",
