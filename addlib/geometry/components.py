@@ -162,6 +162,7 @@ class Probe:
     mse: float
     mean_mse: float  # of predicting the mean of the rows fitted on
     shuffled_r2: Float[Tensor, " shuffle"]  # the same probe on shuffled targets: chance
+    predicted: Float[Tensor, " n"]  # of each row, by the fit that had not seen it
 
 
 def probe(
@@ -211,6 +212,7 @@ def probe(
         mse=float(mse[0]),
         mean_mse=float(np.square(means - targets).mean(0)[0]),
         shuffled_r2=torch.from_numpy(r2[1:]),
+        predicted=torch.from_numpy(predicted[:, 0]),
     )
 
 

@@ -192,6 +192,7 @@ class NeuronFrequencies:
 
     frequency: Int[Tensor, " neuron"]  # 1…p // 2, or 0 for a neuron that is constant
     share: Float[Tensor, " neuron"]
+    shares: Float[Tensor, "frequency neuron"]  # of all frequencies, 1 first
 
     def clusters(self, least: float) -> dict[int, Int[Tensor, " some"]]:
         """Neurons by frequency, where it explains more than ``least`` ≥ 0; the largest first."""
@@ -221,6 +222,6 @@ def neuron_frequencies(activations: Float[Tensor, "p p neuron"]) -> NeuronFreque
         explained.append(power[rows][:, rows].sum((0, 1)))
     variance = power.sum((0, 1))
     is_alive = variance > 1e-24 * size  # what rounding leaves of a constant is no variance
-    shares = torch.stack(explained) / variance.where(is_alive, 1.0)
-    share, place = shares.where(is_alive, 0.0).max(0)
-    return NeuronFrequencies((place + 1).where(is_alive, 0), share)
+    shares = (torch.stack(explained) / variance.where(is_alive, 1.0)).where(is_alive, 0.0)
+    share, place = shares.max(0)
+    return NeuronFrequencies((place + 1).where(is_alive, 0), share, shares)

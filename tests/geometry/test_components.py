@@ -173,6 +173,7 @@ def test_a_probe_reads_a_planted_sum_and_shuffled_labels_put_it_at_chance():
     assert found.r2 > 0.99
     # the variance of the sum of two digits
     assert found.mse == pytest.approx((1 - found.r2) * 16.5)
+    assert found.mse == pytest.approx(float((found.predicted - (a + b)).square().mean()))
     assert 16.5 < found.mean_mse < 19  # the mean of other rows, so a little worse than the variance
     assert found.shuffled_r2.shape == (20,)
     assert float(found.shuffled_r2.max()) < 0.1

@@ -181,6 +181,8 @@ def test_neurons_are_clustered_by_their_frequency(p):
     assert found.frequency.tolist()[:4] == [2, 2, p // 2, 2]
     assert found.share.tolist()[:5] == pytest.approx([1, 1, 1, 0.9, 0], abs=1e-9)
     assert found.share[5] < 0.3
+    assert found.shares.shape == (p // 2, 7)
+    assert found.shares[[1, 3], 3].tolist() == pytest.approx([0.9, 0.1], abs=1e-9)
     assert (found.frequency[6], found.share[6]) == (0, 0)
     clusters = {k: neurons.tolist() for k, neurons in found.clusters(0.85).items()}
     assert clusters == {2: [0, 1, 3], p // 2: [2]}
