@@ -40,6 +40,7 @@ from addlib.analysis import (
     lead_bound,
     naive_sums,
     pair_tables,
+    place_axes,
     roles,
     sight,
     state_exchange,
@@ -508,6 +509,16 @@ def states_of_pairs_exchanged(device):
     ]
 
 
+def axes_of_places(device):
+    model = model_of(device)
+    axis = place_axes.axis_of(model, TASK, 3, 0, seed=1)
+    return [
+        axis,
+        place_axes.nine_spread(model, TASK, 3, 1, axis, seed=1),
+        place_axes.drowned(model, TASK, 3, seed=1),
+    ]
+
+
 def carries_before_the_mlp(device):
     model = model_of(device)
     questions = asked(400)
@@ -758,6 +769,7 @@ ROOMS = (
     ablations,
     states_of_pairs,
     states_of_pairs_exchanged,
+    axes_of_places,
     carries_from_afar,
     carries_before_the_mlp,
     mistakes_foretold,

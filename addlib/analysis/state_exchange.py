@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from addlib.analysis.activations import activations
-from addlib.analysis.answers import write_out
+from addlib.analysis.answers import Hook, write_out
 from addlib.tasks.addition import Questions
 from addlib.tasks.sampling import nine_rich_questions
 from addlib.tasks.subtasks import UNDETERMINED
@@ -97,13 +97,8 @@ def sources(
     return Questions(task, x, y)
 
 
-def written_with(
-    model: TransformerBridge, questions: Questions, source: Questions, position: int
-) -> Int[Tensor, "batch n_answer"]:
-    """What the model writes, by column, with what layer 0 leaves at a position from other sums.
-
-    It writes freely, reading its own digits back. The digits are on the CPU.
-    """
+def left_from(model: TransformerBridge, source: Questions, position: int) -> Hook:
+    """A hook that puts what layer 0 leaves at a position in other sums, all in one batch."""
     name = "blocks.0.hook_resid_post"
     left = activations(model, name, source)[:, position]
 
@@ -111,7 +106,18 @@ def written_with(
         value[:, position] = left.to(value)
         return value
 
-    return write_out(model, questions, [(name, put)], batch_size=len(questions))
+    return name, put
+
+
+def written_with(
+    model: TransformerBridge, questions: Questions, source: Questions, position: int
+) -> Int[Tensor, "batch n_answer"]:
+    """What the model writes, by column, with what layer 0 leaves at a position from other sums.
+
+    It writes freely, reading its own digits back. The digits are on the CPU.
+    """
+    put = left_from(model, source, position)
+    return write_out(model, questions, [put], batch_size=len(questions))
 
 
 def exchange_states(
