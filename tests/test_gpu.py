@@ -504,6 +504,8 @@ def states_of_pairs_exchanged(device):
     generator = torch.Generator().manual_seed(10)
     return [
         state_exchange.written_with(model, asked(), asked(80)[40:], position=6),
+        state_exchange.as_foretold(model, asked(), 1, asked(80)[40:], asked().answer + 1),
+        lead_bound.only_in_sight(asked(), 1),
         state_exchange.exchange_states(model, asked(), 1, generator),
         state_exchange.where_states_are(model, asked(10), generator),
     ]
@@ -802,6 +804,7 @@ ON_CPU = {
     ],
     ablations: [answers.answer],
     states_of_pairs_exchanged: [state_exchange.written_with],
+    axes_of_places: [place_axes.axis_of],
     carries_from_afar: [sight.says_carry],
     carries_before_the_mlp: [AttentionTables.of, carry_plane.logits_after],
     carries_from_tables: [AttentionTables.of],

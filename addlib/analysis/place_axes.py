@@ -26,6 +26,8 @@ def axis_of(
 ) -> Float[Tensor, " dims"]:
     """Half of how far the stream at A_k moves, in the mean, if pair j goes from below to above nine.
 
+    The axis is on the CPU.
+
     Args:
         seed: of the questions that have all other digits.
     """
