@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from addlib.training.opened import FileConfig, PairFileConfig
 
 
-def setup(save_figures: str | None = None, titles: bool = True) -> None:
+def setup(save_figures: str | None = None, titles: bool = True, released: str = "") -> None:
     """Make figures appear wherever the notebook runs, and print one line on what runs here.
 
     Registers the plotly renderer ``addlib`` and the book's template, and makes them plotly's
@@ -47,7 +47,11 @@ def setup(save_figures: str | None = None, titles: bool = True) -> None:
             Default: ``ADDLIB_FIGURES`` of the environment, or none. Drawings become SVG and
             attention views HTML, whatever the ending.
         titles: whether these files, and figures in Jupyter, have number and caption.
+        released: address of a folder from which finished trainings are fetched by name where the
+            cache lacks them. Default: ``ADDLIB_RELEASED`` of the environment, or none.
     """
+    if released:
+        os.environ.setdefault("ADDLIB_RELEASED", released)
     _files.update(pattern=save_figures or os.environ.get("ADDLIB_FIGURES", ""), titles=titles)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     import torch

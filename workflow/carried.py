@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 from addlib.files import PACKAGE
 from workflow.chapters import WorkflowError, chapters
 from workflow.notebook_cells import has_tag, read_committed
+from workflow.stamp_address import setup_options
 
 FOLDER = Path("book") / "_generated" / "carried"
 """Where the files lie in a staged book."""
@@ -73,7 +74,7 @@ if find_spec("addlib") is None:
         )
 from addlib.notebook import setup
 
-setup()'''
+setup({options})'''
 """The first cell of a carried chapter."""
 
 
@@ -105,7 +106,7 @@ def carried(notebook: NotebookNode, wheel: Path) -> NotebookNode:
     text = wheel_text(wheel)
     for cell in notebook.cells:
         if has_tag(cell, "setup"):
-            cell.source = INSTALL.format(text=text, name=wheel.name)
+            cell.source = INSTALL.format(text=text, name=wheel.name, options=setup_options())
             cell.metadata["cellView"] = "form"
         elif has_tag(cell, "parameters"):
             cell.source = form_fields(cell.source)

@@ -3,7 +3,9 @@
     python -m workflow.release             from results/ and the cache, into _build/release
     python -m workflow.release --to FOLDER
 
-A model that is not in the cache is not trained for it. ``SHA256SUMS`` lists every file.
+A model that is not in the cache is not trained for it. ``SHA256SUMS`` lists every file. The whole
+trainings are there, too, as archives that notebooks fetch where the book's address is GitHub's: the
+release must be the latest one there.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ def release(results: Results, target: Path) -> list[Path]:
     """
     from addlib.store import sha256  # here, since torch takes seconds
     from addlib.training.exported import export
+    from addlib.training.released import pack
     from addlib.training.runs import RUNS, is_there, load_or_train
 
     missing = [name for name in chapters() if not results.executed(name).is_file()]
@@ -35,6 +38,7 @@ def release(results: Results, target: Path) -> list[Path]:
     target.mkdir(parents=True)
     for name, config in RUNS.items():
         export(load_or_train(config, "cpu"), target, name)
+        pack(config.folder, target)
     for name in chapters():
         shutil.copy(results.executed(name), target / f"{name}.ipynb")
     build_wheel(target)

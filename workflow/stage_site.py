@@ -28,6 +28,8 @@ from workflow.chapter_list import set_run_time
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.claims_page import MARK, Record, add_claim_targets, add_ledger
 from workflow.device_page import device_text
+from workflow.first_figure import CHAPTER as PICTURED
+from workflow.first_figure import lattice_figure
 from workflow.first_page import recorded
 from workflow.literature_page import literature_tables
 from workflow.live import scripts as live_scripts
@@ -85,8 +87,13 @@ def stage(
     shown_complete: list[str] = []
     incomplete: list[str] = []
     kinds: set[str] = set()
+    generated = target / "book" / "_generated"
+    generated.mkdir(exist_ok=True)
     for chapter in known.values():
         notebook, complete = chapter_page(chapter, results, early)
+        if chapter.name == PICTURED:
+            figure = lattice_figure(notebook)
+            (generated / "lattice.md").write_text(figure, encoding="utf-8")
         own = [record for record in records if record["chapter"] == chapter.name]
         astray += add_claim_targets(notebook, own)
         nbformat.write(notebook, target / "notebooks" / chapter.notebook.name)
@@ -99,8 +106,6 @@ def stage(
             f"{', '.join(sorted({record['chapter'] for record in astray}))} again"
         )
     shared_scripts.write(target, kinds)
-    generated = target / "book" / "_generated"
-    generated.mkdir(exist_ok=True)
     package = NO_PACKAGE if early else package_page()
     (generated / "package.md").write_text(package, encoding="utf-8")
     (generated / "rounding.md").write_text(

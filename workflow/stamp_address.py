@@ -4,7 +4,8 @@
     python -m workflow.stamp_address --repository URL  a new one, into _config.yml too; "" for none
 
 The address stands in _config.yml once. Where it is a GitHub repository, pages get a Colab button,
-and the setup cell installs the package from it on machines that lack the package. Without one, the
+the setup cell installs the package from it on machines that lack the package, and trainings that
+its latest release has are fetched (`workflow.release`). Without one, the
 cell says what to do instead: nothing may be installed from a name that nobody here owns. No result
 depends on the address, so no chapter runs again.
 """
@@ -37,13 +38,15 @@ if util.find_spec("addlib") is None:
     subprocess.run([*pip, f"git+{{repository}}", *keep], check=True)
 from addlib.notebook import setup
 
-setup()"""
+setup({options})"""
 """The setup cell of every notebook."""
 
 ADDRESS = re.compile(r"(https|ssh|file)://[^\s\"'\\@{}]+")
 
 CONFIG = re.compile(r'(?m)^(repository:\n(?:  .*\n)*?  url: )"([^"]*)"')
 """The line of _config.yml that holds the address, in its section."""
+
+GITHUB = "https://github.com/"
 
 COLAB = "https://colab.research.google.com"
 
@@ -73,10 +76,16 @@ def write_address(url: str) -> None:
     write_whole(path, text.encode())
 
 
+def setup_options() -> str:
+    """What a notebook calls `setup` with: where trainings of the latest release are, on GitHub."""
+    url, _ = address()
+    return f'released="{url}/releases/latest/download"' if url.startswith(GITHUB) else ""
+
+
 def setup_source() -> str:
     """The setup cell with the address of _config.yml."""
     url, branch = address()
-    return SETUP.format(repository=f"{url}@{branch}" if url else "")
+    return SETUP.format(repository=f"{url}@{branch}" if url else "", options=setup_options())
 
 
 def stamp(notebook: NotebookNode) -> int:
@@ -105,7 +114,7 @@ def stamp_all() -> list[str]:
 
 def site_config(text: str) -> str:
     """The site's _config.yml: the book's own, with Colab buttons where the address is GitHub's."""
-    if not address()[0].startswith("https://github.com/"):
+    if not address()[0].startswith(GITHUB):
         return text
     return text.replace("launch_buttons:\n", f"launch_buttons:\n  colab_url: {COLAB}\n", 1)
 

@@ -28,6 +28,7 @@ from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig
 from addlib.training.opened import FromFile
 from addlib.training.pairs import PairConfig, PairHistory
+from addlib.training.released import fetch
 from addlib.training.session import Session, restore_from, resume_step, snapshot_file
 from addlib.training.together import train_together
 from addlib.unknown import NO_TRAINING, LeftOut, Unknown
@@ -190,7 +191,7 @@ def load_or_train_all(
     from joblib import Parallel, cpu_count, delayed
     from tqdm import tqdm
 
-    missing = [config for config in dict.fromkeys(configs) if not is_there(config)]
+    missing = _missing(configs)
     workers = min(cpu_count(), len(missing))
     if choose_device(device).type == "cuda":
         _train_missing(missing, device, progress)
@@ -236,9 +237,15 @@ def is_there(config: RunConfig) -> bool:
     return isinstance(config, FromFile) or config.folder.record() is not None
 
 
+def _missing(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """What must be trained: the cache lacks it, and nobody has released it."""
+    lacking = [config for config in dict.fromkeys(configs) if not is_there(config)]
+    return [config for config in lacking if not fetch(config.folder)]
+
+
 def _train_missing(configs: Sequence[RunConfig], device: str, progress: bool) -> None:
     """Train what the cache lacks: together on a GPU, else one after another."""
-    missing = [config for config in configs if not is_there(config)]
+    missing = _missing(configs)
     if missing and choose_device(device).type == "cuda":
         missing = train_together(missing, device, progress)
     for config in missing:

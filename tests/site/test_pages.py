@@ -180,6 +180,17 @@ def test_the_live_page_runs_the_smoke_model(browser, address):
     assert ("all 6 digits are right" in said) == (written == list("001005"))
 
 
+def test_the_first_page_says_where_a_readers_sum_lies(browser, address):
+    page = browser.new_page()
+    page.goto(address + "book/index.html")
+    form = page.locator("#fig-foretell form")
+    form.locator("[name=x]").fill("123")
+    form.locator("[name=y]").fill("4")
+    assert form.locator("svg .sum").count() == 1
+    assert "123 + 4" in form.locator(".addlib-carry-plane").inner_text()
+    page.close()
+
+
 DRAWING_ORDER = """
 let plotly;
 window.drawn = [];

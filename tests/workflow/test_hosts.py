@@ -251,7 +251,7 @@ def run_setup(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_an_address_the_setup_cell_says_what_to_do_and_installs_nothing(tmp_path):
-    done = run_setup(stamp_address.SETUP.format(repository=""), tmp_path)
+    done = run_setup(stamp_address.SETUP.format(repository="", options=""), tmp_path)
     assert done.returncode == 1
     said = "addlib is missing: clone the book and run `pip install -e .` there.\n"
     assert done.stderr == said
@@ -259,7 +259,9 @@ def test_without_an_address_the_setup_cell_says_what_to_do_and_installs_nothing(
 
 
 def test_a_failed_installation_is_not_passed_over(tmp_path):
-    done = run_setup(stamp_address.SETUP.format(repository="file:///nowhere@main"), tmp_path)
+    done = run_setup(
+        stamp_address.SETUP.format(repository="file:///nowhere@main", options=""), tmp_path
+    )
     assert done.returncode == 1
     assert "CalledProcessError" in done.stderr
 
@@ -292,6 +294,8 @@ def test_stamping_writes_the_address_everywhere_and_touches_nothing_else(book):
     assert len(stamp_address.stamp_all()) == 2
     after = nbformat.read(path, as_version=4)
     assert 'repository = "https://github.com/me/book@main"' in after.cells[1].source
+    released = "https://github.com/me/book/releases/latest/download"
+    assert after.cells[1].source.endswith(f'setup(released="{released}")')
     assert [c for i, c in enumerate(after.cells) if i != 1] == [
         c for i, c in enumerate(before.cells) if i != 1
     ]

@@ -42,6 +42,7 @@ def test_a_release_has_models_with_cards_chapters_and_sums(cache, tmp_path, monk
     files = release.release(results, target)
     names = {path.name for path in files}
     assert names >= {f"{name}.ipynb" for name in chapters()} | {wheel.name}
+    assert names >= {f"{config.folder.path.name}.zip" for config in SMALL.values()}
     sums = dict(line.split("  ")[::-1] for line in (target / "SHA256SUMS").read_text().splitlines())
     assert sums.keys() == names
     for path in files:
