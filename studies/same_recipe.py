@@ -45,7 +45,7 @@ TRAINED = {
 """What is trained, by its name in the record."""
 
 
-def measured(run: Run, count: int = 1000, uniform: int = 100_000) -> dict[str, Any]:
+def measured(run: Run, count: int = 1000, uniform: int = 20_000) -> dict[str, Any]:
     """d' at each answer digit with two pairs below or more, and the rest of a model's entry."""
     task = run.config.task
     generator = torch.Generator().manual_seed(run.config.seed + 1)
