@@ -2,8 +2,9 @@
 
     python studies/two_layers.py    # trains: about 40 minutes on one CPU thread; counts; records
 
-One layer has to guess in long cascades: at each answer position it tells hardly more than three
-pairs. A second layer can go on from what the first wrote. The record in addlib/data/two_layers.json
+The book's main model has to guess in long cascades: at each answer position it tells hardly more
+than three pairs. A second layer can go on from what the first wrote; the recipe is another one, too
+(same_recipe.py swaps them). The record in addlib/data/two_layers.json
 says how the run was made and how many of a million uniform sums, and of 100,000 generated ones of
 each cascade length, came out wrong.
 """

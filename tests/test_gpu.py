@@ -40,6 +40,7 @@ from addlib.analysis import (
     lead_bound,
     naive_sums,
     pair_tables,
+    place_axes,
     roles,
     sight,
     state_exchange,
@@ -503,8 +504,20 @@ def states_of_pairs_exchanged(device):
     generator = torch.Generator().manual_seed(10)
     return [
         state_exchange.written_with(model, asked(), asked(80)[40:], position=6),
+        state_exchange.as_foretold(model, asked(), 1, asked(80)[40:], asked().answer + 1),
+        lead_bound.only_in_sight(asked(), 1),
         state_exchange.exchange_states(model, asked(), 1, generator),
         state_exchange.where_states_are(model, asked(10), generator),
+    ]
+
+
+def axes_of_places(device):
+    model = model_of(device)
+    axis = place_axes.axis_of(model, TASK, 3, 0, seed=1)
+    return [
+        axis,
+        place_axes.nine_spread(model, TASK, 3, 1, axis, seed=1),
+        place_axes.drowned(model, TASK, 3, seed=1),
     ]
 
 
@@ -758,6 +771,7 @@ ROOMS = (
     ablations,
     states_of_pairs,
     states_of_pairs_exchanged,
+    axes_of_places,
     carries_from_afar,
     carries_before_the_mlp,
     mistakes_foretold,
@@ -790,6 +804,7 @@ ON_CPU = {
     ],
     ablations: [answers.answer],
     states_of_pairs_exchanged: [state_exchange.written_with],
+    axes_of_places: [place_axes.axis_of],
     carries_from_afar: [sight.says_carry],
     carries_before_the_mlp: [AttentionTables.of, carry_plane.logits_after],
     carries_from_tables: [AttentionTables.of],

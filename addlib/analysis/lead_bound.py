@@ -26,7 +26,7 @@ from torch import Tensor
 from addlib.models.attention_tables import AttentionTables
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import EPS, centred
-from addlib.tasks.addition import AdditionTask
+from addlib.tasks.addition import AdditionTask, Questions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -200,6 +200,23 @@ class LeadBound:
         most = high[:dims] + self.out_shift + (positive @ high_relu + negative @ low_relu) / sigma
         least = low[:dims] + self.out_shift + (positive @ low_relu + negative @ high_relu) / sigma
         return (torch.maximum(most, -least).square().mean() + EPS).sqrt()
+
+
+def only_in_sight(questions: Questions, k: int) -> Int[Tensor, "batch keys"]:
+    """The tokens up to the one that A_k is written from, -1 for those out of sight.
+
+    In sight are the pairs from column k down, the signs, the top digit and the one before A_k.
+    """
+    task = questions.task
+    position = task.answer_positions[task.answer_columns.index(k)]
+    signs = [task.n_digits, 2 * task.n_digits + 1]
+    seen = {*signs, signs[1] + 1, position}
+    for j in range(k + 1):
+        seen |= {task.n_digits - 1 - j, 2 * task.n_digits - j}
+    hidden = [place for place in range(position + 1) if place not in seen]
+    rows = questions.tokens[:, : position + 1].clone()
+    rows[:, hidden] = -1
+    return rows
 
 
 def relu_bound(

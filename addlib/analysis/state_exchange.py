@@ -8,15 +8,16 @@ place of the question's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from addlib.analysis.activations import activations
-from addlib.analysis.answers import write_out
+from addlib.analysis.answers import Hook, answer, write_out
 from addlib.tasks.addition import Questions
 from addlib.tasks.sampling import nine_rich_questions
 from addlib.tasks.subtasks import UNDETERMINED
@@ -97,13 +98,20 @@ def sources(
     return Questions(task, x, y)
 
 
-def written_with(
-    model: TransformerBridge, questions: Questions, source: Questions, position: int
-) -> Int[Tensor, "batch n_answer"]:
-    """What the model writes, by column, with what layer 0 leaves at a position from other sums.
+def with_other_states(
+    questions: Questions, j: int, generator: torch.Generator
+) -> tuple[Questions, Int[Tensor, "batch n_answer"]]:
+    """The questions with another D_j, and the answers that an exchange with them foretells.
 
-    It writes freely, reading its own digits back. The digits are on the CPU.
+    The questions are on the CPU.
     """
+    other = another_state(questions, j, generator)
+    source = sources(questions, j, questions.y[:, j], other, generator)
+    return source, with_state(questions, j, state_of(source, j))
+
+
+def left_from(model: TransformerBridge, source: Questions, position: int) -> Hook:
+    """A hook that puts what layer 0 leaves at a position in other sums, all in one batch."""
     name = "blocks.0.hook_resid_post"
     left = activations(model, name, source)[:, position]
 
@@ -111,7 +119,45 @@ def written_with(
         value[:, position] = left.to(value)
         return value
 
-    return write_out(model, questions, [(name, put)], batch_size=len(questions))
+    return name, put
+
+
+def written_with(
+    model: TransformerBridge, questions: Questions, source: Questions, position: int
+) -> Int[Tensor, "batch n_answer"]:
+    """What the model writes, by column, with what layer 0 leaves at a position from other sums.
+
+    It writes freely, reading its own digits back. The digits are on the CPU.
+    """
+    put = left_from(model, source, position)
+    return write_out(model, questions, [put], batch_size=len(questions))
+
+
+def as_foretold(
+    model: TransformerBridge,
+    questions: Questions,
+    j: int,
+    source: Questions,
+    foretold: Int[Tensor, "batch n_answer"],
+    hold: Sequence[Hook] = (),
+) -> tuple[Bool[Tensor, " batch"], Int[Tensor, " batch"]]:
+    """Exchange at D'_j: is the first digit that should change as foretold, and which one is it?
+
+    All of it is on the CPU. Up to that digit question and foretold answer are the same, so the
+    model is told the true digits.
+
+    Args:
+        source, foretold: of :func:`with_other_states`.
+        hold: more hooks, which keep parts of the second layer as they were.
+
+    Returns:
+        Whether it is, and its column; -1 where nothing should change.
+    """
+    put = left_from(model, source, 2 * questions.task.n_digits - j)
+    given = answer(model, questions, [put, *hold], len(questions)).digits
+    columns = torch.arange(questions.task.n_answer)
+    first = torch.where(foretold != questions.answer, columns, -1).amax(1)
+    return (given == foretold).gather(1, first.clamp(min=0)[:, None])[:, 0], first
 
 
 def exchange_states(
@@ -156,9 +202,7 @@ def where_states_are(
     positions = task.answer_positions.start + 1
     shares = np.zeros((task.n_digits, positions))
     for j in range(task.n_digits):
-        other = another_state(questions, j, generator)
-        source = sources(questions, j, questions.y[:, j], other, generator)
-        foretold = with_state(questions, j, state_of(source, j))
+        source, foretold = with_other_states(questions, j, generator)
         asked = (foretold != questions.answer).any(1)
         for position in range(positions):
             written = written_with(model, questions, source, position)

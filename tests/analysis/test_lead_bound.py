@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from addlib.analysis.lead_bound import LeadBound, Means, relu_bound
+from addlib.analysis.lead_bound import LeadBound, Means, only_in_sight, relu_bound
 from addlib.models.addition import ModelConfig, build_model
 from addlib.models.bridge import weights
-from addlib.tasks.addition import AdditionTask
+from addlib.tasks.addition import AdditionTask, Questions
 
 TASK = AdditionTask(1)
 
@@ -106,3 +106,11 @@ def test_relus_are_never_below_their_linear_bound():
     assert (z.relu() @ gain.T >= z @ slope.T + constant - 1e-6).all()
     assert (slope[:, 3] == 0).all()
     assert torch.equal(slope[:, 2], gain[:, 2])
+
+
+def test_in_sight_are_the_pairs_from_a_column_down_and_what_was_just_written():
+    task = AdditionTask(3)
+    asked = Questions.of(task, [(123, 456)])  # 123+456=0579
+    plus, equals = task.plus, task.equals
+    assert only_in_sight(asked, 1).tolist() == [[-1, 2, 3, plus, -1, 5, 6, equals, 0, 5]]
+    assert only_in_sight(asked, 0).tolist() == [[-1, -1, 3, plus, -1, -1, 6, equals, 0, -1, 7]]

@@ -2,8 +2,15 @@
 
 import torch
 
-from addlib.analysis.answers import write_out
-from addlib.analysis.state_exchange import sources, state_of, with_state, written_with
+from addlib.analysis.answers import answer, write_out
+from addlib.analysis.state_exchange import (
+    as_foretold,
+    sources,
+    state_of,
+    with_other_states,
+    with_state,
+    written_with,
+)
 from addlib.models.addition import ModelConfig, build_model
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import nine_rich_questions
@@ -44,3 +51,27 @@ def test_an_exchange_with_itself_changes_nothing_and_at_all_of_equals_with_anoth
     equals = TASK.answer_positions.start
     assert torch.equal(written_with(model, asked, asked, equals), before)
     assert not torch.equal(written_with(model, asked, other, equals), before)
+
+
+def test_the_first_digit_that_should_change_is_told_whatever_comes_after_it():
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(ModelConfig(2, 3, 48), TASK, seed=1)
+    asked = nine_rich_questions(TASK, 60, generator)
+    given = answer(model, asked).digits
+    foretold = asked.answer.clone()
+    foretold[:, 1] = given[:, 1]  # what the model says anyway, with nothing exchanged
+    foretold[:, 0] = -1
+    told, first = as_foretold(model, asked, 0, asked, foretold)
+    changes = foretold[:, 1] != asked.answer[:, 1]
+    assert torch.equal(first, torch.where(changes, 1, 0))
+    assert torch.equal(told, changes)
+    assert (as_foretold(model, asked, 0, asked, asked.answer)[1] == -1).all()
+
+
+def test_other_states_are_foretold_where_they_are_others():
+    generator = torch.Generator().manual_seed(0)
+    asked = nine_rich_questions(TASK, 300, generator)
+    source, foretold = with_other_states(asked, 1, generator)
+    assert torch.equal(source.y, asked.y)
+    assert torch.equal(foretold[:, :2], asked.answer[:, :2])
+    assert (foretold != asked.answer).any(1).float().mean() > 0.5
