@@ -33,7 +33,9 @@ def recorded() -> list[dict[str, Any]]:
         return []
     found = []
     for id, claim in declared().items():
-        if measured := record["claims"].get(id):
+        measured = record["claims"].get(id)
+        # without a value: what it asks does not apply to the run (a second model that can't add)
+        if measured and measured["value"] is not None:
             found.append(
                 {
                     "id": id,
