@@ -139,6 +139,7 @@ def test_the_oldest_form_is_read(tmp_path):
     assert config.source.state.form == "oldest"
 
     pairs = config.task.pairs()
+    old = {name: value.double() for name, value in old.items()}
     x = old["embed.W_E"].T[config.task.tokens(pairs)] + old["pos_embed.W_pos"]
     q, k, v = (torch.einsum("hfd,bpd->bhpf", old[f"blocks.0.attn.W_{part}"], x) for part in "QKV")
     scores = q[:, :, -1:] @ k.transpose(-1, -2) / (d_model / heads) ** 0.5
@@ -148,7 +149,7 @@ def test_the_oldest_form_is_read(tmp_path):
     out = mid + neurons @ old["blocks.0.mlp.W_out"].T + old["blocks.0.mlp.b_out"]
     expected = out @ old["unembed.W_U"]
     with torch.no_grad():
-        logits = pair_logits(load_or_train(config, "cpu").model, config.task, pairs)
+        logits = pair_logits(load_or_train(config, "cpu").model.double(), config.task, pairs)
     assert (logits - expected[:, :p]).abs().max() < 1e-5
 
 
