@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 500_000_000
 """A larger file is not opened: a model of this kind has some megabytes."""
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "checkpoints")
+WRAPPERS = ("model", "state_dict", "model_state_dict", "checkpoints", "state_dicts")
 """Keys under which programs keep a state dict among other things; of a list, the last one."""
 
 BUFFERS = re.compile(r"blocks\.\d+\.attn\.(mask|IGNORE)")
@@ -130,6 +132,21 @@ class StateDict:
         """The same weights read in another way."""
         return replace(self, shape=replace(self.shape, **changes))
 
+    def with_tokens(self, read: list[int], predicted: list[int]) -> StateDict:
+        """The same model with some of its tokens alone, in this order.
+
+        What it does not predict, -1, gets the mean of the other tokens' logits: it is never chosen.
+        """
+        weights = dict(self.weights)
+        weights["embed.weight"] = weights["embed.weight"][read]
+        kept = [token for token in predicted if token >= 0]
+        for name in ("unembed.weight", "unembed.bias"):
+            mean = weights[name][kept].mean(0)
+            rows = [mean if token < 0 else weights[name][token] for token in predicted]
+            weights[name] = torch.stack(rows)
+        shape = replace(self.shape, d_vocab=len(read), d_vocab_out=len(predicted))
+        return replace(self, shape=shape, weights=weights)
+
     def build(self, device: str = "cpu", seed: int | None = None) -> TransformerBridge:
         """The bridge with these weights, or with fresh ones drawn from a seed."""
         shape = self.shape
@@ -189,17 +206,22 @@ def read_state_dict(path: str | Path) -> StateDict:
 
 def _opened(path: Path) -> Any:
     """The file's content; what is no file, too large or not whole is refused."""
-    if path.is_symlink() and not path.exists():
-        raise ModelFileError(f"{path} is a link to {path.readlink()}, which is not there")
-    if not path.exists():
-        raise ModelFileError(f"{path} is not there")
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        link = f"a link to {path.readlink()}, which is " if path.is_symlink() else ""
+        raise ModelFileError(f"{path} is {link}not there") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} can't be read: {error.strerror}") from error
     if path.is_dir():
         raise ModelFileError(
             f"{path} is a folder without a run.json: name a run's folder, or a model's file"
         )
     if not path.is_file():
         raise ModelFileError(f"{path} is no file that can be read whole")
-    size = path.stat().st_size
+    if path.suffix != ".safetensors" and zipfile.is_zipfile(path):  # it may be packed
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as packed:
+            size = max(size, sum(member.file_size for member in packed.infolist()))
     if size > MOST_BYTES:
         raise ModelFileError(
             f"{path} has {size / 1e9:.1f} GB and is not opened: at most {MOST_BYTES / 1e9} GB is"
@@ -249,6 +271,11 @@ def _state_of(path: Path, content: Any) -> Mapping[str, Any]:
 def _checked(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The parameters in float32; other things than finite numbers are refused."""
     tensors = {}
+    size = sum(4 * value.numel() for value in state.values() if isinstance(value, Tensor))
+    if size > MOST_BYTES:  # a small file may hold one number that stands for many
+        raise ModelFileError(
+            f"{path} holds tensors of {size / 1e9:.1f} GB: at most {MOST_BYTES / 1e9} GB is read"
+        )
     for name, value in state.items():
         if BUFFERS.fullmatch(name):
             continue

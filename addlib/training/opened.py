@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,10 @@ TRIED_ON = 100
 
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 """Functions of the neurons that are tried: no state dict tells which it is."""
+
+
+OTHER_SIGNS = {13: [(10, 10, 12), (10, 10, 11)], 15: [(10, 10, 12)]}
+"""Base and tokens of ``+`` and ``=`` in public models with more signs, by their vocabulary's size."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,10 @@ def open_model(path: str | Path, seed: int = 0) -> FileConfig | PairFileConfig:
             was inferred and what was found.
     """
     path = Path(path).expanduser()
-    if (path / "run.json").is_file():
+    is_run = False
+    with suppress(OSError):  # what can't be asked is refused below
+        is_run = (path / "run.json").is_file()
+    if is_run:
         return _open_folder(path)
     state = read_state_dict(path)
     return _pair_model(state, seed) if state.shape.n_ctx <= 3 else _addition_model(state, seed)
@@ -208,17 +216,17 @@ def _folder(source: ModelSource) -> RunFolder:
 # ----------------------------------------------------------------------------- by trying
 def _addition_model(state: StateDict, seed: int) -> FileConfig:
     shape = state.shape
-    base = shape.d_vocab - 2
     sizes = f"{shape.n_ctx} positions, {shape.d_vocab} tokens in, {shape.d_vocab_out} out"
     if shape.n_ctx % 3 == 1 and shape.d_vocab >= 12:
         raise ModelFileError(
             f"{state.path} has {sizes}: the variant with a sign before the answer (3n + 4 "
             f"positions, as in the models that also subtract), which this book's task lacks"
         )
-    if shape.n_ctx % 3 or shape.d_vocab_out != shape.d_vocab or not 2 <= base <= 16:
+    read = _vocabularies(state)
+    if shape.n_ctx % 3 or shape.n_ctx < 6 or not read:
         raise ModelFileError(
             f"{state.path} has {sizes}: n-digit addition has 3n + 3 positions and base + 2 tokens, "
-            f"base 2 to 16, in and out"
+            f"base 2 to 16, or in base 10 as many as 13 (with -) or 15 (with -, * and /)"
         )
     n_digits = shape.n_ctx // 3 - 1
 
@@ -229,19 +237,37 @@ def _addition_model(state: StateDict, seed: int) -> FileConfig:
         return right.double().mean().item(), answer_nll(logits, questions.answer).mean().item()
 
     tasks = [
-        AdditionTask(n_digits, base, carry, order)
+        [(AdditionTask(n_digits, base, carry, order), known) for base, known in read]
         for carry in (True, False)
         for order in ("msd", "lsd")
     ]
-    task, state, right = _best(state, tasks, measure)
-    asked = f"random {n_digits}-digit sums in base {base}"
+    task, state, right = _best(tasks, measure)
+    asked = f"random {n_digits}-digit sums in base {task.base}"
     if not task.carry:
         asked += " without carries"
     if task.answer_order == "lsd":
         asked += ", units written first"
     words = _words(state, right, QUESTIONS, asked)
+    if shape.d_vocab > task.d_vocab:
+        words += f" ({shape.d_vocab - task.d_vocab} of its {shape.d_vocab} tokens are not used)"
+    if shape.d_vocab_out < task.d_vocab:
+        words += "; it predicts digits alone, so + and = are given their mean logit"
     source = ModelSource(state.path.resolve(), state.sha256, words, state)
     return FileConfig(task=task, model=state.shape, seed=seed, source=source)
+
+
+def _vocabularies(state: StateDict) -> list[tuple[int, StateDict]]:
+    """Number bases that the vocabulary may have, each with the model on this task's tokens alone."""
+    shape = state.shape
+    own = (shape.d_vocab - 2, shape.d_vocab - 2, shape.d_vocab - 1)
+    found = []
+    for base, *signs in [own, *OTHER_SIGNS.get(shape.d_vocab, [])]:
+        digits = list(range(base))
+        outputs = {shape.d_vocab: signs, base: [-1, -1]}  # the oldest models predict digits alone
+        if 2 <= base <= 16 and shape.d_vocab_out in outputs:
+            predicted = digits + outputs[shape.d_vocab_out]
+            found.append((base, state.with_tokens(digits + signs, predicted)))
+    return found
 
 
 def _pair_model(state: StateDict, seed: int) -> PairFileConfig:
@@ -278,7 +304,7 @@ def _pair_model(state: StateDict, seed: int) -> PairFileConfig:
         right = (logits.argmax(-1) == answers).double().mean().item()
         return right, torch.nn.functional.cross_entropy(logits, answers).item()
 
-    task, state, right = _best(state, [task], measure)
+    task, state, right = _best([[(task, state)]], measure)
     if state.shape.act_fn != "relu":
         raise ModelFileError(
             f"{state.path} has {state.shape.text}: the chapters on pairs take ReLU neurons"
@@ -320,33 +346,34 @@ def _readings(state: StateDict) -> Iterator[tuple[float, list[Callable[[StateDic
 
 
 def _best(
-    state: StateDict,
-    tasks: list[Any],
+    tasks: list[list[tuple[Any, StateDict]]],
     measure: Callable[[Any, StateDict, int], tuple[float, float]],
 ) -> tuple[Any, StateDict, float]:
     """The task and the way to read that the model answers best, and its share of right answers.
+
+    Args:
+        tasks: in groups. Of the first group in which the model answers one, the best is taken.
 
     Raises:
         ModelFileError: it does not add, in whatever way it is read.
     """
     found = []
-    for task in tasks:
-        read = state
-        for share, ways in _readings(state):
-            tried = [way(read) for way in ways]
-            losses = [measure(task, way, TRIED_ON)[1] for way in tried]
-            best = min(range(len(tried)), key=losses.__getitem__)
-            read = tried[best if losses[best] < share * losses[0] else 0]
-        right, _ = measure(task, read, QUESTIONS)
+    for group in tasks:
+        for task, read in group:
+            for share, ways in _readings(read):
+                tried = [way(read) for way in ways]
+                losses = [measure(task, way, TRIED_ON)[1] for way in tried]
+                best = min(range(len(tried)), key=losses.__getitem__)
+                read = tried[best if losses[best] < share * losses[0] else 0]
+            found.append((measure(task, read, QUESTIONS)[0], task, read))
+        right, task, read = max(found, key=lambda entry: entry[0])
         if right >= LEAST_RIGHT:
             return task, read, right
-        found.append((right, task, read))
-    right, task, read = max(found, key=lambda entry: entry[0])
     size = (
         f"{task.n_digits} digits in base {task.base}" if hasattr(task, "base") else f"p = {task.p}"
     )
     raise ModelFileError(
-        f"{state.path} does not add: read as {size} with {read.shape.text}, it gets {right:.1%} of "
+        f"{read.path} does not add: read as {size} with {read.shape.text}, it gets {right:.1%} of "
         f"its questions right, and no other way to read it gets {LEAST_RIGHT:.0%}"
     )
 

@@ -9,6 +9,7 @@ import copy
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import TrainConfig
 from addlib.training.exported import READ_IT, export
-from addlib.training.opened import open_model
+from addlib.training.opened import _vocabularies, open_model
 from addlib.training.pairs import PairConfig
 from addlib.training.runs import load_or_train
 from addlib.unknown import LeftOut
@@ -372,6 +373,73 @@ def test_variants_of_public_models_are_named(tmp_path):
     state["unembed.W_U"] = torch.zeros(20, 15)
     state["unembed.b_U"] = torch.zeros(15)
     assert "a sign before the answer" in sentence(saved(tmp_path / "model.pth", state))
+
+
+def with_tokens(theirs: list[int], count: int) -> dict[str, torch.Tensor]:
+    """The fixture as if its tokens were these of so many; the others are as loud."""
+    state = state_with()
+    columns = torch.tensor(theirs)
+    loud = torch.full((count, 20), 0.5)
+    state["embed.W_E"] = loud.index_copy(0, columns, state["embed.W_E"])
+    state["unembed.W_U"] = loud.T.index_copy(1, columns, state["unembed.W_U"])
+    state["unembed.b_U"] = torch.zeros(count).index_copy(0, columns, state["unembed.b_U"])
+    return state
+
+
+@pytest.mark.parametrize("signs", [(6, 8), (6, 7)])
+def test_tokens_of_other_signs_are_left_aside(opened, native, tmp_path, monkeypatch, signs):
+    """As in public models that know a minus sign, but add: of two orders the better one is taken."""
+    monkeypatch.setattr("addlib.training.opened.OTHER_SIGNS", {9: [(6, 6, 8), (6, 6, 7)]})
+    config = open_model(saved(tmp_path / "model.pth", with_tokens([*range(6), *signs], 9)))
+    assert config.task == opened.task
+    assert "right (1 of its 9 tokens are not used)" in config.source.words
+    logits = in_reading_order(load_or_train(config, "cpu").model, config.task)
+    assert (logits - in_reading_order(native, config.task)).abs().max() < 1e-4
+
+
+def test_public_models_with_thirteen_or_fifteen_tokens_are_read_in_base_ten(tmp_path):
+    for count, signs in ((13, [(10, 12), (10, 11)]), (15, [(10, 12)])):
+        state = with_tokens(list(range(8)), count)
+        read = _vocabularies(read_state_dict(saved(tmp_path / "model.pth", state)))
+        assert [base for base, _ in read] == [count - 2, *(10 for _ in signs)]
+        for (_, known), pair in zip(read[1:], signs, strict=True):
+            assert torch.equal(
+                known.weights["embed.weight"], state["embed.W_E"][[*range(10), *pair]]
+            )
+
+
+def test_a_model_that_predicts_digits_alone_is_read(opened, native, tmp_path):
+    """As the first models of sums do: no + and no = among its outputs."""
+    state = state_with()
+    state["unembed.W_U"] = state["unembed.W_U"][:, :6].contiguous()
+    state["unembed.b_U"] = state["unembed.b_U"][:6]
+    config = open_model(saved(tmp_path / "model.pth", state))
+    assert "it predicts digits alone" in config.source.words
+    logits = in_reading_order(load_or_train(config, "cpu").model, config.task)
+    expected = in_reading_order(native, config.task)[..., :6]
+    assert (logits[..., :6] - expected).abs().max() < 1e-4
+    assert (logits[..., 6:] - expected.mean(-1, keepdim=True)).abs().max() < 1e-4
+
+
+def test_small_files_that_stand_for_large_tensors_are_refused(tmp_path):
+    repeated = {"embed.W_E": torch.zeros(1).expand(10**6, 10**6)}
+    assert "holds tensors of 4000.0 GB" in sentence(saved(tmp_path / "expanded.pth", repeated))
+    archive = zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED)
+    with archive as packed, packed.open("model/data/0", "w") as member:
+        for _ in range(6):
+            member.write(bytes(100_000_000))
+    assert "has 0.6 GB and is not opened" in sentence(tmp_path / "packed.pth")
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    assert "can't be read: File name too long" in sentence(tmp_path / f"{'x' * 300}.pth")
+
+
+def test_a_list_of_states_is_read_by_its_last_one(tmp_path):
+    """As in files of the paper on grokking, with states of the whole training."""
+    states = [{"embed.W_E": torch.zeros(2)}, state_with()]
+    content = {"state_dicts": states, "train_losses": [1.0, 0.1], "epochs": [0, 100]}
+    assert open_model(saved(tmp_path / "run.pth", content)).task == AdditionTask(2, base=6)
 
 
 def test_pairs_with_layernorm_or_two_positions_are_refused(tmp_path):
