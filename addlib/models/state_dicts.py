@@ -197,8 +197,9 @@ def read_state_dict(path: str | Path) -> StateDict:
     if form != "native":
         if form == "oldest":
             tensors = _classic_of_oldest(path, tensors)
-        heads = len(tensors.get("blocks.0.attn.W_Q", [0]))
+        queries = tensors.get("blocks.0.attn.W_Q", torch.zeros(1))
         tensors = _native_of_classic(path, tensors)
+        heads = len(queries)
     shape = _shape(path, tensors, heads, has_norm)
     complete = _completed(path, tensors, shape)
     return StateDict(path, sha256(path), form, shape, complete, has_norm)
@@ -279,9 +280,12 @@ def _checked(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
     for name, value in state.items():
         if BUFFERS.fullmatch(name):
             continue
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+        dense = isinstance(value, Tensor) and value.layout == torch.strided
+        if not dense or not value.is_floating_point():
+            kind = str(value.dtype if dense else getattr(value, "layout", type(value).__name__))
             raise ModelFileError(f"{path}: {name} must be a tensor of real numbers, not {kind}")
+        if not value.numel():
+            raise _misfit(path, name, value, "of at least one number")
         if not value.isfinite().all():
             raise ModelFileError(f"{path}: {name} has NaN or infinite entries")
         tensors[name] = value.detach().float()
@@ -312,7 +316,7 @@ def _classic_of_oldest(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, T
     """The classic form of the oldest: matrices turned, and W_O split by heads."""
     classic = {}
     first = tensors.get("blocks.0.attn.W_Q")
-    heads = 1 if first is None else len(first)
+    heads = 1 if first is None or first.ndim != 3 else len(first)
     for name, value in tensors.items():
         _, part = _split(name)
         if part == "attn.W_O":
@@ -361,13 +365,14 @@ def _misfit(path: Path, name: str, value: Tensor, wanted: object) -> ModelFileEr
 
 def _shape(path: Path, values: Mapping[str, Tensor], heads: int, has_norm: bool) -> FileShape:
     """The shape that the tensors' own sizes give."""
-    for name in ("embed.weight", "pos_embed.weight", "unembed.weight", "blocks.0.attn.q.weight"):
+    neurons = values.get("blocks.0.mlp.in.weight")
+    needed = ["embed.weight", "pos_embed.weight", "unembed.weight", "blocks.0.attn.q.weight"]
+    for name in [*needed, *(["blocks.0.mlp.in.weight"] if neurons is not None else [])]:
         if name not in values:
             raise ModelFileError(f"{path} lacks {name} (or its classic name)")
         if values[name].ndim != 2:
             raise _misfit(path, name, values[name], "a matrix")
     blocks = {int(name.split(".")[1]) for name in values if re.match(r"blocks\.\d+\.", name)}
-    neurons = values.get("blocks.0.mlp.in.weight")
     return FileShape(
         n_layers=len(blocks),
         n_heads=heads,

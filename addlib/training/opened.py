@@ -112,6 +112,7 @@ class FileConfig(FromFile, TrainConfig):
         """A chapter's parameters that say what the model is, as it has them."""
         return {
             "n_digits": self.task.n_digits,
+            "base": self.task.base,
             "n_heads": self.model.n_heads,
             "width": self.model.d_model,
             "steps": self._known(self.steps, "an unknown number of"),

@@ -351,6 +351,13 @@ def test_contents_of_another_form_are_refused(tmp_path):
     assert "must be" in wrong
     whole = state_with(unembed__W_U=torch.zeros(20, 8, dtype=torch.int64))
     assert "must be a tensor of real numbers, not torch.int64" in refused(whole)
+    for name in ("blocks.0.attn.W_Q", "blocks.0.mlp.W_in"):
+        number = {name.replace(".", "__"): torch.tensor(1.0)}
+        assert "has shape ()" in refused(state_with(**number))
+    empty = torch.zeros(0, 20, 10)
+    assert "must be of at least one number" in refused(state_with(blocks__0__attn__W_Q=empty))
+    sparse = torch.zeros(9, 20).to_sparse()
+    assert "real numbers, not torch.sparse" in refused(state_with(pos_embed__W_pos=sparse))
     state = state_with()
     del state["blocks.0.attn.W_K"]
     assert "lacks blocks.0.attn.k.weight" in refused(state)

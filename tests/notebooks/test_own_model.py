@@ -27,6 +27,9 @@ TAKE_A_MODEL = [
     if "weights_file" in chapter.notebook.read_text(encoding="utf-8")
 ]
 
+WITHOUT_CLAIMS = ("14", "17")
+"""Chapters that look and claim nothing."""
+
 pytestmark = pytest.mark.timeout(1800)
 
 
@@ -45,7 +48,7 @@ def run(chapter: str, weights_file: Path, results: Path, *more: str):
     (folder,) = results.glob("*/models/*")
     notebook = nbformat.read(folder / "executed" / f"{chapter}.ipynb", as_version=4)
     records = {path.stem: json.loads(path.read_text()) for path in folder.glob("claims/*/*.json")}
-    assert records
+    assert bool(records) == (chapter[:2] not in WITHOUT_CLAIMS)
     shown = {
         cell.source.strip().splitlines()[0]: output.data["text/plain"]
         for cell in notebook.cells
@@ -96,6 +99,16 @@ def test_a_modular_model_goes_through_chapter_11(cache, tmp_path):
     }
 
 
+@pytest.mark.depends_on("notebooks/17_modular_looks.ipynb", "tests/compat/**/*")
+def test_a_modular_model_goes_through_chapter_17(cache, tmp_path):
+    """Nothing was asked to be measured there; what is left out is its training."""
+    text, _, left_out = run("17_modular_looks", FIXTURES / "grokking.pth", tmp_path / "results")
+    assert "100.0% of 121 sums modulo 11 right" in text
+    assert set(left_out.values()) == {
+        "Left out: the file holds one state of the model and nothing of its training."
+    }
+
+
 def test_a_chapter_refuses_a_model_that_answers_something_else():
     with pytest.raises(ValueError, match="holds a model that answers sums modulo p, and this"):
         own_model(str(FIXTURES / "grokking.pth"), 1)
@@ -106,10 +119,13 @@ def test_a_chapter_refuses_a_model_that_answers_something_else():
 def test_a_chapter_that_takes_a_model_keeps_its_records_apart(name):
     cells = nbformat.read(chapters()[name].notebook, as_version=4).cells
     source = "\n".join(cell.source for cell in cells)
-    (ledger,) = re.findall(r"claims = Ledger\((.*?)\s*\)\n", source, re.DOTALL)
-    assert re.search(r"file=run\.file|, file$", ledger)
+    ledgers = re.findall(r"claims = Ledger\((.*?)\s*\)\n", source, re.DOTALL)
+    assert len(ledgers) == (name[:2] not in WITHOUT_CLAIMS)
+    for ledger in ledgers:
+        assert re.search(r"file=run\.file|, file$", ledger)
     assert "given = own_model(weights_file, seed" in source
 
 
 def test_the_chapters_on_one_model_take_somebody_elses():
-    assert [name[:2] for name in TAKE_A_MODEL] == ["04", "05", "06", "07", "08", "10", "11"]
+    numbers = ["04", "05", "06", "07", "08", "09", "10", "11", "14", "17"]
+    assert [name[:2] for name in TAKE_A_MODEL] == numbers
