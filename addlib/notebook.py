@@ -21,7 +21,7 @@ from IPython.display import DisplayHandle, display
 from addlib.figures.attention import attention_bundle, save_attention
 from addlib.figures.page import Renderer, figure_bundle, plot_div, plotly_bundle, titled
 from addlib.figures.palette import template
-from addlib.figures.static import save
+from addlib.figures.static import NoBrowserError, save
 from addlib.files import write_whole
 from addlib.reading import chosen, filled, value_of
 from addlib.unknown import leave_out, leaves_out, note, reason_of
@@ -52,7 +52,8 @@ def setup(save_figures: str | None = None, titles: bool = True, released: str = 
     """
     if released:
         os.environ.setdefault("ADDLIB_RELEASED", released)
-    _files.update(pattern=save_figures or os.environ.get("ADDLIB_FIGURES", ""), titles=titles)
+    pattern = save_figures or os.environ.get("ADDLIB_FIGURES", "")
+    _files.update(pattern=pattern, titles=titles, no_browser=False)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     import torch
 
@@ -313,8 +314,12 @@ def _save(figure: Any, path: Path, labels: dict[str, str], title: bool) -> None:
     elif isinstance(figure, list):
         heading = f"Figure {labels['number']}. {labels['caption']}" if title else "Attention"
         save_attention(path.with_suffix(".html"), figure, heading)
-    else:
-        save(titled(figure, labels["number"], labels["caption"]) if title else figure, path)
+    elif not _files["no_browser"]:
+        try:
+            save(titled(figure, labels["number"], labels["caption"]) if title else figure, path)
+        except NoBrowserError as error:
+            _files["no_browser"] = True
+            print(f"Charts are not kept as files: {error}")
 
 
 def _register_magics() -> None:
@@ -335,8 +340,8 @@ MAGICS = {
 }
 """What a cell of prose begins with, behind ``%%``."""
 
-_files: dict[str, Any] = {"pattern": "", "titles": True}
-"""What `setup` was told of files for figures."""
+_files: dict[str, Any] = {"pattern": "", "titles": True, "no_browser": False}
+"""What `setup` was told of files for figures, and whether charts were found not to be drawn here."""
 
 SAVE = 'title="Download SVG" aria-label="Download SVG"'
 

@@ -82,10 +82,12 @@ def leaves_out() -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Why something was left out, in a line."""
+    """Why something was left out, in a line; of an error its kind and the first line it says."""
     if isinstance(error, LeftOut):
         return str(error)
-    return (f"{type(error).__name__}: {error}".strip().splitlines() or [""])[0]
+    said = str(error).strip().splitlines()[:1]
+    what = ": ".join([type(error).__name__, *said]).rstrip(".")
+    return f"this step was written for models of another shape ({what})"
 
 
 def note(reason: str) -> dict[str, object]:

@@ -24,6 +24,7 @@ from addlib.claims.ledger import Ledger
 from addlib.figures import charts
 from addlib.figures.heatmaps import heat_map_film
 from addlib.figures.page import PLOTLY_MIME, plot_div
+from addlib.figures.static import NoBrowserError
 from addlib.notebook import (
     figure_magic,
     opening_magic,
@@ -522,3 +523,24 @@ def test_every_figure_is_kept_in_a_file_where_setup_says_so(monkeypatch, tmp_pat
     setup(str(tmp_path / "other" / "*.svg"))
     figure_magic("drawing 2.2 circle", "Round.\n\nAlt: A circle.")
     assert (tmp_path / "other" / "circle.svg").is_file()
+
+
+def test_without_a_browser_charts_are_not_kept_and_the_notebook_goes_on(
+    monkeypatch, tmp_path, shown, capsys
+):
+    chart = charts.bars(["a"], {"s": np.array([1.0])}, x_title="x", y_title="y")
+    names = {"chart": chart, "drawing": SVG}
+    monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns=names))
+    files = {"pattern": str(tmp_path / "*.svg"), "titles": True, "no_browser": False}
+    monkeypatch.setattr(notebook, "_files", files)
+
+    def save(*arguments):
+        raise NoBrowserError("install one")
+
+    monkeypatch.setattr(notebook, "save", save)
+    figure_magic("chart 2.1 total", "It falls.\n\nAlt: A bar.")
+    figure_magic("chart 2.2 other", "It falls.\n\nAlt: A bar.")
+    figure_magic("drawing 2.3 circle", "Round.\n\nAlt: A circle.")
+    assert len(shown) == 3
+    assert capsys.readouterr().out == "Charts are not kept as files: install one\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["circle.svg"]

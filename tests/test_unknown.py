@@ -56,6 +56,7 @@ CELLS = [
     "by_name = {'a': []}\nfor step in history:\n    by_name['a'].append(step)",
     "import torch\ntorch.stack(kept)",
     "by_name['a'][0]",
+    "assert before > 1",
 ]
 
 
@@ -73,8 +74,10 @@ def test_a_notebook_passes_over_what_it_lacks_and_goes_on():
     assert shown(4) == [left_out]
     assert shown(5) == [left_out]
     assert shown(6) == [left_out]  # a list that was half filled is not used
-    assert shown(7) == ["Left out: IndexError: list index out of range."]
+    another = "Left out: this step was written for models of another shape"
+    assert shown(7) == [f"{another} (IndexError: list index out of range)."]
     assert shown(8) == ["2"]
     assert shown(9) == []
     assert shown(11) == [left_out]  # not that torch wants something else
     assert shown(12) == [left_out]
+    assert shown(13) == [f"{another} (AssertionError)."]

@@ -38,6 +38,13 @@ print({{name: tuple(tensor.shape) for name, tensor in state.items()}})"""
 """How a file is read with torch alone."""
 
 
+LIMITS = {
+    "sums": "It knows sums of this size only; long carries go wrong more often than others.",
+    "pairs": "It knows pairs of these numbers only, and was trained on a part of them.",
+}
+"""What a card warns of, by what the model answers."""
+
+
 def export(run: Run, folder: str | Path, name: str) -> dict[str, Any]:
     """Write ``name.pth``, ``name.safetensors`` and the card ``name.json``; returns the card."""
     from safetensors.torch import save_file
@@ -100,7 +107,7 @@ def _card(run: Run, folder: Path, name: str) -> dict[str, Any]:
         },
         "training": settings,
         "right": {"share": share, "of": asked},
-        "limits": "It knows sums of this size only; long carries go wrong more often than others.",
+        "limits": LIMITS["sums" if isinstance(run.config.task, AdditionTask) else "pairs"],
         "license": "MIT",
         "sha256": {
             f"{name}{ending}": sha256(folder / f"{name}{ending}")

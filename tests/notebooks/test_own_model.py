@@ -12,7 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from addlib.geometry import fourier
 from addlib.models.addition import ModelConfig
+from addlib.models.state_dicts import read_state_dict
 from addlib.notebook import own_model
 from addlib.tasks.addition import AdditionTask
 from addlib.training.addition import TrainConfig
@@ -92,7 +94,12 @@ def test_a_modular_model_goes_through_chapter_11(cache, tmp_path):
     """Written by TransformerLens 2: sums modulo 11. Its own waves are found, its training is not."""
     text, records, left_out = run("11_grokking", FIXTURES / "grokking.pth", tmp_path / "results")
     assert "100.0% of 121 sums modulo 11 right" in text
-    assert "11.few-frequencies" in records
+    state = read_state_dict(FIXTURES / "grokking.pth").weights
+    own = fourier.key_frequencies(
+        (state["unembed.weight"] @ state["blocks.0.mlp.out.weight"]).double(), least=0.01
+    )
+    assert records["11.few-frequencies"]["value"] == len(own) > 0
+    assert f"At frequencies {', '.join(map(str, sorted(own)))} are " in text
     assert any("history" in line for line in left_out)
     assert set(left_out.values()) == {
         "Left out: the file holds one state of the model and nothing of its training."

@@ -59,3 +59,4 @@ def test_a_release_has_models_with_cards_chapters_and_sums(cache, tmp_path, monk
         assert card["training"]["steps"] == config.steps
         assert card["training"]["seed"] == config.seed
         assert 0 <= card["right"]["share"] <= 1
+        assert ("carries" in card["limits"]) == (name == "sums")
