@@ -154,6 +154,7 @@ def figure_magic(line: str, cell: str) -> None:
     hyphens (the anchor is ``fig-<name>``); and where the caption rests on a condition, ``if`` and
     that condition. The cell is the caption, with fields and ``%%else`` as in a reading, and then,
     in a paragraph that begins with ``Alt:``, what the picture shows, for those who cannot see it.
+    If the figure is None the cell shows nothing: a record may lack what would be drawn.
 
     The figure draws offline wherever the page has plotly.js. JupyterLab and VS Code, which draw
     plotly's own format, get number and caption as the figure's title. The caption gains what the
@@ -163,7 +164,9 @@ def figure_magic(line: str, cell: str) -> None:
         ValueError: a line or a cell of another form; a number or name of another form, or an empty
             text.
     """
-    display(_captioned(line, cell, get_ipython().user_ns), raw=True)
+    bundle = _captioned(line, cell, get_ipython().user_ns)
+    if bundle:
+        display(bundle, raw=True)
 
 
 def opening_magic(line: str, cell: str) -> None:
@@ -277,7 +280,10 @@ def _svg_bundle(svg: str, number: str, caption: str, alt: str, name: str) -> dic
 
 
 def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]:
-    """The figure that the line of a ``%%figure`` names, with the cell as its caption."""
+    """The figure that the line of a ``%%figure`` names, with the cell as its caption.
+
+    Empty if it is None.
+    """
     line, _, condition = line.partition(" if ")
     try:
         expression, number, name = line.split()
@@ -287,13 +293,15 @@ def _captioned(line: str, cell: str, names: dict[str, Any]) -> dict[str, object]
             "write %%figure <figure> <number> <name>, then the caption, then a paragraph that "
             "begins with Alt: and says what the picture shows"
         ) from error
+    figure = value_of(expression, names)
+    if figure is None:
+        return {}
     labels = {
         "number": number,
         "name": name,
         "caption": " ".join(re.sub("^> |[*`]", "", chosen(condition, caption, names)).split()),
         "alt": " ".join(filled(alt, names).split()),
     }
-    figure = value_of(expression, names)
     title = _files["titles"]
     if isinstance(figure, go.Figure):  # a chart that fills gaps says so in its meta
         notes = (figure.layout.meta or {}).get("notes", [])

@@ -461,6 +461,11 @@ def test_a_cell_is_the_caption_of_a_figure(shown, names, kind):
     assert 'id="fig-total-loss"' in page
 
 
+def test_a_figure_that_is_none_shows_nothing(shown, names):
+    figure_magic("{}.get('lost') 2.1 lost", "It has {no_such_name}.\n\nAlt: Lines.")
+    assert not shown
+
+
 @pytest.mark.parametrize("condition", ["loss < 0.1", "loss > 0.1"])
 def test_a_caption_may_rest_on_a_condition(shown, names, condition):
     low, high = ("Low", "High: {1 / 0}") if "<" in condition else ("High: {1 / 0}", "Low")

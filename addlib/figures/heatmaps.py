@@ -104,6 +104,37 @@ def map_grid(
     return fig.update_layout(coloraxis=scale)
 
 
+def stair_maps(
+    heads: Mapping[str, Sequence[Sequence[float]] | Float[np.ndarray, "n_answer n_digits"]],
+) -> go.Figure | None:
+    """Where heads look, a small map for each: answer digits from the top one, pairs as written.
+
+    For many heads or digits, where the bars of `addlib.figures.drawings.staircase_picture` would be
+    hundreds. None if there are no heads.
+
+    Args:
+        heads: heading → share of attention by answer column and pair column, units first
+            (`addlib.analysis.roles.pair_attention`), all of one size.
+
+    Raises:
+        ValueError: as `heat_map`.
+    """
+    panels = {heading: np.array(shares)[::-1, ::-1] for heading, shares in heads.items()}
+    if not panels:
+        return None
+    n_answer, n_digits = next(iter(panels.values())).shape
+    return map_grid(
+        panels,
+        names=range(n_digits - 1, -1, -1),
+        row_names=[f"A{k}" for k in range(n_answer - 1, -1, -1)],
+        x_title="pair of digits",
+        y_title="answer digit",
+        z_title="attention (%)",
+        z_range=(0, 1),
+        panel_height=70 + 16 * n_answer,
+    )
+
+
 def heat_map_film(
     frames: Float[np.ndarray, "frame row column"],
     names: Sequence[object],

@@ -125,21 +125,24 @@ def axis(
     return settings
 
 
-def add_axis_buttons(fig: go.Figure, axes: str) -> go.Figure:
+def add_axis_buttons(fig: go.Figure, axes: str, first_panel: bool = False) -> go.Figure:
     """Buttons above the axes that make them linear or logarithmic; returns the figure.
 
     Args:
-        axes: ``"y"``, ``"x"`` or ``"xy"``. All panels change together.
+        axes: ``"y"``, ``"x"`` or ``"xy"``. All panels change together, or the first one alone.
 
     Raises:
         ValueError: a value that a logarithmic axis can't show.
     """
     layout = fig.layout.to_plotly_json()
     for place, letter in enumerate(axes):
-        values = np.concatenate([np.ravel(trace[letter]) for trace in fig.data])
+        pattern = rf"{letter}axis" if first_panel else rf"{letter}axis\d*"
+        names = [name for name in layout if re.fullmatch(pattern, name)]
+        places = {name.replace("axis", "") for name in names}
+        traces = [trace for trace in fig.data if (trace[f"{letter}axis"] or letter) in places]
+        values = np.concatenate([np.ravel(trace[letter]) for trace in traces])
         if np.nanmin(values) <= 0:
             raise ValueError(f"{letter} has {np.nanmin(values):g}: must be positive on a log axis")
-        names = [name for name in layout if re.fullmatch(rf"{letter}axis\d*", name)]
         decades = math.log10(np.nanmax(values) / np.nanmin(values))
         ticks: dict[str, dict[str, object]] = {
             "linear": dict(tickmode="auto", dtick=None),

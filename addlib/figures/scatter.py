@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from addlib.figures.charts import line_family
 from addlib.figures.heatmaps import with_player
-from addlib.figures.layout import frame, panel_frame, title_edges
+from addlib.figures.layout import add_axis_buttons, frame, panel_frame, title_edges
 from addlib.figures.palette import NEUTRAL, digit_colours, line_colours, tinted
 from addlib.figures.thin import as_array, compact
 
@@ -172,12 +172,13 @@ def path_film(
 ) -> go.Figure:
     """Joined points that move, below curves of the same time, with one slider for both.
 
-    A line across the curves marks the moment; the last point is joined to the first.
+    A line across the curves marks the moment; the last point is joined to the first. Buttons make
+    the curves' axis linear or logarithmic.
 
     Args:
         frames: x and y of the points at each moment, all on the same axes.
         times: of the moments, all different.
-        curves_x, curves: label → positive values at the times curves_x, on a logarithmic axis.
+        curves_x, curves: label → positive values at the times curves_x, logarithmic at first.
         x_title, y_title: what the points' coordinates are.
         time_title, curves_title: what the times and the curves are.
         colours: label → colour. first: the frame that is seen before anything is played.
@@ -211,7 +212,8 @@ def path_film(
         f"{time:,}": [dict(type="scatter", x=path.x, y=path.y), mark]
         for time, path, mark in zip(times, paths, marks, strict=True)
     }
-    return with_player(fig, moments, first=first, slider_title=time_title, frame_ms=150)
+    with_player(fig, moments, first=first, slider_title=time_title, frame_ms=150)
+    return add_axis_buttons(fig, "y", first_panel=True)
 
 
 def _plane_grid(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from addlib.figures.heatmaps import heat_map, heat_map_film, map_grid
+from addlib.figures.heatmaps import heat_map, heat_map_film, map_grid, stair_maps
 
 TITLES = dict(x_title="predicted digit", y_title="true digit", z_title="probability (share)")
 STEPS = [0, 250, 500, 750]
@@ -38,6 +38,17 @@ def test_every_panel_is_drawn_on_one_scale_with_the_first_row_on_top():
     assert [note.text for note in fig.layout.annotations] == ["left", "right"]
     assert ends(map_grid(panels, diverging=True, **TITLES)) == (-9, 9)
     assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("true digit", None)
+
+
+def test_stairs_are_drawn_from_the_top_digit_in_the_order_of_writing():
+    shares = [[0.9, 0.1], [0.2, 0.7], [0.0, 0.5]]  # A0, A1, A2 on pairs 0 and 1
+    fig = stair_maps({"base add": shares, "carry": np.array(shares)})
+    assert [note.text for note in fig.layout.annotations] == ["base add", "carry"]
+    for trace in fig.data:
+        assert (list(trace.x), list(trace.y)) == (["1", "0"], ["A2", "A1", "A0"])
+        assert np.allclose(np.array(trace.z), [[0.5, 0.0], [0.7, 0.2], [0.1, 0.9]])
+    assert ends(fig) == (0, 1)
+    assert stair_maps({}) is None
 
 
 def test_shares_are_written_in_per_cent():

@@ -13,6 +13,7 @@ from docutils.nodes import make_id
 from addlib.claims.claim import declared
 from workflow.chapters import ROOT, WorkflowError, chapters
 from workflow.claims_page import claim_target
+from workflow.device_page import device_records
 from workflow.literature_page import STATUSES, Item, literature, literature_tables
 
 SOURCES, ITEMS = literature()
@@ -75,6 +76,17 @@ def test_documents_are_named_by_citation() -> None:
     for name in SOURCES.values():
         (key,) = re.findall(r"\{cite:[pt]\}`(\w+)`", name)
         assert f"{{{key}," in bibliography
+
+
+def test_the_note_on_the_gpu_counts_the_chapters_that_ran_there() -> None:
+    (record,) = device_records()
+    known = chapters()
+    ran = {name for name, run in record["chapters"].items() if run["status"] == "done"}
+    note = ITEMS[1].note
+    assert note.startswith(f"{len(ran)} of the {len(known)} chapters ran on one {record['device']}")
+    others = [known[name].number for name in known if name not in ran]
+    assert f"{', '.join(others[:-1])} and {others[-1]} have run on CPUs only" in note
+    assert f"on one {record['device']}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_page_has_every_item_and_counts_them() -> None:
