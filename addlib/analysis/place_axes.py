@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from addlib.analysis.answers import Hook
 from addlib.models.attention_tables import AttentionTables
+from addlib.models.fast_addition import centred
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import uniform_questions
 
@@ -67,3 +70,40 @@ def drowned(model: TransformerBridge, task: AdditionTask, k: int, seed: int) -> 
     axis = axis_of(model, task, k, k - 3, seed)
     spread = max(nine_spread(model, task, k, k - down, axis, seed) for down in (1, 2))
     return spread / axis.norm().item()
+
+
+def nines_silenced(
+    model: TransformerBridge,
+    asked: Questions,
+    k: int,
+    axis: Float[Tensor, " dims"] | None = None,
+) -> Hook:
+    """A hook that takes out of the stream at A_k which nines stand one and two below.
+
+    It sets the stream to its mean over the hundred ways in which the two pairs can sum to nine.
+    For a batch of just these questions, in which both do.
+
+    Args:
+        axis: along it alone; None means in all directions.
+    """
+    task, device = asked.task, next(model.parameters()).device
+    ways = torch.cartesian_prod(torch.arange(task.base), torch.arange(task.base))
+    x, y = (part.repeat_interleave(len(ways), 0) for part in (asked.x, asked.y))
+    for column, digits in zip((k - 1, k - 2), ways.T, strict=True):
+        x[:, column] = digits.repeat(len(asked))
+        y[:, column] = task.base - 1 - x[:, column]
+    tables = AttentionTables.of(model, task, k)
+    unit = torch.eye(tables.own.shape[1])
+    if axis is not None:  # LayerNorm takes a stream's mean away
+        unit = F.normalize(centred(axis.cpu()[None])).T
+    unit = unit.to(tables.own)
+    means = tables.along(unit)(Questions(task, x, y)).unflatten(0, (len(asked), -1)).mean(1)
+    position = task.answer_positions[task.answer_columns.index(k)]
+    means, unit = means.to(device), unit.to(device)
+
+    def hook(value: Tensor, **_: object) -> Tensor:
+        value = value.clone()
+        value[:, position] += (means - value[:, position] @ unit) @ unit.T
+        return value
+
+    return "blocks.0.hook_resid_mid", hook

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from addlib.analysis.answers import answer
+from addlib.analysis.answers import Hook, answer
 from addlib.stats import d_prime
-from addlib.tasks.addition import AdditionTask
+from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.sampling import carry_twins
 from addlib.tasks.subtasks import base_sum
 
@@ -25,6 +26,7 @@ def says_carry(
     down: int,
     count: int,
     generator: torch.Generator,
+    change: Callable[[Questions], Hook] | None = None,
 ) -> Bool[Tensor, "2 count"]:
     """Whether a model writes own sum and one more at A_k: in cascades, and in their twins.
 
@@ -33,10 +35,15 @@ def says_carry(
     Args:
         down: how far below column k the carry is made, as in
             :func:`addlib.tasks.sampling.carry_twins`.
+        change: makes a hook for the cascades, and one for the twins, under which they are asked.
     """
     both = carry_twins(task, k, down, count, generator)
     more = [(base_sum(asked)[:, k] + 1) % task.base for asked in both]
-    given = [answer(model, asked).digits[:, k] for asked in both]
+    hooks = [[change(asked)] if change else [] for asked in both]
+    given = [
+        answer(model, asked, under, batch_size=count if under else None).digits[:, k]
+        for asked, under in zip(both, hooks, strict=True)
+    ]
     return torch.stack(given) == torch.stack(more)
 
 

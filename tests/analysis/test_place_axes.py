@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from addlib.analysis.activations import activations
-from addlib.analysis.place_axes import axis_of, drowned, nine_spread
+from addlib.analysis.place_axes import axis_of, drowned, nine_spread, nines_silenced
 from addlib.models.addition import ModelConfig, build_model
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import centred
@@ -66,3 +66,35 @@ def test_nines_are_silent_where_attention_writes_nothing_of_them(model):
         same = nine_spread(model, TASK, 3, 2, torch.randn(24), seed=5)
         weights(model)["embed.weight"][:] = kept
     assert same == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_silenced_nines_leave_the_mean_over_the_hundred_ways_and_all_else(model, everywhere):
+    drawn = uniform_questions(TASK, 3, torch.Generator().manual_seed(6))
+    x, y = drawn.x, drawn.y
+    y[:, [1, 2]] = 9 - x[:, [1, 2]]
+    of_all = []
+    for first in range(10):
+        for second in range(10):
+            other_x, other_y = x.clone(), y.clone()
+            other_x[:, 2], other_y[:, 2] = first, 9 - first
+            other_x[:, 1], other_y[:, 1] = second, 9 - second
+            of_all.append(stream(model, other_x, other_y, 3))
+    mean = torch.stack(of_all).mean(0)
+    axis = axis_of(model, TASK, 3, 0, seed=5)
+    asked = Questions(TASK, x, y)
+    name, hook = nines_silenced(model, asked, 3, None if everywhere else axis)
+    before = activations(model, name, asked)
+    after = hook(before)
+    position = TASK.answer_positions[TASK.answer_columns.index(3)]
+    others = [p for p in range(before.shape[1]) if p != position]
+    assert torch.equal(before[:, others], after[:, others])
+    changed = centred(after[:, position])
+    if everywhere:
+        assert torch.allclose(changed, mean, atol=1e-4)
+    else:
+        unit = centred(axis[None])[0] / centred(axis[None]).norm()
+        assert torch.allclose(changed @ unit, mean @ unit, atol=1e-4)
+        beside = stream(model, x, y, 3)
+        across = torch.eye(len(unit)) - unit[:, None] * unit
+        assert torch.allclose(changed @ across, beside @ across, atol=1e-4)

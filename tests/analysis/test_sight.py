@@ -15,11 +15,13 @@ TASK = AdditionTask(5)
 def of_observer(monkeypatch, below, guess):
     """What an observer of so many pairs below says of cascades and twins."""
 
-    def observed(model, questions):
+    def observed(model, questions, hooks, batch_size=None):
+        assert (hooks == [len(questions)]) == (batch_size == 300)
         return Answers(questions, look_back(questions, below, guess), None)
 
     monkeypatch.setattr(module, "answer", observed)
-    return lambda down: says_carry(None, TASK, 4, down, 300, torch.Generator().manual_seed(0))
+    drawn = torch.Generator().manual_seed(0)
+    return lambda down, *change: says_carry(None, TASK, 4, down, 300, drawn, *change)
 
 
 @pytest.mark.parametrize("guess", [False, True])
@@ -29,6 +31,7 @@ def test_an_observer_of_three_pairs_sees_two_below_and_guesses_further_down(monk
         assert said(down)[0].all()
         assert not said(down)[1].any()
         assert sight(said(down)) > 5
+        assert sight(said(down, len)) > 5, "both are asked under a change, each in one batch"
     for down in (3, 4):
         assert (said(down) == guess).all()
         assert sight(said(down)) == 0
