@@ -641,7 +641,7 @@ def grades(device):
         graded,
         graded.by_place(),
         grading.share(torch.tensor([True, False], device=device)),
-        grading.top_tokens(llm, "6*7=", count=3),
+        grading.digit_ranks(llm, few_shot(count=2), (6, 7), count=3),
         grading.check_able(llm, graded, least=0.5),
         [carries.answer_logits(llm, few_shot(ADD, 2), part) for part in carries.twins(2, 1, 3)],
     ]

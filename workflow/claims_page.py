@@ -255,6 +255,7 @@ def ledger(records: list[Record], overview: str, smoke: bool) -> str:
     lines = [
         score(records),
         f"Measured on {_listed(records, 'device')}; revision {_listed(records, 'revision')}. {days}",
+        *_weights(records),
         "",
         overview,
         "",
@@ -271,6 +272,16 @@ def ledger(records: list[Record], overview: str, smoke: bool) -> str:
         note = "These values come from a smoke run: they check the mechanics and mean nothing."
         lines = [f"```{{warning}}\n{note}\n```", "", *lines]
     return "\n".join(lines)
+
+
+def _weights(records: Iterable[Record]) -> list[str]:
+    """A line on the weights of language models: in which form, and which chapters' claims are of them."""
+    chapters: dict[str, set[str]] = {}
+    for record in records:
+        if record.get("weights"):
+            chapters.setdefault(record["weights"], set()).add(record["chapter"][:2])
+    lines = [f"{weights}: {', '.join(sorted(of))}" for weights, of in sorted(chapters.items())]
+    return ["", f"Weights of language models, by chapter: {'; '.join(lines)}."] if lines else []
 
 
 def _listed(records: Iterable[Record], key: str) -> str:
@@ -325,6 +336,8 @@ def _details(record: Record) -> str:
     day = f"threshold unchanged since {record['registered']}" if record["registered"] else ""
     seen = f"set after a look at {record['seen']}" if record["seen"] else ""
     parts.append(", ".join(filter(None, (day, seen))) or "exploratory: no day of registration")
+    if record.get("weights"):
+        parts.append(f"weights: {record['weights']}")
     return "; ".join(parts)
 
 

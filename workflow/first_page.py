@@ -20,6 +20,9 @@ from workflow.chapters import Results, WorkflowError, chapters, shown
 
 RECORD = "first_page"
 
+KEPT = ("value", "ci", "n_seeds", "seed", "weights")
+"""What is kept of a claim's record; weights are a language model's."""
+
 
 def recorded() -> list[dict[str, Any]]:
     """The declared claims that the record has a value for, as a chapter would have measured them.
@@ -83,8 +86,7 @@ def write(results: Results) -> Path:
         "device": ", ".join(sorted(names)),
         "revision": ", ".join(sorted({claim["revision"] for claim in claims})),
         "claims": {
-            claim["id"]: {key: claim[key] for key in ("value", "ci", "n_seeds", "seed")}
-            for claim in claims
+            claim["id"]: {key: claim[key] for key in KEPT if key in claim} for claim in claims
         },
     }
     return stored.write(RECORD, "python -m workflow.first_page", content["device"], content)

@@ -46,6 +46,8 @@ class Ledger:
         seed: of the chapter's model, unless a measurement says otherwise.
         file: hash of the file that the model is from; empty for the book's own. Records of such a
             model are kept apart, under this name, and what it lacks is not counted against it.
+        weights: which weights of a language model the measurements are of, in words; they stand on
+            the claims page.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Ledger:
         device: torch.device | str = "cpu",
         seed: int | None = None,
         file: str = "",
+        weights: str = "",
     ) -> None:
         self.chapter = chapter
         self.device = device
         self.seed = None if file else seed
         self.file = file
+        self.weights = weights
         self._measured: dict[str, Record] = {}
 
     def __getitem__(self, id: str) -> Claim:
@@ -90,6 +94,7 @@ class Ledger:
         n_seeds: int = 1,
         device: torch.device | str | None = None,
         seed: int | None = None,
+        weights: str | None = None,
     ) -> Record:
         """Write the claim's record, whole or not at all, and return it.
 
@@ -102,7 +107,7 @@ class Ledger:
             value: the measured value, in the claim's unit.
             ci: ends of its interval, 95 % unless the unit says otherwise; it must hold the value.
             n_seeds: training seeds behind the value; the record names a seed where there is one.
-            device, seed: in place of the ledger's own.
+            device, seed, weights: in place of the ledger's own.
 
         Raises:
             ValueError: for another chapter's or an undeclared id, one that another cell has
@@ -126,6 +131,7 @@ class Ledger:
             self.device if device is None else device,
             self.seed if seed is None else seed,
             cell,
+            self.weights if weights is None else weights,
         )
 
     def close(self) -> None:
@@ -217,6 +223,7 @@ class Ledger:
         device: torch.device | str,
         seed: int | None,
         cell: int | None,
+        weights: str = "",
     ) -> Record:
         """Write a record, and keep it."""
         smoke = os.environ.get("ADDLIB_SMOKE") == "1"
@@ -233,6 +240,8 @@ class Ledger:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
         }
+        if weights:
+            record["weights"] = weights
         _check(record)
         folder = self.file or ("smoke" if smoke else "" if _is_batch_run() else "by_hand")
         _write(results_dir() / "claims" / folder / f"{claim.id}.json", record)

@@ -104,17 +104,24 @@ class Sight:
 
 
 def carry_sources(
-    count: int, same: bool = False, seed: int = 0
+    count: int, same: bool = False, seed: int = 0, same_digit: bool = False
 ) -> tuple[list[Problem], list[Problem]]:
     """Two-digit sums and, for each, another one whose carry differs (or is the same).
 
     Both pairs of digits have other sums in the other one; answers have two digits.
+
+    Args:
+        same: whether the carry is the same.
+        same_digit: whether both sums end in the same operand digit, so that the other number's
+            digit alone makes the difference: ``27 + 46`` and ``51 + 36``.
     """
-    generator = random.Random(f"{seed} {same}")
+    generator = random.Random(f"{seed} {same}{' digit' if same_digit else ''}")
     base: list[Problem] = []
     source: list[Problem] = []
     while len(base) < count:
         a, b, c, d = (generator.randint(10, 89) for _ in range(4))
+        if same_digit:
+            d += b % 10 - d % 10
         tens = [x // 10 + y // 10 for x, y in ((a, b), (c, d))]
         units = [x % 10 + y % 10 for x, y in ((a, b), (c, d))]
         agree = (units[0] > 9) == (units[1] > 9)

@@ -229,26 +229,34 @@ def check_able(llm: LLM, grades: Grades, least: float) -> None:
 
 
 @torch.no_grad()
-def top_tokens(llm: LLM, prompt: str, count: int = 10) -> pd.DataFrame:
-    """The likeliest next tokens after each token of a prompt, likeliest first.
+def digit_ranks(llm: LLM, form: Form, problem: Problem, count: int = 5) -> pd.DataFrame:
+    """How likely each digit of the right answer is, the right ones before it given.
 
-    The columns are ``position``, ``after``, ``rank``, ``token`` and ``probability``.
+    The columns are ``question``, ``digit`` (of the answer, from 1), ``due``, ``rank`` (1: the
+    likeliest token of all), ``probability`` and ``likeliest``, the ``count`` likeliest tokens with
+    their probabilities.
     """
-    tokens = llm.tokenizer(prompt, add_special_tokens=False).input_ids
+    answer = form.answer(problem)
+    tokens = encode(llm.tokenizer, [form.prompt(problem, len(answer) - 1)])
     with memory_for("a single prompt"):
-        logits = llm.bridge(torch.tensor([tokens], device=llm.device))[0]
-        top = logits.float().softmax(-1).topk(count)
-    likeliest = top.indices.tolist()
-    probability = top.values.tolist()
-    rows = [
-        {
-            "position": position,
-            "after": llm.tokenizer.decode([token]),
-            "rank": rank,
-            "token": llm.tokenizer.decode([likeliest[position][rank]]),
-            "probability": probability[position][rank],
-        }
-        for position, token in enumerate(tokens)
-        for rank in range(count)
-    ]
+        logits = SharedStart(llm, form)(tokens, len(answer))[0].cpu()
+    probability = logits.float().softmax(-1)  # (digit, token)
+    due = digit_tokens(llm.tokenizer)[[int(digit) for digit in answer]]
+    own = probability.gather(1, due[:, None])
+    rank = 1 + (probability > own).sum(1)
+    top = probability.topk(count)
+    rows = []
+    for place, digit in enumerate(answer):
+        likeliest = zip(top.indices[place].tolist(), top.values[place].tolist(), strict=True)
+        shown = [f"{llm.tokenizer.decode([token])!r} {part:.0%}" for token, part in likeliest]
+        rows.append(
+            {
+                "question": form.question(problem),
+                "digit": place + 1,
+                "due": digit,
+                "rank": int(rank[place]),
+                "probability": float(own[place]),
+                "likeliest": ", ".join(shown),
+            }
+        )
     return pd.DataFrame(rows)

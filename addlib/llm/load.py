@@ -53,6 +53,12 @@ class LLM:
         return self.source == RANDOM_SOURCE
 
     @property
+    def n_parameters(self) -> int:
+        """How many numbers; output weights that are the embedding's again are not counted twice."""
+        named = self.bridge.original_model.named_parameters()
+        return sum(part.numel() for name, part in named if not name.startswith("lm_head"))
+
+    @property
     def device(self) -> torch.device:
         return next(self.bridge.parameters()).device
 

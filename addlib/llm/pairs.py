@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Bool, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from addlib.llm.prompts import Form, Problem, digit_tokens, encode
 from addlib.patching.metrics import LogitDifference, Probability, Rank
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerBase
+
+    from addlib.llm.grading import SharedStart
 
 
 CORRUPTIONS = ("digit", "other", "resample")
@@ -209,3 +214,53 @@ def pair_up(
         right=digits[[int(form.answer(problem)[k]) for problem in clean]],
         wrong=digits[[int(form.answer(problem)[k]) for problem in corrupted]],
     )
+
+
+def estimated_effects(
+    estimate: Callable[..., dict[str, Any]],
+    model: TransformerBridge,
+    kinds: Sequence[str],
+    pairs: PromptPairs,
+    batch_size: int = 8,
+) -> dict[str, Float[Tensor, "*cell pair"]]:
+    """Effects of all cells by kind, as a gradient estimates them, of a few pairs at a time.
+
+    A gradient keeps what every layer computed for every token: more pairs at once need memory, and
+    save hardly any time.
+
+    Args:
+        estimate: :func:`~addlib.patching.gradient.attribution_patch` or
+            :func:`~addlib.patching.relevance.relevance_patch`.
+    """
+    parts = []
+    for rows in torch.arange(len(pairs)).split(batch_size):
+        some = pairs.where(torch.isin(torch.arange(len(pairs)), rows))
+        parts.append(estimate(model, kinds, some.corrupted, some.clean, some.difference))
+    return {kind: torch.cat([part[kind].effect() for part in parts], -1) for kind in kinds}
+
+
+def restored_by_streams(
+    start: SharedStart, pairs: PromptPairs, layers: Sequence[int], positions: slice
+) -> Float[Tensor, "pair layer"]:
+    """The share of the clean answer that the streams of several positions bring back together.
+
+    Args:
+        start: of the examples that the prompts begin with.
+        layers: before which the clean run's residual stream is put in, one layer at a time.
+        positions: of the question, whose first one is 0.
+    """
+    names = [f"blocks.{layer}.hook_resid_pre" for layer in layers]
+    clean: dict[str, Tensor] = {}
+
+    def keep(name: str, value: Tensor, hook: object) -> None:
+        clean[name] = value[:, positions].clone()
+
+    def put(name: str, value: Tensor, hook: object) -> Tensor:
+        value = value.clone()
+        value[:, positions] = clean[name]
+        return value
+
+    high = start.at_end(pairs.clean, hooks=[(name, partial(keep, name)) for name in names])
+    runs = [start.at_end(pairs.corrupted, hooks=[(name, partial(put, name))]) for name in names]
+    ends = [pairs.difference(of) for of in (start.at_end(pairs.corrupted), high, *runs)]
+    return ((torch.stack(ends[2:], 1) - ends[0][:, None]) / (ends[1] - ends[0])[:, None]).cpu()

@@ -43,7 +43,9 @@ class ShortEngine:
         past = None
         if first:  # often one start for all prompts: the same examples
             starts, start_of = base[:, :first].unique(dim=0, return_inverse=True)
-            past = ForwardCache.join([forward.run(part) for part in starts.split(batch_size)])
+            runs = [forward.run(part) for part in starts.split(batch_size)]
+            past = ForwardCache.join([run.keys_and_values(slice(None)) for run in runs])
+            del runs
         base_parts = []
         source_parts = []
         for prompts in torch.arange(len(base), device=base.device).split(batch_size):

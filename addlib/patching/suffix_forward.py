@@ -60,12 +60,16 @@ class ForwardCache:
 
     @classmethod
     def join(cls, parts: Sequence[ForwardCache]) -> ForwardCache:
-        """The forwards of several batches of prompts as one."""
+        """The forwards of several batches of prompts as one; they are used up.
+
+        Each part's tensors are let go as soon as they are joined: both at once would be twice the
+        memory.
+        """
         if len(parts) == 1:
             return parts[0]
-        joined = {}
-        for name in parts[0].values:
-            by_layer = zip(*(part[name] for part in parts), strict=True)
+        joined: dict[str, list[Tensor]] = {}
+        for name in list(parts[0].values):
+            by_layer = zip(*(part.values.pop(name) for part in parts), strict=True)
             joined[name] = [torch.cat(tensors) for tensors in by_layer]
         return cls(joined)
 
@@ -73,7 +77,7 @@ class ForwardCache:
         """The activations of one layer by name."""
         return {name: tensors[layer] for name, tensors in self.values.items()}
 
-    def keys_and_values(self, prompts: Int[Tensor, " prompt"]) -> ForwardCache:
+    def keys_and_values(self, prompts: Int[Tensor, " prompt"] | slice) -> ForwardCache:
         """Those of these prompts, in their order: all that a forward needs that goes on from here."""
         return ForwardCache({name: [tensor[prompts] for tensor in self[name]] for name in "kv"})
 

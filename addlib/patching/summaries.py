@@ -29,3 +29,8 @@ def late_share(effects: Float[Tensor, " layer"]) -> float:
     """
     positive = effects.clamp(min=0)
     return float(positive[len(positive) // 2 :].sum() / positive.sum().clamp(min=1e-9))
+
+
+def head_names(layers: int, heads: int, sign: str = "H") -> list[str]:
+    """Names of all heads, the first layer's first: ``L0H0``, ``L0H1``, …"""
+    return [f"L{layer}{sign}{head}" for layer in range(layers) for head in range(heads)]

@@ -29,7 +29,7 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -186,6 +186,16 @@ class Patcher:
             values[:, of_layer.index.tolist()] = self._layer(kind, layer, cells, metrics, baseline)
         axes = axes_of(kind, by_position) if index_df is None else []
         return as_result(values, baseline[:, 0], index, axes, metric)
+
+    def restored(self, kind: str, metric: Metric, **which: Any) -> Float[Tensor, "*cell batch"]:
+        """The share of the source run's metric that each replacement brings back, pair by pair.
+
+        0 is the base run and 1 the source run.
+
+        Args:
+            kind, metric, which: as of :meth:`sweep`, of one metric.
+        """
+        return self.sweep(kind, metric, **which).normalized(self.exchanged().baseline(metric))
 
     def _can_matter(self, kind: str, layer: int) -> Bool[Tensor, "batch position head"]:
         """Where a replacement can change anything at all."""

@@ -248,6 +248,13 @@ def test_measure_writes_the_record_it_returns(results):
     )
 
 
+def test_a_record_names_the_weights_of_a_language_model_and_no_others(results):
+    claims = Ledger("02_training", weights="Big, 4 bits")
+    assert claims.measure("02.final-loss", 0.03)["weights"] == "Big, 4 bits"
+    assert claims.measure("02.accuracy", 0.9, weights="Small")["weights"] == "Small"
+    assert "weights" not in Ledger("02_training").measure("02.final-loss", 0.03)
+
+
 def test_a_measurement_may_name_its_own_device_and_seed_and_many_seeds_have_none(results):
     claims = Ledger("02_training", device="cuda:0", seed=7)
     record = claims.measure("02.final-loss", 0.03, device="cpu", seed=0)

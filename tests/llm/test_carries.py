@@ -84,3 +84,14 @@ def test_writes_says_which_digit_is_likeliest():
     logits[1, 29] = 1
     logits[1, 12] = 0.5
     assert Writes(torch.arange(10, 20), torch.tensor([4, 3]))(logits).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_sums_that_end_in_the_same_digit_differ_by_the_other_number_alone(same):
+    base, source = carry_sources(40, same, same_digit=True)
+    for (a, b), (c, d) in zip(base, source, strict=True):
+        assert b % 10 == d % 10 and a % 10 != c % 10
+        assert ((a % 10 + b % 10 > 9) == (c % 10 + d % 10 > 9)) == same
+        assert a // 10 + b // 10 != c // 10 + d // 10
+        assert a + b < 100 and c + d < 100
+    assert (base, source) != carry_sources(40, same)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from addlib.llm.grading import Grades, SharedStart, check_able, grade, share, top_tokens
+from addlib.llm.grading import Grades, SharedStart, check_able, digit_ranks, grade, share
 from addlib.llm.load import CHARACTERS, RANDOM, load_llm, random_tokenizer
 from addlib.llm.pairs import CORRUPTIONS, make_a_pair, pair_up, prompt_pairs
 from addlib.llm.prompts import (
@@ -253,7 +253,7 @@ def test_examples_or_a_prompt_that_do_not_fit_are_one_sentence(monkeypatch):
     with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single question"):
         SharedStart(random_llm(), FORM)
     with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt"):
-        top_tokens(random_llm(), "12*3=")
+        digit_ranks(random_llm(), few_shot(count=0), (12, 3))
 
 
 def test_an_answer_is_right_where_the_model_writes_it_on_its_own():
@@ -374,27 +374,21 @@ def test_nothing_asked_is_refused():
         grade(random_llm(), FORM, [])
 
 
-def test_the_likeliest_tokens_are_listed_position_by_position():
-    table = top_tokens(random_llm(), "12*3=", 4)
-    assert len(table) == 20
+def test_each_digit_of_an_answer_has_its_rank_and_the_likeliest_tokens():
+    table = digit_ranks(random_llm(), FORM, (48, 9), 4)
     with torch.no_grad():
-        expected = (
-            random_llm()
-            .bridge.original_model(torch.tensor([ids("12*3=")]))
-            .logits[0, 2]
-            .softmax(-1)
-        )
-    third = table[table["position"] == 2]
-    assert third["after"].tolist() == ["*"] * 4
-    assert third["probability"].tolist() == pytest.approx(
-        expected.topk(4).values.tolist(), rel=1e-4
-    )
-    assert third["token"].tolist() == [
-        random_tokenizer().decode([int(token)]) for token in expected.topk(4).indices
-    ]
-
-
-# Pairs
+        tokens = torch.tensor([ids(FORM.prompt((48, 9), 2))])
+        logits = random_llm().bridge.original_model(tokens).logits[0, -3:]
+    expected = logits.softmax(-1)
+    assert table["due"].tolist() == list("432")
+    assert table["digit"].tolist() == [1, 2, 3]
+    for row, due, of in zip(table.itertuples(), "432", expected, strict=True):
+        own = of[ids(due)[0]]
+        assert row.probability == pytest.approx(own.item(), rel=1e-4)
+        assert row.rank == 1 + int((of > own).sum())
+        first = random_tokenizer().decode([int(of.argmax())])
+        assert row.likeliest.startswith(f"{first!r} {of.max():.0%}, ")
+        assert row.likeliest.count("%") == 4
 
 
 @pytest.mark.parametrize("operation", [MULTIPLY, ADD])

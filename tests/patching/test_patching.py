@@ -197,6 +197,12 @@ def test_all_of_the_first_residual_stream_is_the_whole_prompt(name):
     assert torch.allclose(found.values[0], expected, atol=1e-5)
     assert torch.allclose(patcher.exchanged().baseline(difference()), expected, atol=1e-5)
     assert torch.allclose(found.normalized(expected), torch.ones(1, 3), atol=1e-4)
+    whole = patcher.restored("resid_pre", difference(), by_position=False, layers=[0])
+    assert torch.allclose(whole, torch.ones(1, 3), atol=1e-4)
+    parts = patcher.restored("mlp_out", difference())
+    effect = patcher.sweep("mlp_out", difference()).effect()
+    gap = expected - patcher.baseline(difference())
+    assert torch.allclose(parts * gap, effect, atol=1e-4)
 
 
 def test_the_library_needs_gradients_off_for_resid_mid():

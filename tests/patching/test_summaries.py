@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.patching.summaries import correlation, crossing, late_share
+from addlib.patching.summaries import correlation, crossing, head_names, late_share
 
 
 def test_a_correlation_is_numpy_s_and_zero_for_a_constant():
@@ -26,3 +26,8 @@ def test_negative_effects_are_left_out_of_the_late_share():
     assert late_share(torch.tensor([1.0, -5.0, 1.0, 2.0])) == pytest.approx(0.75)
     assert late_share(torch.tensor([1.0, 1.0, 2.0])) == pytest.approx(0.75)
     assert late_share(-torch.ones(4)) == 0
+
+
+def test_heads_are_named_layer_by_layer():
+    assert head_names(2, 2) == ["L0H0", "L0H1", "L1H0", "L1H1"]
+    assert head_names(1, 2, " group ") == ["L0 group 0", "L0 group 1"]

@@ -62,6 +62,18 @@ MODELS = OverSeeds(
 )
 
 
+def test_the_page_says_which_weights_a_language_models_claims_are_of() -> None:
+    of_two = [
+        record("01.a", "holds", weights="Big, 4 bits"),
+        record("02.b", "fails", weights="Small"),
+    ]
+    of_two.append(record("01.c", "holds", weights="Big, 4 bits"))
+    page = ledger(of_two, "", smoke=False)
+    assert "Weights of language models, by chapter: Big, 4 bits: 01; Small: 02." in page
+    assert page.count("weights: Big, 4 bits") == 2
+    assert "eights" not in ledger(RECORDS, "", smoke=False)
+
+
 def test_the_score_counts_claims_and_not_checks() -> None:
     assert score(RECORDS) == (
         "3 claims: 1 holds, 1 fails, 1 is inconclusive. 0 of them are confirmed: they hold on every "
