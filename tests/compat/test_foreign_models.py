@@ -184,7 +184,7 @@ def test_a_run_folder_is_read_with_its_history(cache, tmp_path):
     small = TrainConfig(
         AdditionTask(2), ModelConfig(width=24), steps=20, snapshot_every=10, batch_size=16
     )
-    pairs = PairConfig(PairTask(5), epochs=20, snapshot_every=10)
+    pairs = PairConfig(PairTask(5), data_seed=7, epochs=20, snapshot_every=10)
     for own in (small, pairs):
         run = load_or_train(own, "cpu", progress=False)
         moved = tmp_path / "elsewhere" / own.folder.path.name
@@ -194,6 +194,8 @@ def test_a_run_folder_is_read_with_its_history(cache, tmp_path):
         again = load_or_train(config, "cpu")
         assert again.snapshot_steps == run.snapshot_steps == [0, 10, 20]
         assert torch.equal(again.history.loss, run.history.loss)
+        if own is pairs:  # the split that it was trained with
+            assert all(map(torch.equal, config.sides(), pairs.sides()))
         assert again.file
         assert not run.file
         assert (
