@@ -213,7 +213,9 @@ def path_film(
         for time, path, mark in zip(times, paths, marks, strict=True)
     }
     with_player(fig, moments, first=first, slider_title=time_title, frame_ms=150)
-    return add_axis_buttons(fig, "y", first_panel=True)
+    add_axis_buttons(fig, "y", first_panel=True)
+    fig.layout.updatemenus[-1].pad.b = 30  # above the legend
+    return fig
 
 
 def _plane_grid(

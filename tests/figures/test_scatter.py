@@ -25,6 +25,14 @@ def film(frames, times, **changes):
     )
 
 
+def test_a_films_buttons_change_the_axis_of_its_curves_alone():
+    fig = film(np.stack([RING, 2 * RING]), [0, 100])
+    menus = {button.label: button for menu in fig.layout.updatemenus for button in menu.buttons}
+    assert [*menus] == ["▶", "❚❚", "y linear", "y log"]
+    assert {key.split(".")[0] for key in menus["y linear"].args[0]} == {"yaxis"}
+    assert menus["y linear"].args[0]["yaxis.type"] == fig.layout.yaxis.type.replace("log", "linear")
+
+
 def test_every_point_is_there_and_labels_share_their_colour():
     rng = np.random.default_rng(0)
     panels = {
