@@ -64,7 +64,7 @@ from addlib.llm.faulty_metric import OneRowMetric
 from addlib.llm.inventory import inventory
 from addlib.llm.load import LLM, RANDOM, load_llm
 from addlib.llm.neurons import matched, rank_neurons
-from addlib.llm.pairs import prompt_pairs
+from addlib.llm.pairs import estimated_effects, prompt_pairs, restored_by_streams
 from addlib.llm.prompts import ADD, few_shot, problems
 from addlib.models import fast_addition
 from addlib.models import pairs as pair_models
@@ -76,6 +76,7 @@ from addlib.models.fast_answers import FastReadout
 from addlib.models.pairs import PairForward, PairModelConfig, build_pair_model
 from addlib.models.state_dicts import classic_state_dict, read_state_dict
 from addlib.patching import summaries
+from addlib.patching.agreement import Agreement
 from addlib.patching.gradient import attribution_patch
 from addlib.patching.relevance import LOOKING, relevance_patch
 from addlib.patching.sites import KINDS
@@ -514,8 +515,11 @@ def states_of_pairs_exchanged(device):
 def axes_of_places(device):
     model = model_of(device)
     axis = place_axes.axis_of(model, TASK, 3, 0, seed=1)
+    questions = asked(10)
+    silent = [place_axes.nines_silenced(model, questions, 2, of) for of in (axis, None)]
     return [
         axis,
+        *[answers.answer(model, questions, [hook]) for hook in silent],
         place_axes.nine_spread(model, TASK, 3, 1, axis, seed=1),
         place_axes.drowned(model, TASK, 3, seed=1),
     ]
@@ -710,9 +714,23 @@ def neurons_at_the_end(device):
     return [neurons.means, neurons.importance.to(device), logits, alike]
 
 
+def pairs_a_few_at_a_time(device):
+    llm, pairs = language_model(device)
+    start = grading.SharedStart(llm, few_shot(count=2))
+    return [
+        estimated_effects(relevance_patch, llm.bridge, ["mlp_out"], pairs, batch_size=2),
+        restored_by_streams(start, pairs, [0, 1], slice(0, 2)),
+    ]
+
+
 def summaries_of_sweeps(device):
     effects = drawn(6, 4).to(device)
+    both = Agreement(
+        {"exact": {"z": effects}, "noisy": {"z": effects + drawn(6, 4, seed=1).to(device)}}
+    )
     return [
+        both.mean("noisy", "z"),
+        both.fit("noisy", "z"),
         summaries.correlation(effects, effects.abs()),
         summaries.crossing(effects[:, 0]),
         summaries.late_share(effects[:, 0]),
@@ -785,6 +803,7 @@ ROOMS = (
     carries_in_sight,
     rules_of_neurons,
     neurons_at_the_end,
+    pairs_a_few_at_a_time,
     summaries_of_sweeps,
     patches,
     runs_of_prompts,
@@ -804,13 +823,14 @@ ON_CPU = {
     ],
     ablations: [answers.answer],
     states_of_pairs_exchanged: [state_exchange.written_with],
-    axes_of_places: [place_axes.axis_of],
+    axes_of_places: [place_axes.axis_of, answers.answer],
     carries_from_afar: [sight.says_carry],
     carries_before_the_mlp: [AttentionTables.of, carry_plane.logits_after],
     carries_from_tables: [AttentionTables.of],
     parts_of_logits: [attribution.attribute, attribution.attribute_neurons],
     grades: [grading.grade, carries.answer_logits],
     ends_of_prompts: [grading.SharedStart.at_end, grading.SharedStart.activations],
+    pairs_a_few_at_a_time: [estimated_effects, restored_by_streams],
     patches: [Patcher.baseline, Patcher.sweep, attribution_patch, relevance_patch],
 }
 """Rooms whose results lie on the CPU, with the functions that bring them there and say so."""

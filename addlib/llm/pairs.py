@@ -223,7 +223,7 @@ def estimated_effects(
     pairs: PromptPairs,
     batch_size: int = 8,
 ) -> dict[str, Float[Tensor, "*cell pair"]]:
-    """Effects of all cells by kind, as a gradient estimates them, of a few pairs at a time.
+    """Effects of all cells by kind, as a gradient estimates them, of a few pairs at a time, on the CPU.
 
     A gradient keeps what every layer computed for every token: more pairs at once need memory, and
     save hardly any time.
@@ -242,7 +242,7 @@ def estimated_effects(
 def restored_by_streams(
     start: SharedStart, pairs: PromptPairs, layers: Sequence[int], positions: slice
 ) -> Float[Tensor, "pair layer"]:
-    """The share of the clean answer that the streams of several positions bring back together.
+    """The share of the clean answer that streams of several positions bring back together, on the CPU.
 
     Args:
         start: of the examples that the prompts begin with.
