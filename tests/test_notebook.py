@@ -269,7 +269,7 @@ def test_a_figure_follows_the_width_of_its_container_even_when_it_was_hidden(
 def test_a_film_plays(browser, tmp_path, shown, show):
     """Frames belong to the figure: without them a slider is there, and moves nothing."""
     titles = dict(x_title="digit", y_title="digit", z_title="share (%)", slider_title="step")
-    film = heat_map_film(np.arange(12.0).reshape(3, 2, 2), [0, 10, 20], "ab", "ab", **titles)
+    film = heat_map_film({"A0": np.arange(12.0).reshape(3, 2, 2)}, [0, 10, 20], **titles)
     show(film, **LABELS)
     assert len(shown[0][PLOTLY_MIME]["frames"]) == 3  # for JupyterLab
     page, wrong = opened(browser, tmp_path, page_of(shown))

@@ -20,6 +20,9 @@ from addlib.figures.thin import as_array, compact
 CATEGORIES = dict(type="category", showgrid=False, showline=False, ticks="")
 """Plotly's settings of an axis along which the squares of a map stand."""
 
+PLAYER_HEIGHT = 92
+"""CSS pixels that slider and buttons take below the axis titles."""
+
 
 def heat_map(
     z: Float[np.ndarray, "row column"],
@@ -136,49 +139,53 @@ def stair_maps(
 
 
 def heat_map_film(
-    frames: Float[np.ndarray, "frame row column"],
+    panels: Mapping[str, Float[np.ndarray, "frame row column"]],
     names: Sequence[object],
-    x: Sequence[object],
-    y: Sequence[object],
     *,
     x_title: str,
     y_title: str,
     z_title: str,
     slider_title: str,
+    columns: int = 2,
     z_range: tuple[float, float] | None = None,
     first: int = 0,
+    panel_height: int = 150,
 ) -> go.Figure:
-    """An animated `heat_map`, on one scale for all frames.
+    """A `map_grid` that one slider moves, on one scale for all frames; values have two decimals.
 
     Args:
-        frames: values. names: of the frames, all different, as the slider shows them.
+        panels: panel heading → values of its frames, all of the same shape.
+        names: of the frames, all different, as the slider shows them.
         slider_title: what the frames' names are, ``"training step"``.
         z_range: values of the scale's ends; default those of all frames.
         first: the frame that is seen before anything is played.
-            The other arguments are those of `heat_map`.
+            The other arguments are those of `map_grid`.
 
     Raises:
         ValueError: as `heat_map`.
     """
-    frames = as_array(frames, "frames", (len(names), len(y), len(x)))
-    fig = heat_map(
-        frames[first],
-        x,
-        y,
+    shape = (len(names), *np.shape(next(iter(panels.values())))[1:])
+    films = {heading: as_array(film, heading, shape) for heading, film in panels.items()}
+    every = np.stack([*films.values()])
+    fig = map_grid(
+        {heading: film[first] for heading, film in films.items()},
+        columns=columns,
         x_title=x_title,
         y_title=y_title,
         z_title=z_title,
-        z_range=z_range or (float(np.nanmin(frames)), float(np.nanmax(frames))),
-        annotate=False,
-        height=460,
+        z_range=z_range or (float(np.nanmin(every)), float(np.nanmax(every))),
+        panel_height=panel_height,
     )
-    # plain numbers of three decimals: short, and any player reads them
-    stored = [np.round(values, 3).tolist() for values in frames]
-    fig.data[0].z = stored[first]
+    # plain numbers of two decimals: short, and any player reads them
+    stored = [[np.round(film[i], 2).tolist() for film in films.values()] for i in range(len(names))]
+    for trace, z in zip(fig.data, stored[first], strict=True):
+        trace.update(z=z, hovertemplate=trace.hovertemplate.replace(":.1%", ":.0%"))
     moments = {
-        str(name): [dict(type="heatmap", z=z)] for name, z in zip(names, stored, strict=True)
+        str(name): [dict(type="heatmap", z=z) for z in maps]
+        for name, maps in zip(names, stored, strict=True)
     }
-    return with_player(fig, moments, first=first, slider_title=slider_title, frame_ms=500)
+    with_player(fig, moments, first=first, slider_title=slider_title, frame_ms=500)
+    return fig.update_layout(height=fig.layout.height + PLAYER_HEIGHT)
 
 
 def with_player(

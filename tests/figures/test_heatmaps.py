@@ -71,18 +71,24 @@ def test_maps_that_would_mislead_are_refused():
 
 
 @pytest.fixture
-def frames():
-    return np.random.default_rng(0).random((4, 2, 3))
+def films():
+    """Two panels of four frames each, of two rows and three columns."""
+    left, right = np.random.default_rng(0).random((2, 4, 2, 3))
+    return {"A1": left, "A0": right}
 
 
-def film(frames, names=STEPS, **changes):
+def film(films, names=STEPS, **changes):
     titles = TITLES | dict(slider_title="step")
-    return heat_map_film(frames, names, range(3), range(2), **titles | changes)
+    return heat_map_film(films, names, **titles | changes)
 
 
-def test_each_frame_has_its_values_and_its_slider_step(frames):
-    frames[2, 1, 0] = np.nan
-    fig = film(frames, first=1)
+def numbers(z):
+    return np.array(z, dtype=float)
+
+
+def test_each_frame_has_the_values_of_every_panel_and_its_slider_step(films):
+    films["A0"][2, 1, 0] = np.nan
+    fig = film(films, first=1)
     (slider,) = fig.layout.sliders
     assert (
         [frame.name for frame in fig.frames]
@@ -95,11 +101,13 @@ def test_each_frame_has_its_values_and_its_slider_step(frames):
     assert all(step.method == "animate" for step in slider.steps)
     assert slider.active == 1
     assert slider.currentvalue.prefix == "step: "
-    for frame, values in zip(fig.frames, frames, strict=True):
-        assert np.allclose(
-            np.array(frame.data[0].z, dtype=float), values, atol=5e-4, equal_nan=True
-        )
-    assert np.array_equal(np.array(fig.data[0].z), np.array(fig.frames[1].data[0].z))
+    assert [note.text for note in fig.layout.annotations] == ["A1", "A0"]
+    for i, frame in enumerate(fig.frames):
+        assert frame.traces == (0, 1)
+        for panel, values in zip(frame.data, films.values(), strict=True):
+            assert np.allclose(numbers(panel.z), values[i], atol=5e-3, equal_nan=True)
+    for trace, moved in zip(fig.data, fig.frames[1].data, strict=True):
+        assert np.array_equal(numbers(trace.z), numbers(moved.z))
     play, pause = fig.layout.updatemenus[0].buttons
     assert play.args[0] is None
     # plotly redraws heat maps only if told to
@@ -108,32 +116,70 @@ def test_each_frame_has_its_values_and_its_slider_step(frames):
     assert list(pause.args[0]) == [None]
 
 
-def test_one_scale_holds_for_all_frames_and_the_look_is_that_of_a_heat_map(frames):
-    fig = film(frames)
-    still = heat_map(frames[0], range(3), range(2), x_title="x", y_title="y", z_title="z (share)")
-    assert ends(fig) == (frames.min(), frames.max())
+def test_one_scale_holds_for_all_frames_and_the_look_is_that_of_a_grid(films):
+    films["A0"][3, 0, 0] = 2  # only in the last frame
+    fig = film(films)
+    still = map_grid({name: frames[0] for name, frames in films.items()}, **TITLES)
+    assert ends(fig) == (min(map(np.min, films.values())), 2)
     assert fig.layout.coloraxis.colorscale == still.layout.coloraxis.colorscale
     assert fig.layout.template == still.layout.template
-    assert fig.layout.yaxis.autorange == "reversed"
-    assert ends(film(frames, z_range=(0, 2))) == (0, 2)
+    assert fig.layout.yaxis2.range == (1.5, -0.5)
+    assert ends(film(films, z_range=(0, 3))) == (0, 3)
 
 
-def test_an_empty_first_frame_is_drawn_empty(frames):
-    frames[0] = np.nan
-    assert np.isnan(np.array(film(frames).data[0].z, dtype=float)).all()
+def test_shares_in_a_film_are_whole_per_cent(films):
+    """More figures would be a third more bytes, and no colour shows them."""
+    (trace, _) = film(films, z_title="probability (%)").data
+    assert "probability: %{z:.0%}<" in trace.hovertemplate
+    assert numbers(trace.z)[0][0] == round(films["A1"][0, 0, 0], 2)
 
 
-def test_a_browser_without_network_plays_the_film(frames, browser, tmp_path):
+def test_an_empty_first_frame_is_drawn_empty(films):
+    films["A1"][0] = np.nan
+    assert np.isnan(numbers(film(films).data[0].z)).all()
+
+
+def test_panels_of_a_film_have_one_size_and_a_frame_for_each_name(films):
+    for changed, names in (
+        (films | {"A0": films["A0"][:, :1]}, STEPS),
+        (films, STEPS[:3]),
+    ):
+        with pytest.raises(ValueError, match="has shape"):
+            film(changed, names)
+
+
+def test_a_browser_without_network_plays_the_film(films, browser, tmp_path):
     page = browser.new_page(viewport=dict(width=600, height=600), offline=True)
-    film(frames).write_html(tmp_path / "film.html", include_plotlyjs=True, auto_play=False)
+    film(films).write_html(tmp_path / "film.html", include_plotlyjs=True, auto_play=False)
     page.goto((tmp_path / "film.html").as_uri())
     shown = "() => { const div = document.querySelector('.js-plotly-plot'); return %s }"
     page.wait_for_function("() => document.querySelector('.updatemenu-button')")
     assert page.evaluate(shown % "div._fullLayout.sliders[0].active") == 0
     page.locator(".updatemenu-button").first.click()
     page.wait_for_function(shown % "div._fullLayout.sliders[0].active === 3")
-    assert page.evaluate(shown % "div.data[0].z[0][1]") == pytest.approx(frames[3, 0, 1], abs=5e-4)
+    for i, frames in enumerate(films.values()):
+        value = page.evaluate(shown % f"div.data[{i}].z[0][1]")
+        assert value == pytest.approx(frames[3, 0, 1], abs=5e-3)
     page.locator(".slider-rail-touch-rect").click(position=dict(x=2, y=5))
     page.wait_for_function(shown % "div._fullLayout.sliders[0].active === 0")
-    page.wait_for_function(shown % f"Math.abs(div.data[0].z[0][1] - {frames[0, 0, 1]}) < 5e-4")
+    for i, frames in enumerate(films.values()):
+        page.wait_for_function(
+            shown % f"Math.abs(div.data[{i}].z[0][1] - {frames[0, 0, 1]}) < 5e-3"
+        )
     page.close()
+
+
+def test_a_films_player_takes_no_room_from_the_maps(films, browser, tmp_path):
+    still = map_grid(
+        {name: frames[0] for name, frames in films.items()}, panel_height=150, **TITLES
+    )
+    heights = []
+    for name, fig in (("still", still), ("film", film(films))):
+        page = browser.new_page(viewport=dict(width=390, height=600), offline=True)
+        fig.write_html(tmp_path / f"{name}.html", include_plotlyjs=True, auto_play=False)
+        page.goto((tmp_path / f"{name}.html").as_uri())
+        page.wait_for_function("() => document.querySelector('.xy')")
+        size = "document.querySelector('.js-plotly-plot')._fullLayout._size.h"
+        heights.append(page.evaluate(size))
+        page.close()
+    assert heights[1] == pytest.approx(heights[0], abs=6)
