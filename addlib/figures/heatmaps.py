@@ -113,7 +113,7 @@ def stair_maps(
     """Where heads look, a small map for each: answer digits from the top one, pairs as written.
 
     For many heads or digits, where the bars of `addlib.figures.drawings.staircase_picture` would be
-    hundreds. None if there are no heads.
+    hundreds. The digits are named at the left only. None if there are no heads.
 
     Args:
         heads: heading → share of attention by answer column and pair column, units first
@@ -126,7 +126,7 @@ def stair_maps(
     if not panels:
         return None
     n_answer, n_digits = next(iter(panels.values())).shape
-    return map_grid(
+    fig = map_grid(
         panels,
         names=range(n_digits - 1, -1, -1),
         row_names=[f"A{k}" for k in range(n_answer - 1, -1, -1)],
@@ -136,6 +136,8 @@ def stair_maps(
         z_range=(0, 1),
         panel_height=70 + 16 * n_answer,
     )
+    # on a phone, names as long as A15 at the right-hand maps would lie on those at their left
+    return fig.update_yaxes(showticklabels=False, col=2)
 
 
 def heat_map_film(

@@ -48,6 +48,7 @@ def test_stairs_are_drawn_from_the_top_digit_in_the_order_of_writing():
         assert (list(trace.x), list(trace.y)) == (["1", "0"], ["A2", "A1", "A0"])
         assert np.allclose(np.array(trace.z), [[0.5, 0.0], [0.7, 0.2], [0.1, 0.9]])
     assert ends(fig) == (0, 1)
+    assert (fig.layout.yaxis.showticklabels, fig.layout.yaxis2.showticklabels) == (None, False)
     assert stair_maps({}) is None
 
 
