@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pandas as pd
 
@@ -36,6 +36,22 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
+class Measured(Protocol):
+    """What a ledger asks of a training run: see :class:`addlib.training.runs.Run`."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def checkpoint(self) -> str: ...
+
+
 class Ledger:
     """One chapter's claims in one run: each is measured once.
 
@@ -48,6 +64,8 @@ class Ledger:
             model are kept apart, under this name, and what it lacks is not counted against it.
         weights: which weights of a language model the measurements are of, in words; they stand on
             the claims page.
+        checkpoint: SHA-256 of the file with the trained weights, if there is one. It stands in the
+            records of claims about the seed's one model.
     """
 
     def __init__(
@@ -57,13 +75,20 @@ class Ledger:
         seed: int | None = None,
         file: str = "",
         weights: str = "",
+        checkpoint: str = "",
     ) -> None:
         self.chapter = chapter
         self.device = device
         self.seed = None if file else seed
         self.file = file
         self.weights = weights
+        self.checkpoint = checkpoint
         self._measured: dict[str, Record] = {}
+
+    @classmethod
+    def of(cls, chapter: str, run: Measured) -> Self:
+        """The ledger of a chapter that measures the model of a training run."""
+        return cls(chapter, run.device, run.config.seed, run.file, checkpoint=run.checkpoint)
 
     def __getitem__(self, id: str) -> Claim:
         """The declared claim; raises ValueError where this chapter has none of this id."""
@@ -242,6 +267,8 @@ class Ledger:
         }
         if weights:
             record["weights"] = weights
+        if self.checkpoint and record["seed"] == self.seed:
+            record["checkpoint"] = self.checkpoint
         _check(record)
         folder = self.file or ("smoke" if smoke else "" if _is_batch_run() else "by_hand")
         _write(results_dir() / "claims" / folder / f"{claim.id}.json", record)

@@ -22,7 +22,7 @@ from addlib.device import choose_device, memory_for
 from addlib.files import write_whole
 from addlib.models.bridge import weights
 from addlib.models.fast_addition import FastForward
-from addlib.store import CheckpointError, RunFolder
+from addlib.store import CheckpointError, RunFolder, sha256
 from addlib.tasks.addition import Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import History, TrainConfig
@@ -72,6 +72,11 @@ class Run:
     def file(self) -> str:
         """The first digits of the hash of the file that it is from; empty for the book's own."""
         return self.config.file if isinstance(self.config, FromFile) else ""
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the file that holds the last weights."""
+        return sha256(self.config.folder.path / snapshot_file(self.steps))
 
     @property
     def device(self) -> torch.device:
@@ -127,6 +132,12 @@ class Run:
 
 class FileRun(Run):
     """A model from a state dict, as a run of which nothing but its last weights is known."""
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the state dict's file."""
+        assert isinstance(self.config, FromFile)
+        return self.config.source.sha256
 
     @property
     def steps(self) -> int:

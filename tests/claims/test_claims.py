@@ -11,6 +11,7 @@ import sys
 import zipfile
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -253,6 +254,18 @@ def test_a_record_names_the_weights_of_a_language_model_and_no_others(results):
     assert claims.measure("02.final-loss", 0.03)["weights"] == "Big, 4 bits"
     assert claims.measure("02.accuracy", 0.9, weights="Small")["weights"] == "Small"
     assert "weights" not in Ledger("02_training").measure("02.final-loss", 0.03)
+
+
+def test_claims_about_one_runs_model_name_its_checkpoint(results):
+    config = SimpleNamespace(seed=7)
+    run = SimpleNamespace(config=config, device=torch.device("cpu"), file="", checkpoint="f00d")
+    claims = Ledger.of("02_training", run)
+    record = claims.measure("02.final-loss", 0.03)
+    assert (record["checkpoint"], record["seed"], record["device"]) == ("f00d", 7, "cpu")
+    assert "checkpoint" not in claims.measure("02.accuracy", 0.9, n_seeds=3)
+    other = Ledger.of("02_training", run).measure("02.accuracy", 0.9, seed=8)
+    assert "checkpoint" not in other
+    assert "checkpoint" not in Ledger("02_training").measure("02.final-loss", 0.03)
 
 
 def test_a_measurement_may_name_its_own_device_and_seed_and_many_seeds_have_none(results):

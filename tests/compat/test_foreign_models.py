@@ -24,6 +24,7 @@ from addlib.models.bridge import weights
 from addlib.models.fast_addition import covers
 from addlib.models.pairs import PairForward, pair_logits
 from addlib.models.state_dicts import ModelFileError, classic_state_dict, read_state_dict
+from addlib.store import sha256
 from addlib.tasks.addition import AdditionTask, Questions
 from addlib.tasks.pairs import PairTask
 from addlib.training.addition import TrainConfig
@@ -98,6 +99,7 @@ def test_pair_logits_are_those_of_transformer_lens_2():
 
 def test_the_short_forward_covers_a_model_from_a_file(opened):
     run = load_or_train(opened, "cpu")
+    assert run.checkpoint == sha256(FIXTURES / "addition.pth")
     assert covers(run.model.cfg)
     questions = all_questions(opened.task)
     answers = answer(run.model, questions)

@@ -2,6 +2,7 @@
 damaged files.
 """
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -94,6 +95,8 @@ def test_training_learns_and_a_finished_run_is_loaded_back(cache):
     assert same_weights(run.model_at(300), run.model)
     assert not same_weights(run.model_at(100), run.model)
     assert run.record["device"] == "cpu"
+    last = (config.folder.path / "weights-000300.safetensors").read_bytes()
+    assert run.checkpoint == hashlib.sha256(last).hexdigest()
     assert not list(cache.rglob("resume*"))
     with pytest.raises(
         ValueError, match=r"steps = 7: weights were kept after \[0, 100, 200, 300\]"

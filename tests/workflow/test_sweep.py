@@ -212,10 +212,12 @@ def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
         claim | {"id": "02.a", "seed": seed, "claim_seed": seed, "value": 1.0, "device": device}
         for seed, device in enumerate(["NVIDIA H200", "cpu", "NVIDIA H200"])
     ]
-    grid.write_record("seeds", ROOT / "grid.yml", pd.DataFrame(rows))
+    runs = {"02_x": {"seconds": 1.5}}
+    grid.write_record("seeds", ROOT / "grid.yml", pd.DataFrame(rows), runs)
     gpu, cpu = written["device"].split(", ", 1)
     assert gpu == "NVIDIA H200"
     assert re.fullmatch(r".+, \d+ cores", cpu)
+    assert written["content"]["runs"] == runs
 
 
 # ------------------------------------------------------------ cells that a bare GPU has run
@@ -242,9 +244,11 @@ def brought_back(
     lacking = claim | {"value": None, "verdict": "fails", "seed": 2}
     over_seeds = claim | {"id": "05.b", "seed": None, "device": "record"}
     found = {}
-    for name, own in zip(CELLS, (claim | {"seed": 1}, lacking), strict=True):
+    own_claim = claim | {"seed": 1, "checkpoint": "f00d"}
+    for name, own in zip(CELLS, (own_claim, lacking), strict=True):
         record = {"chapter": "05_x", "status": "done", "smoke": False}
-        record["parameters"] = CELLS[name]["parameters"]
+        record |= {"parameters": CELLS[name]["parameters"], "revision": "abc", "seconds": 1.5}
+        record |= {"device": "NVIDIA H200", "peak_memory_mib": 9, "started": "then"}
         found[name] = {"run": record, "claims": [own, over_seeds], "said": "the end"}
     if run is None:
         del found["05_x_seed-2"]
@@ -263,13 +267,20 @@ def recorded(monkeypatch, folder: Path, file: Path, incomplete: bool = False) ->
     monkeypatch.setattr(stored, "PACKAGE", folder)
     elsewhere = from_gpu.unpack(file, CELLS, folder / "cells", incomplete)
     rows = report.claim_table(CELLS, folder / "cells")
-    path = grid.write_record("seeds", ROOT / "grid.yml", rows, elsewhere)
+    runs = report.runs(CELLS, folder / "cells")
+    path = grid.write_record("seeds", ROOT / "grid.yml", rows, runs, elsewhere)
     return json.loads(path.read_text())
 
 
 def test_cells_that_a_bare_gpu_has_run_become_a_record(monkeypatch, tmp_path):
     record = recorded(monkeypatch, tmp_path, brought_back(tmp_path))
     claims = record.pop("claims")
+    ran = {"revision": "abc", "device": "NVIDIA H200", "seconds": 1.5, "peak_memory_mib": 9}
+    ran |= {"started": "then"}
+    assert record.pop("runs") == {
+        "05_x_seed-1": ran | {"seed": 1, "checkpoint": "f00d"},
+        "05_x_seed-2": ran | {"seed": 2, "checkpoint": None},
+    }
     assert record == {
         "made_by": "make sweep GRID=grid.yml",
         "date": "2026-01-02",

@@ -21,6 +21,7 @@ import itertools
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,11 @@ def run(grid: Path, profile: str = "local") -> int:
 
 
 def write_record(
-    name: str, grid: Path, rows: pd.DataFrame, elsewhere: from_gpu.Elsewhere | None = None
+    name: str,
+    grid: Path,
+    rows: pd.DataFrame,
+    runs: Mapping[str, Any],
+    elsewhere: from_gpu.Elsewhere | None = None,
 ) -> Path:
     """The table by claim: its threshold, and the value and the verdict of each seed.
 
@@ -155,6 +160,7 @@ def write_record(
     None where the model lacks what the claim is about.
 
     Args:
+        rows, runs: of :func:`report.claim_table` and :func:`report.runs`.
         elsewhere: where another machine ran the cells, of :func:`from_gpu.unpack`.
 
     Raises:
@@ -175,7 +181,9 @@ def write_record(
             "verdicts": list(group["verdict"]),
         }
     made_by = f"make sweep GRID={shown(grid.resolve())}"
-    content = {"models": elsewhere.models} if elsewhere else {}
+    content: dict[str, Any] = {"runs": runs}
+    if elsewhere:
+        content["models"] = elsewhere.models
     made = elsewhere.made if elsewhere else None
     return stored.write(name, made_by, _hardware_of(own), content | {"claims": found}, made)
 
@@ -246,7 +254,8 @@ def main() -> int:
         return status
     if options.record and record:
         try:
-            print(shown(write_record(record, options.grid, rows, elsewhere)))
+            runs = report.runs(cells, folder)
+            print(shown(write_record(record, options.grid, rows, runs, elsewhere)))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

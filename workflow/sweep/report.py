@@ -37,6 +37,7 @@ WANTED = (
     "verdict",
     "revision",
     "device",
+    "checkpoint",
 )
 
 
@@ -77,10 +78,28 @@ def claim_table(cells: Cells, folder: Path) -> pd.DataFrame:
         results = Results(folder / cell)
         if status_of(entry, results) == "done":
             for claim in _claims(results):
-                # a cell of an older book has no unit
+                # a cell of an older book has no unit, and that of a language model no checkpoint
                 values = {name: claim.get(name) for name in WANTED} | {"claim_seed": claim["seed"]}
                 rows.append({"cell": cell, "run": entry["run"], **entry["parameters"], **values})
     return pd.DataFrame(rows)
+
+
+def runs(cells: Cells, folder: Path) -> dict[str, dict[str, Any]]:
+    """What a record keeps of each cell that is done: where and how long it ran, on which weights.
+
+    The checkpoint is the SHA-256 of the trained weights' file; None where the claims are about
+    several models, or none of ours.
+    """
+    found = {}
+    for cell, entry in cells.items():
+        results = Results(folder / cell)
+        if status_of(entry, results) == "done":
+            record = results.record(entry["chapter"])
+            checkpoints = {claim.get("checkpoint") for claim in _claims(results)} - {None}
+            found[cell] = {"seed": entry["parameters"].get("seed")}
+            found[cell] |= {name: record.get(name) for name in PROVENANCE}
+            found[cell]["checkpoint"] = checkpoints.pop() if len(checkpoints) == 1 else None
+    return found
 
 
 def _claims(results: Results) -> list[dict[str, Any]]:
