@@ -220,6 +220,21 @@ def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
     assert written["content"]["runs"] == runs
 
 
+def test_a_claim_over_several_models_is_no_claim_over_seeds(monkeypatch):
+    """Where one cell has a single such model, the other cells do not lack it."""
+    written = {}
+    monkeypatch.setattr(stored, "write", lambda *parts: written.update(parts[3]))
+    claim = dict.fromkeys(["chapter", "statement", "metric", "unit", "threshold", "verdict"], "x")
+    rows = [
+        claim | {"id": id, "seed": seed, "claim_seed": of, "value": 1.0, "device": "cpu"}
+        for id, seeds in (("03.a", (1, None, None)), ("03.b", (1, 2, 3)))
+        for seed, of in zip((1, 2, 3), seeds, strict=True)
+    ]
+    grid.write_record("shelves", ROOT / "grid.yml", pd.DataFrame(rows), {})
+    assert [*written["claims"]] == ["03.b"]
+    assert written["claims"]["03.b"]["seeds"] == [1, 2, 3]
+
+
 # ------------------------------------------------------------ cells that a bare GPU has run
 CELLS = {
     f"05_x_seed-{seed}": {"chapter": "05_x", "run": f"seed {seed}", "parameters": {"seed": seed}}

@@ -156,8 +156,10 @@ def write_record(
 ) -> Path:
     """The table by claim: its threshold, and the value and the verdict of each seed.
 
-    A claim about a record has a seed of its own, whatever the cell's; it is left out. A value is
-    None where the model lacks what the claim is about.
+    A claim about a record has a seed of its own, whatever the cell's; it is left out. So is one that
+    some cell measured on several models: in a cell that had a single such model it has a seed, and
+    the others would count as models that lack it. A value is None where the model lacks what the
+    claim is about.
 
     Args:
         rows, runs: of :func:`report.claim_table` and :func:`report.runs`.
@@ -168,6 +170,7 @@ def write_record(
     """
     found = {}
     own = rows[rows["claim_seed"] == rows["seed"]]
+    own = own[~own["id"].isin(rows["id"][rows["claim_seed"].isna()])]
     for claim, group in own.groupby("id"):
         first = group.iloc[0]
         found[claim] = {
