@@ -13,6 +13,17 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(both).nan_to_num()[0, 1])
 
 
+def rank_correlation(one: Tensor, other: Tensor) -> float:
+    """Spearman's correlation of the cells of two sweeps: of their ranks, equal ones sharing one.
+
+    1 where both put the cells into the same order: ``[1, 2, 9]`` and ``[0, 5, 6]``.
+    """
+    from scipy.stats import rankdata
+
+    ranks = [torch.from_numpy(rankdata(cells.flatten().cpu())) for cells in (one, other)]
+    return correlation(*ranks)
+
+
 def crossing(curve: Float[Tensor, " layer"], level: float = 0.5) -> float:
     """The first layer above a level, as a share of all layers; 1 if none is.
 

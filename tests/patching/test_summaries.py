@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.patching.summaries import correlation, crossing, head_names, late_share
+from addlib.patching.summaries import (
+    correlation,
+    crossing,
+    head_names,
+    late_share,
+    rank_correlation,
+)
 
 
 def test_a_correlation_is_numpy_s_and_zero_for_a_constant():
@@ -12,6 +18,16 @@ def test_a_correlation_is_numpy_s_and_zero_for_a_constant():
     expected = np.corrcoef(one.flatten(), other.flatten())[0, 1]
     assert correlation(one, other) == pytest.approx(expected, abs=1e-6)
     assert correlation(one, torch.ones(4, 6)) == 0
+
+
+def test_a_correlation_of_ranks_sees_the_order_alone_and_ties_share_a_rank():
+    one = torch.tensor([[1.0, 2.0], [9.0, 3.0]])
+    assert rank_correlation(one, one.exp()) == pytest.approx(1)
+    assert rank_correlation(one, -one) == pytest.approx(-1)
+    # ranks 1, 2, 4, 3 against 1.5, 1.5, 3.5, 3.5
+    expected = np.corrcoef([1, 2, 4, 3], [1.5, 1.5, 3.5, 3.5])[0, 1]
+    tied = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
+    assert rank_correlation(one, tied) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_curve_crosses_at_its_first_layer_above():
