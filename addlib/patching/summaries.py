@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -45,3 +48,40 @@ def late_share(effects: Float[Tensor, " layer"]) -> float:
 def head_names(layers: int, heads: int, sign: str = "H") -> list[str]:
     """Names of all heads, the first layer's first: ``L0H0``, ``L0H1``, …"""
     return [f"L{layer}{sign}{head}" for layer in range(layers) for head in range(heads)]
+
+
+def by_third(
+    x: Float[Tensor, "layer head"], y: Float[Tensor, "layer head"], names: Sequence[str]
+) -> tuple[dict[str, Float[np.ndarray, "point 2"]], dict[str, np.ndarray]]:
+    """Points of heads by the third of the layers that they are in, and their names, for a plot.
+
+    Args:
+        x, y: one number for each head. names: in the order of :func:`head_names`.
+    """
+    layers, heads = x.shape
+    points = torch.stack([x.flatten(), y.flatten()], 1).numpy()
+    third = np.arange(layers).repeat(heads) * 3 // layers
+    parts = ("first third of the layers", "middle", "last third")
+    chosen = {part: third == i for i, part in enumerate(parts)}
+    return (
+        {part: points[where] for part, where in chosen.items()},
+        {part: np.array(names)[where] for part, where in chosen.items()},
+    )
+
+
+def leads_over_alike(
+    own: Float[Tensor, "*cell member"],
+    twin: Float[Tensor, "*cell member"],
+    labels: Shaped[Tensor, " member"],
+) -> Float[Tensor, " compared"]:
+    """How much more a member's cells correlate with its twin's than with those of others alike.
+
+    Others alike are the members of the same label; who has none is left out. Of nobody: one 0.
+    """
+    leads = []
+    for i in range(len(labels)):
+        alike = [j for j in (labels == labels[i]).nonzero()[:, 0].tolist() if j != i]
+        others = [correlation(own[..., i], own[..., j]) for j in alike]
+        if others:
+            leads.append(correlation(own[..., i], twin[..., i]) - sum(others) / len(others))
+    return torch.tensor(leads or [0.0])

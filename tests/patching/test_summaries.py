@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from addlib.patching.summaries import (
+    by_third,
     correlation,
     crossing,
     head_names,
     late_share,
+    leads_over_alike,
     rank_correlation,
 )
 
@@ -47,3 +49,19 @@ def test_negative_effects_are_left_out_of_the_late_share():
 def test_heads_are_named_layer_by_layer():
     assert head_names(2, 2) == ["L0H0", "L0H1", "L1H0", "L1H1"]
     assert head_names(1, 2, " group ") == ["L0 group 0", "L0 group 1"]
+
+
+def test_points_lie_in_the_third_of_their_layer_with_their_names():
+    x = torch.arange(12.0).view(6, 2)
+    points, names = by_third(x, -x, head_names(6, 2))
+    assert [*points] == [*names] == ["first third of the layers", "middle", "last third"]
+    assert points["middle"].tolist() == [[4, -4], [5, -5], [6, -6], [7, -7]]
+    assert names["middle"].tolist() == ["L2H0", "L2H1", "L3H0", "L3H1"]
+    assert names["last third"][-1] == "L5H1"
+
+
+def test_a_twin_leads_by_its_likeness_less_that_of_others_alike():
+    own = torch.tensor([[1.0, 2, 3], [3, 2, 1], [1, 5, 2]]).T  # (cell, member)
+    labels = torch.tensor([7, 7, 8])  # the third has nobody alike
+    assert leads_over_alike(own, own, labels).tolist() == pytest.approx([2, 2])
+    assert leads_over_alike(own, own, torch.arange(3)).tolist() == [0]
