@@ -46,6 +46,18 @@ class Written:
         """
         return (self.components * self.scale * directions).sum(-1)
 
+    def lens_along(
+        self, directions: Float[Tensor, "batch d_model"], eps: float
+    ) -> Float[Tensor, "component batch"]:
+        """That sum as the logit lens reads it after each component: the stream's own norm taken.
+
+        Args:
+            directions: as of :meth:`along`. eps: of the final norm.
+        """
+        size = (self.stream.square().mean(-1, keepdim=True) + eps).sqrt()
+        gained = self.stream * self.scale * size[-1]  # the norm's gain, without its last divisor
+        return (gained / size * directions).sum(-1)
+
 
 @torch.no_grad()
 def written_at_end(model: TransformerBridge, tokens: Int[Tensor, "batch position"]) -> Written:

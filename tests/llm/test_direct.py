@@ -110,3 +110,16 @@ def test_the_lens_ends_with_the_models_own_answer():
     assert end["likeliest token"] == repr(llm().tokenizer.decode(int(last.argmax())))
     assert end["its probability"] == pytest.approx(last.max().item(), abs=1e-4)
     assert end["rank of the due digit"] == 3
+
+
+def test_the_lens_along_a_direction_is_that_of_its_logits():
+    bridge = llm().bridge
+    right, wrong, direction = difference()
+    written = written_at_end(bridge, tokens())
+    found = written.lens_along(direction, bridge.cfg.eps)
+    with torch.no_grad():
+        logits = bridge.unembed(bridge.ln_final(written.stream))  # (depth, prompt, token)
+    row = torch.arange(5)
+    expected = logits[:, row, right] - logits[:, row, wrong]
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.allclose(found[-1], written.along(direction).sum(0), atol=1e-4)
