@@ -58,7 +58,7 @@ class GroupPatches:
     def of(cls, patcher: Patcher, metric: Metric, which: Sequence[Group]) -> GroupPatches:
         """Patch these groups at all positions, one kind and one head at a time.
 
-        Groups that the model lacks are left out, and none is tried twice.
+        Groups that the model lacks are left out, and none is tried twice. Results are on the CPU.
         """
         cfg = patcher.model.cfg
         groups = int(cfg.n_key_value_heads or cfg.n_heads)

@@ -59,7 +59,7 @@ def by_third(
         x, y: one number for each head. names: in the order of :func:`head_names`.
     """
     layers, heads = x.shape
-    points = torch.stack([x.flatten(), y.flatten()], 1).numpy()
+    points = torch.stack([x.flatten(), y.flatten()], 1).cpu().numpy()
     third = np.arange(layers).repeat(heads) * 3 // layers
     parts = ("first third of the layers", "middle", "last third")
     chosen = {part: third == i for i, part in enumerate(parts)}
@@ -84,4 +84,4 @@ def leads_over_alike(
         others = [correlation(own[..., i], own[..., j]) for j in alike]
         if others:
             leads.append(correlation(own[..., i], twin[..., i]) - sum(others) / len(others))
-    return torch.tensor(leads or [0.0])
+    return own.new_tensor(leads or [0.0])
