@@ -33,6 +33,17 @@ def bootstrap_interval(
     return min(low, mean), max(high, mean)
 
 
+def keeps_sign(
+    values: Float[Tensor, "member sample"], guesses: Float[Tensor, " member"], seed: int = 0
+) -> list[bool]:
+    """Whether a mean has the sign that was guessed, with a 95 % interval that leaves out 0."""
+    spans = [bootstrap_interval(of, seed=seed) for of in values]
+    signs = guesses.sign().tolist()
+    return [
+        min(low * sign, high * sign) > 0 for (low, high), sign in zip(spans, signs, strict=True)
+    ]
+
+
 def bootstrap_of(
     statistic: Callable[[Tensor], Tensor],
     values: Float[Tensor, "sample ..."],

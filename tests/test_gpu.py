@@ -65,7 +65,7 @@ from addlib.llm.inventory import inventory
 from addlib.llm.load import LLM, RANDOM, load_llm
 from addlib.llm.neurons import matched, rank_neurons
 from addlib.llm.pairs import estimated_effects, prompt_pairs, restored_by_streams
-from addlib.llm.prompts import ADD, few_shot, problems
+from addlib.llm.prompts import ADD, encode, few_shot, problems
 from addlib.models import fast_addition
 from addlib.models import pairs as pair_models
 from addlib.models.addition import ModelConfig, answer_logits, build_model
@@ -76,8 +76,10 @@ from addlib.models.fast_answers import FastReadout
 from addlib.models.pairs import PairForward, PairModelConfig, build_pair_model
 from addlib.models.state_dicts import classic_state_dict, read_state_dict
 from addlib.patching import summaries
-from addlib.patching.agreement import Agreement
+from addlib.patching.agreement import Agreement, rank_agreement
 from addlib.patching.gradient import attribution_patch
+from addlib.patching.groups import GroupPatches, strongest_groups
+from addlib.patching.noise import embedding_noise
 from addlib.patching.relevance import LOOKING, relevance_patch
 from addlib.patching.sites import KINDS
 from addlib.patching.suffix_forward import ShortForward
@@ -197,6 +199,7 @@ def intervals(device):
         stats.bootstrap_interval(drawn(50).to(device), draws=100),
         stats.resampled_interval(lambda rows: drawn(50).to(device)[rows].mean().item(), 50),
         stats.bootstrap_of(torch.min, drawn(50, 3).to(device), draws=100),
+        stats.keeps_sign(drawn(3, 50).to(device), drawn(3, seed=1).to(device)),
         stats.extreme_share(drawn(3, 50).to(device), drawn(3, 50, seed=1).to(device) > 0, draws=20),
     ]
 
@@ -285,6 +288,9 @@ def codes_of_numbers(device):
         codes,
         number_codes.reconstructions(rows, codes, folds > 0, folds == 0),
         number_codes.held_out_r2(rows, codes, folds),
+        number_codes.explained_at_best(
+            [number_codes.held_out_misses(rows, codes, folds)], "helix", folds < 4
+        ),
         number_codes.linear_r2(torch.stack([rows, rows.cos()]), codes["line"], folds),
         number_codes.permuted_digits(numbers, torch.Generator().manual_seed(8)),
     ]
@@ -677,7 +683,9 @@ def effects_on_logits(device):
         written,
         written.stream,
         written.along(direction),
+        written.lens_along(direction, llm.bridge.cfg.eps),
         direct.heads_along(llm.bridge, written, direction),
+        direct.lens_table(llm.bridge, llm.tokenizer, encode(llm.tokenizer, ["6*7="]), due=4),
         direct.copying(llm.bridge, 1, 0, torch.arange(6)),
         OneRowMetric.of(llm.tokenizer, [12, 408])(drawn(2, 40).to(device)),
         carries.Writes(torch.arange(10), torch.tensor([3, 4]))(drawn(2, 40).to(device)),
@@ -732,6 +740,10 @@ def summaries_of_sweeps(device):
         both.mean("noisy", "z"),
         both.fit("noisy", "z"),
         summaries.correlation(effects, effects.abs()),
+        rank_agreement(effects, drawn(6, 4, seed=2).to(device)),
+        summaries.by_third(effects, effects.abs(), summaries.head_names(6, 4)),
+        summaries.leads_over_alike(effects, effects.abs(), torch.arange(4, device=device) % 2),
+        strongest_groups(effects.abs(), 2),
         summaries.crossing(effects[:, 0]),
         summaries.late_share(effects[:, 0]),
     ]
@@ -742,6 +754,11 @@ def patches(device, kinds=KINDS):
     patcher = Patcher(llm.bridge, pairs.corrupted, pairs.clean, batch_size=16)
     few = pd.DataFrame({"layer": [0, 1], "pos": [12, 15]})
     results = [patcher.exchanged().baseline(pairs.difference)]
+    noise = embedding_noise(llm.bridge, pairs.clean, pairs.clean != pairs.corrupted)
+    noised = Patcher(llm.bridge, pairs.clean, pairs.clean, batch_size=16, noise=noise)
+    of_groups = GroupPatches.of(noised, pairs.difference, [(1, 0), (0, 1)])
+    results += [noise, noised.baseline(pairs.difference), of_groups.z, of_groups.v]
+    results.append(of_groups.rank(1, 0))
     sweeps = [patcher.sweep(kind, pairs.metrics) for kind in kinds]
     sweeps.append(patcher.sweep("resid_pre", pairs.difference, index_df=few))
     sweeps += attribution_patch(
@@ -831,7 +848,14 @@ ON_CPU = {
     grades: [grading.grade, carries.answer_logits],
     ends_of_prompts: [grading.SharedStart.at_end, grading.SharedStart.activations],
     pairs_a_few_at_a_time: [estimated_effects, restored_by_streams],
-    patches: [Patcher.baseline, Patcher.sweep, attribution_patch, relevance_patch],
+    patches: [
+        Patcher.baseline,
+        Patcher.sweep,
+        attribution_patch,
+        relevance_patch,
+        embedding_noise,
+        GroupPatches.of,
+    ],
 }
 """Rooms whose results lie on the CPU, with the functions that bring them there and say so."""
 

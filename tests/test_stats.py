@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from addlib.stats import d_prime, extreme_share
+from addlib.stats import d_prime, extreme_share, keeps_sign
 
 
 def test_an_observer_that_always_says_the_same_tells_nothing_apart():
@@ -50,3 +50,10 @@ def test_members_can_have_weights():
     assert smallest == pytest.approx(2.5)
     assert low <= 1
     assert high == pytest.approx(3)
+
+
+def test_a_sign_is_kept_where_the_interval_leaves_out_0_on_the_guessed_side():
+    spread = torch.tensor([-1.0, 1.0]).repeat(10)
+    values = torch.stack([5 + spread, 5 + spread, 0.1 + spread, -5 + spread])
+    guesses = torch.tensor([1.0, -1.0, 1.0, -2.0])
+    assert keeps_sign(values, guesses) == [True, False, False, True]

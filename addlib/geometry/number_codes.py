@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -67,27 +67,57 @@ def reconstructions(
     return found
 
 
-def held_out_r2(
+def held_out_misses(
     rows: Rows,
     codes: Mapping[str, Float[Tensor, "number size"]],
     folds: Int[Tensor, " number"],
+) -> dict[str, Float[Tensor, " number"]]:
+    """How far each number's row is from what a code fitted to others makes of it, squared.
+
+    Args:
+        rows, codes: as of :func:`reconstructions`, which says what the labels are.
+        folds: of each number; one fold after the other is left out.
+    """
+    missed: dict[str, Tensor] = {}
+    for fold in folds.unique().tolist():
+        out = folds == fold
+        for label, values in reconstructions(rows, codes, ~out, out).items():
+            of_all = missed.setdefault(label, rows.new_zeros(len(rows)))
+            of_all[out] = (rows[out] - values).square().sum(1)
+    return missed
+
+
+def explained_share(
+    missed: Mapping[str, Float[Tensor, " number"]], numbers: Tensor | slice = slice(None)
 ) -> dict[str, float]:
     """The share of the rows' variance that each code explains of numbers left out of its fit.
 
     0 is what the mean of the others explains; a code may do worse than that.
 
     Args:
-        rows, codes: as of :func:`reconstructions`.
-        folds: of each number; one fold after the other is left out.
+        missed: as of :func:`held_out_misses`. numbers: these alone, which may come several times.
     """
-    left: dict[str, float] = {}
-    for fold in folds.unique().tolist():
-        out = folds == fold
-        for label, values in reconstructions(rows, codes, ~out, out).items():
-            missed = (rows[out] - values).square().sum().item()
-            left[label] = left.get(label, 0.0) + missed
+    left = {label: of[numbers].sum().item() for label, of in missed.items()}
     of_mean = left.pop("mean")
-    return {label: 1 - missed / of_mean for label, missed in left.items()}
+    return {label: 1 - of / of_mean for label, of in left.items()}
+
+
+def explained_at_best(
+    missed: Sequence[Mapping[str, Float[Tensor, " number"]]],
+    label: str,
+    numbers: Tensor | slice = slice(None),
+) -> dict[str, float]:
+    """:func:`explained_share` in the layer where one code explains most of these numbers."""
+    return max((explained_share(of, numbers) for of in missed), key=lambda share: share[label])
+
+
+def held_out_r2(
+    rows: Rows,
+    codes: Mapping[str, Float[Tensor, "number size"]],
+    folds: Int[Tensor, " number"],
+) -> dict[str, float]:
+    """:func:`explained_share` of all numbers, each left out once."""
+    return explained_share(held_out_misses(rows, codes, folds))
 
 
 def linear_r2(

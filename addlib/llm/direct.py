@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,6 +21,7 @@ from addlib.patching.suffix_forward import ShortForward
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class Written:
             directions: that sum of the unembedding's columns, prompt by prompt.
         """
         return (self.components * self.scale * directions).sum(-1)
+
+    def lens_along(
+        self, directions: Float[Tensor, "batch d_model"], eps: float
+    ) -> Float[Tensor, "component batch"]:
+        """That sum as the logit lens reads it after each component: the stream's own norm taken.
+
+        Args:
+            directions: as of :meth:`along`. eps: of the final norm.
+        """
+        size = (self.stream.square().mean(-1, keepdim=True) + eps).sqrt()
+        gained = self.stream * self.scale * size[-1]  # the norm's gain, without its last divisor
+        return (gained / size * directions).sum(-1)
 
 
 @torch.no_grad()
@@ -116,3 +130,32 @@ def copying(
     choices = forward.logits(written, tokens.expand(len(tokens), -1))
     own = torch.arange(len(tokens), device=tokens.device)
     return (choices.argmax(-1) == own).double().mean().item()
+
+
+@torch.no_grad()
+def lens_table(
+    model: TransformerBridge,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Int[Tensor, "1 position"],
+    due: int,
+) -> pd.DataFrame:
+    """What the logit lens reads at the end of one prompt, at every depth.
+
+    The columns are ``depth`` in layers (halves are after a layer's attention), ``likeliest token``,
+    ``its probability`` and ``rank of the due digit``.
+
+    Args:
+        due: the token that should follow.
+    """
+    stream = written_at_end(model, prompt).stream[:, 0]  # (depth, d_model)
+    probability = model.unembed(model.ln_final(stream)).softmax(-1).cpu()
+    likeliest = probability.max(-1)
+    rank = 1 + (probability > probability[:, due, None]).sum(-1)
+    return pd.DataFrame(
+        {
+            "depth": [i / 2 for i in range(len(rank))],
+            "likeliest token": [repr(tokenizer.decode(i)) for i in likeliest.indices],
+            "its probability": likeliest.values.tolist(),
+            "rank of the due digit": rank.tolist(),
+        }
+    )

@@ -224,7 +224,7 @@ def check_able(llm: LLM, grades: Grades, least: float) -> None:
         raise ValueError(
             f"{llm.source.name} gets {grades.right.sum()} of {len(grades)} problems such as those "
             f"of {a} and {b} right ({found['share']:.0%}), fewer than {least:.0%}: of wrong answers "
-            f"patching tells how the mistake is made. Use a model that can do them"
+            f"patching tells how the mistake is made. Use a model that can do them, or smaller numbers"
         )
 
 

@@ -33,6 +33,13 @@ PARITY = 1e-5
 """How far the bridge's probabilities may be from those of the model it wraps."""
 
 
+ROUNDING = 0.1
+"""How far apart two roundings of the same weights are at most, as a share of their size.
+
+Four and eight bits are 0.04 apart; weights of two matrices that were trained, more than 1.
+"""
+
+
 @dataclass(frozen=True)
 class LLM:
     """A language model ready for experiments.
@@ -54,9 +61,18 @@ class LLM:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers; output weights that are the embedding's again are not counted twice."""
-        named = self.bridge.original_model.named_parameters()
-        return sum(part.numel() for name, part in named if not name.startswith("lm_head"))
+        """How many numbers; output weights that are the embedding's again are not counted twice.
+
+        They are where both are one tensor, and where a file holds the same weights rounded twice
+        (:data:`ROUNDING`).
+        """
+        total = sum(part.numel() for part in self.bridge.original_model.parameters())
+        embedding = self.bridge.W_E.detach()
+        output = self.bridge.W_U.detach().T
+        own = embedding.data_ptr() != output.data_ptr() and embedding.shape == output.shape
+        if own and (output - embedding).norm() < ROUNDING * embedding.norm():
+            total -= output.numel()
+        return total
 
     @property
     def device(self) -> torch.device:

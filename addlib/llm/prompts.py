@@ -184,3 +184,29 @@ def encode(
             f"mean the same; group problems by the digits of their operands and of their answers"
         )
     return torch.tensor(rows)
+
+
+PLACES = ("hundreds", "tens", "units")
+"""What the digits of a number are called, the last one last."""
+
+
+def question_roles(
+    tokenizer: PreTrainedTokenizerBase, form: Form, size: tuple[int, int]
+) -> list[str]:
+    """What each token of a question is: a place of the first number, "b" for the second one, a sign.
+
+    ``48*9=`` → tens, units, ×, b, =. A position of the question is its index here.
+
+    Args:
+        size: digits of the first number, at most three, and of the second.
+
+    Raises:
+        ValueError: more digits, or a digit that is not one token of its own.
+    """
+    if not 1 <= size[0] <= len(PLACES):
+        raise ValueError(f"size = {size}: the first number must have 1 to {len(PLACES)} digits")
+    problem = (int("4" * size[0]), int("9" * size[1]))
+    tokens = encode(tokenizer, [form.question(problem)])[0]
+    digits = iter([*PLACES[-size[0] :], *["b"] * size[1]])
+    texts = [str(tokenizer.decode([token])).strip() for token in tokens.tolist()]
+    return [next(digits) if text.isdigit() else text.replace("*", "×") for text in texts]

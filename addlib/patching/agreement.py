@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from addlib.patching.summaries import correlation
+from addlib.patching.summaries import correlation, rank_correlation
 from addlib.stats import resampled_interval
 
 EXACT = "exact"
@@ -69,3 +70,27 @@ class Agreement:
             rows[kind][name] = f"{self.fit(name, kind):.2f} ({low:.2f} to {high:.2f})"
             rows[kind][f"{count} strongest, {name}"] = f"{len(both)} of {count}"
         return pd.DataFrame(rows.values()).fillna("–")
+
+
+def rank_agreement(
+    one: Float[Tensor, "layer *cell pair"], other: Float[Tensor, "layer *cell pair"], seed: int = 0
+) -> dict[str, float]:
+    """How alike two ways to corrupt the same pairs rank cells, and what to hold it against.
+
+    Args:
+        one, other: effects of the same cells. seed: of the order that layers are shuffled into.
+
+    Returns:
+        rank correlations of mean effects: ``"both"`` ways, over all pairs; ``"same"``, the first way
+        on the even pairs and on the odd ones, which is about the most that can be had; ``"across"``,
+        the other way on the even pairs and the first on the odd ones; ``"shuffled"``, both ways
+        with the layers of one in another order.
+    """
+    order = torch.randperm(len(one), generator=torch.Generator().manual_seed(seed))
+    means = {
+        "both": (one, other),
+        "same": (one[..., ::2], one[..., 1::2]),
+        "across": (other[..., ::2], one[..., 1::2]),
+        "shuffled": (one, other[order]),
+    }
+    return {name: rank_correlation(*(of.mean(-1) for of in two)) for name, two in means.items()}

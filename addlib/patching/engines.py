@@ -9,7 +9,8 @@ at the last position.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
+"""The name of a hook point, and what TransformerLens calls there."""
+
+
 class ShortEngine:
     """Patches through :class:`~addlib.patching.suffix_forward.ShortForward`.
 
@@ -32,10 +37,18 @@ class ShortEngine:
         first: the first position at which any prompt differs; what comes before is run once for
             both, and only its keys and values are kept.
         batch_size: so many prompts are run together.
+        noise: added to the stream before the first layer in the base run, at no position before
+            ``first``.
     """
 
     def __init__(
-        self, forward: ShortForward, base: Tensor, source: Tensor, first: int, batch_size: int
+        self,
+        forward: ShortForward,
+        base: Tensor,
+        source: Tensor,
+        first: int,
+        batch_size: int,
+        noise: Tensor | None = None,
     ) -> None:
         self.forward = forward
         self.first = first
@@ -51,7 +64,8 @@ class ShortEngine:
         for prompts in torch.arange(len(base), device=base.device).split(batch_size):
             own_past = past.keys_and_values(start_of[prompts]) if past else None
             # Batches of one shape: what is the same in both runs is then so to the last bit.
-            base_parts.append(forward.run(base[prompts], own_past))
+            added = None if noise is None else noise[prompts]
+            base_parts.append(forward.run(base[prompts], own_past, added))
             source_parts.append(forward.run(source[prompts], own_past))
         self.base = ForwardCache.join(base_parts)
         self.source = ForwardCache.join(source_parts)
@@ -181,22 +195,33 @@ class HookEngine:
         base: tokens of the prompts that are patched.
         source: tokens of those that the replacements come from.
         batch_size: so many prompts are run together for what the base run gives unpatched.
+        noise: added to the stream before the first layer, in the base run and in the source run.
     """
 
     def __init__(
-        self, model: TransformerBridge, base: Tensor, source: Tensor, batch_size: int
+        self,
+        model: TransformerBridge,
+        base: Tensor,
+        source: Tensor,
+        batch_size: int,
+        noise: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> None:
         self.model = model
         self.base = base
         self.source = source
         self.batch_size = batch_size
-        parts = [model(part)[:, -1] for part in base.split(batch_size)]
+        self.noise = noise
+        parts = [
+            model.run_with_hooks(base[rows], fwd_hooks=_adding(noise[0], rows))[:, -1]
+            for rows in torch.arange(len(base), device=base.device).split(batch_size)
+        ]
         self.unpatched: Float[Tensor, "batch d_vocab"] = torch.cat(parts)
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     def exchanged(self) -> HookEngine:
         """The same with base and source exchanged."""
-        return HookEngine(self.model, self.source, self.base, self.batch_size)
+        noise = self.noise[::-1]
+        return HookEngine(self.model, self.source, self.base, self.batch_size, noise)
 
     def _both(self, kind: str, layer: int) -> tuple[Tensor, Tensor]:
         """The activation of the base run and of the source run, laid out as the library has it.
@@ -205,8 +230,11 @@ class HookEngine:
         """
         if f"blocks.{layer}.{KINDS[kind]}" not in self._kept:
             names = [f"blocks.{i}.{KINDS[kind]}" for i in range(self.model.cfg.n_layers)]
-            _, base = self.model.run_with_cache(self.base, names_filter=names)
-            _, source = self.model.run_with_cache(self.source, names_filter=names)
+            runs = []
+            for tokens, noise in zip((self.base, self.source), self.noise, strict=True):
+                with self.model.hooks(fwd_hooks=_adding(noise)):
+                    runs.append(self.model.run_with_cache(tokens, names_filter=names)[1])
+            base, source = runs
             self._kept = {name: (base[name], source[name]) for name in names}
         return self._kept[f"blocks.{layer}.{KINDS[kind]}"]
 
@@ -235,10 +263,22 @@ class HookEngine:
             # goes around.
             return value.copy_(torch.where(at, new, value))
 
-        hook = (f"blocks.{layer}.{KINDS[kind]}", replace)
-        logits = self.model.run_with_hooks(self.base[patches.prompt], fwd_hooks=[hook])
+        hook: Hook = (f"blocks.{layer}.{KINDS[kind]}", replace)
+        hooks = [*_adding(self.noise[0], patches.prompt), hook]
+        logits = self.model.run_with_hooks(self.base[patches.prompt], fwd_hooks=hooks)
         return logits[:, -1]
 
     def logits(self, outcome: Tensor, tokens: Tensor | None = None) -> Float[Tensor, "... choice"]:
         """Logits from outcomes, of all tokens or of a few."""
         return outcome if tokens is None else outcome.gather(-1, tokens)
+
+
+def _adding(noise: Tensor | None, prompts: Tensor | slice = slice(None)) -> list[Hook]:
+    """A hook that adds to the stream before the first layer; none where nothing is added."""
+    if noise is None:
+        return []
+
+    def add(value: Tensor, **_: object) -> Tensor:
+        return value.add_(noise[prompts])  # in place, as replacements are
+
+    return [("blocks.0.hook_resid_pre", add)]

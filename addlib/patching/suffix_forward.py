@@ -151,7 +151,10 @@ class ShortForward:
 
     @torch.no_grad()
     def run(
-        self, tokens: Int[Tensor, "batch position"], past: ForwardCache | None = None
+        self,
+        tokens: Int[Tensor, "batch position"],
+        past: ForwardCache | None = None,
+        added: Float[Tensor, "batch position d_model"] | None = None,
     ) -> ForwardCache:
         """A forward, with everything that patching needs from it.
 
@@ -159,10 +162,13 @@ class ShortForward:
             tokens: whole prompts.
             past: keys and values of the first tokens of the same prompts; only the others are
                 computed.
+            added: to the stream before the first layer.
         """
         first = past["k"][0].shape[1] if past else 0
         # Embeddings, and positions where they are learned.
         resid = self.model(tokens, stop_at_layer=0)[:, first:]
+        if added is not None:
+            resid = resid + added[:, first:]
         position = torch.arange(first, tokens.shape[1], device=resid.device)
         rotation = self.rotation(tokens.shape[1], resid)
         values: dict[str, list[Tensor]] = {name: [] for name in KEPT}

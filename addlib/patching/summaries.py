@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -11,6 +14,17 @@ def correlation(one: Tensor, other: Tensor) -> float:
     """Pearson's correlation of the cells of two sweeps; 0 where one of them is constant."""
     both = torch.stack([one.flatten(), other.flatten()])
     return float(torch.corrcoef(both).nan_to_num()[0, 1])
+
+
+def rank_correlation(one: Tensor, other: Tensor) -> float:
+    """Spearman's correlation of the cells of two sweeps: of their ranks, equal ones sharing one.
+
+    1 where both put the cells into the same order: ``[1, 2, 9]`` and ``[0, 5, 6]``.
+    """
+    from scipy.stats import rankdata
+
+    ranks = [torch.from_numpy(rankdata(cells.flatten().cpu())) for cells in (one, other)]
+    return correlation(*ranks)
 
 
 def crossing(curve: Float[Tensor, " layer"], level: float = 0.5) -> float:
@@ -34,3 +48,40 @@ def late_share(effects: Float[Tensor, " layer"]) -> float:
 def head_names(layers: int, heads: int, sign: str = "H") -> list[str]:
     """Names of all heads, the first layer's first: ``L0H0``, ``L0H1``, …"""
     return [f"L{layer}{sign}{head}" for layer in range(layers) for head in range(heads)]
+
+
+def by_third(
+    x: Float[Tensor, "layer head"], y: Float[Tensor, "layer head"], names: Sequence[str]
+) -> tuple[dict[str, Float[np.ndarray, "point 2"]], dict[str, np.ndarray]]:
+    """Points of heads by the third of the layers that they are in, and their names, for a plot.
+
+    Args:
+        x, y: one number for each head. names: in the order of :func:`head_names`.
+    """
+    layers, heads = x.shape
+    points = torch.stack([x.flatten(), y.flatten()], 1).cpu().numpy()
+    third = np.arange(layers).repeat(heads) * 3 // layers
+    parts = ("first third of the layers", "middle", "last third")
+    chosen = {part: third == i for i, part in enumerate(parts)}
+    return (
+        {part: points[where] for part, where in chosen.items()},
+        {part: np.array(names)[where] for part, where in chosen.items()},
+    )
+
+
+def leads_over_alike(
+    own: Float[Tensor, "*cell member"],
+    twin: Float[Tensor, "*cell member"],
+    labels: Shaped[Tensor, " member"],
+) -> Float[Tensor, " compared"]:
+    """How much more a member's cells correlate with its twin's than with those of others alike.
+
+    Others alike are the members of the same label; who has none is left out. Of nobody: one 0.
+    """
+    leads = []
+    for i in range(len(labels)):
+        alike = [j for j in (labels == labels[i]).nonzero()[:, 0].tolist() if j != i]
+        others = [correlation(own[..., i], own[..., j]) for j in alike]
+        if others:
+            leads.append(correlation(own[..., i], twin[..., i]) - sum(others) / len(others))
+    return own.new_tensor(leads or [0.0])

@@ -77,10 +77,12 @@ class Patcher:
         batch_size: so many cells × prompts pass through the model together, which bounds the
             memory. Halved, with a line that says so, when memory runs out.
         skip: leave out what cannot change anything. Off only to check that.
+        noise: added to the embeddings of the base prompts
+            (:func:`~addlib.patching.noise.embedding_noise`); base and source may then be the same.
 
     Raises:
-        ValueError: prompts that do not pair up, a batch size below 1, a model in training mode or
-            with hooks.
+        ValueError: prompts that do not pair up, noise of another shape, a batch size below 1, a
+            model in training mode or with hooks.
     """
 
     @torch.no_grad()
@@ -91,9 +93,15 @@ class Patcher:
         source: Int[Tensor, "batch position"],
         batch_size: int = 128,
         skip: bool = True,
+        noise: Float[Tensor, "batch position d_model"] | None = None,
     ) -> None:
         check_model(model)
         check_prompts(base, source)
+        if noise is not None and noise.shape[:-1] != base.shape:
+            raise ValueError(
+                f"noise has shape {tuple(noise.shape)}, base prompts {tuple(base.shape)}: must have "
+                f"a vector for each token"
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size = {batch_size!r}: must be at least 1")
         self.model = model
@@ -101,8 +109,12 @@ class Patcher:
         self.base = base.to(device)
         self.source = source.to(device)
         self.skip = skip
+        self.noise = noise if noise is None else noise.to(device)
         # Before the first token that differs all activations agree, whatever the rounding.
-        self.reached = (self.base != self.source).cumsum(1) > 0
+        differs = self.base != self.source
+        if self.noise is not None:
+            differs = differs | (self.noise != 0).any(-1)
+        self.reached = differs.cumsum(1) > 0
         if not skip:
             self.reached = torch.ones_like(self.reached)
         self.engine, self.batch_size = with_smaller_batches(self._engine, batch_size, "prompt")
@@ -113,9 +125,10 @@ class Patcher:
             forward.check(self.base)
         except NotImplementedError as error:
             warnings.warn(f"{error}: patching through hooks, which is slower", stacklevel=2)
-            return HookEngine(self.model, self.base, self.source, batch_size)
+            noise = (self.noise, None)
+            return HookEngine(self.model, self.base, self.source, batch_size, noise)
         n_shared = int((~self.reached[:, :-1]).all(0).sum())
-        return ShortEngine(forward, self.base, self.source, n_shared, batch_size)
+        return ShortEngine(forward, self.base, self.source, n_shared, batch_size, self.noise)
 
     @torch.no_grad()
     @memory_for(PROMPTS)

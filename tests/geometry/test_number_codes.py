@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from addlib.geometry.number_codes import (
+    explained_at_best,
+    explained_share,
+    held_out_misses,
     held_out_r2,
     helix,
     linear_r2,
@@ -70,6 +73,22 @@ def test_numbers_left_out_are_not_in_the_fit():
     by_hand = np.column_stack([np.ones(9), codes["helix"][out].numpy()]) @ weights
     assert np.allclose(before["helix"], by_hand)
     assert held_out_r2(rows, codes, FOLDS)["helix"] < 0  # noise
+
+
+def test_some_numbers_alone_are_explained_as_well_as_they_are():
+    rows = helix(NUMBERS) @ drawn(8, 30)
+    rows[:45] += drawn(45, 30)  # the first half is noisy
+    codes = {"helix": helix(NUMBERS)}
+    missed = held_out_misses(rows, codes, FOLDS)
+    first, second = (explained_share(missed, half)["helix"] for half in torch.arange(90).split(45))
+    assert first < explained_share(missed)["helix"] < second
+    assert explained_share(missed) == held_out_r2(rows, codes, FOLDS)
+    twice = torch.arange(90).repeat(2)
+    assert explained_share(missed, twice)["helix"] == pytest.approx(
+        explained_share(missed)["helix"]
+    )
+    noise = held_out_misses(drawn(90, 30), codes, FOLDS)
+    assert explained_at_best([noise, missed], "helix") == explained_share(missed)
 
 
 def test_all_layers_at_once_give_the_same():

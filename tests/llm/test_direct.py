@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from addlib.llm.direct import copying, heads_along, written_at_end
+from addlib.llm.direct import copying, heads_along, lens_table, written_at_end
 from addlib.llm.load import RANDOM, load_llm
 from addlib.llm.prompts import encode, few_shot, problems
 
@@ -97,3 +97,29 @@ def test_a_head_made_to_copy_copies_and_one_made_to_shift_does_not():
             o.weight.zero_()
             o.weight[:, :6] = torch.linalg.pinv(columns).roll(shift, 1)
             assert copying(bridge, 1, 0, tokens) == share
+
+
+def test_the_lens_ends_with_the_models_own_answer():
+    prompt = tokens()[:1]
+    with torch.no_grad():
+        last = llm().bridge.original_model(prompt).logits[0, -1].softmax(-1)
+    due = int(last.argsort()[-3])  # the third likeliest
+    table = lens_table(llm().bridge, llm().tokenizer, prompt, due)
+    assert table["depth"].tolist() == [0, 0.5, 1, 1.5, 2]
+    end = table.iloc[-1]
+    assert end["likeliest token"] == repr(llm().tokenizer.decode(int(last.argmax())))
+    assert end["its probability"] == pytest.approx(last.max().item(), abs=1e-4)
+    assert end["rank of the due digit"] == 3
+
+
+def test_the_lens_along_a_direction_is_that_of_its_logits():
+    bridge = llm().bridge
+    right, wrong, direction = difference()
+    written = written_at_end(bridge, tokens())
+    found = written.lens_along(direction, bridge.cfg.eps)
+    with torch.no_grad():
+        logits = bridge.unembed(bridge.ln_final(written.stream))  # (depth, prompt, token)
+    row = torch.arange(5)
+    expected = logits[:, row, right] - logits[:, row, wrong]
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.allclose(found[-1], written.along(direction).sum(0), atol=1e-4)

@@ -19,6 +19,7 @@ from addlib.llm.prompts import (
     encode,
     few_shot,
     problems,
+    question_roles,
 )
 from addlib.patching.sweep import Patcher
 from tiny_llm import other_tokenizer
@@ -545,3 +546,23 @@ def test_a_model_that_cannot_do_the_task_is_refused_with_what_was_found():
         check_able(able, grades, 0.3)
     check_able(able, grades, 0.25)
     check_able(SimpleNamespace(is_random=True), grades, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1, 1), "units × b ="),
+        ((2, 1), "tens units × b ="),
+        ((3, 2), "hundreds tens units × b b ="),
+    ],
+)
+def test_each_position_of_a_question_has_a_role(size, expected):
+    form = few_shot(count=2)
+    roles = question_roles(random_tokenizer(), form, size)
+    assert roles == expected.split()
+    (problem,) = problems(size, 1)
+    whole = encode(random_tokenizer(), [form.prompt(problem)])
+    start = encode(random_tokenizer(), [form.prefix])
+    assert whole.shape[1] == start.shape[1] + len(roles)
+    with pytest.raises(ValueError, match="1 to 3 digits"):
+        question_roles(random_tokenizer(), form, (4, 1))

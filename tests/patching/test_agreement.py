@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.patching.agreement import Agreement
+from addlib.patching.agreement import Agreement, rank_agreement
 
 
 def effects(seed):
@@ -38,3 +38,12 @@ def test_a_fit_is_numpy_s_over_means_of_the_pairs_asked_for():
     assert low < agreement.fit("noisy", "z") < high < 1
     expected = np.argsort(-np.abs(other["z"].mean(-1).flatten().numpy()))[:3]
     assert agreement.strongest("noisy", "z", 3) == expected.tolist()
+
+
+def test_two_corruptions_are_held_against_one_on_other_pairs_and_against_other_layers():
+    cells = torch.arange(30.0).view(5, 6, 1)
+    alike = rank_agreement(cells + 0.01 * effects(2), 100 + 3 * cells + 0.01 * effects(3))
+    assert alike["both"] == alike["same"] == alike["across"] == pytest.approx(1)
+    assert alike["shuffled"] < 0.9
+    turned = rank_agreement(cells.expand(-1, -1, 8), -cells.expand(-1, -1, 8))
+    assert [turned[name] for name in ("both", "same", "across")] == pytest.approx([-1, 1, -1])

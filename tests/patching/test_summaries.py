@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from addlib.patching.summaries import correlation, crossing, head_names, late_share
+from addlib.patching.summaries import (
+    by_third,
+    correlation,
+    crossing,
+    head_names,
+    late_share,
+    leads_over_alike,
+    rank_correlation,
+)
 
 
 def test_a_correlation_is_numpy_s_and_zero_for_a_constant():
@@ -12,6 +20,16 @@ def test_a_correlation_is_numpy_s_and_zero_for_a_constant():
     expected = np.corrcoef(one.flatten(), other.flatten())[0, 1]
     assert correlation(one, other) == pytest.approx(expected, abs=1e-6)
     assert correlation(one, torch.ones(4, 6)) == 0
+
+
+def test_a_correlation_of_ranks_sees_the_order_alone_and_ties_share_a_rank():
+    one = torch.tensor([[1.0, 2.0], [9.0, 3.0]])
+    assert rank_correlation(one, one.exp()) == pytest.approx(1)
+    assert rank_correlation(one, -one) == pytest.approx(-1)
+    # ranks 1, 2, 4, 3 against 1.5, 1.5, 3.5, 3.5
+    expected = np.corrcoef([1, 2, 4, 3], [1.5, 1.5, 3.5, 3.5])[0, 1]
+    tied = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
+    assert rank_correlation(one, tied) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_curve_crosses_at_its_first_layer_above():
@@ -31,3 +49,19 @@ def test_negative_effects_are_left_out_of_the_late_share():
 def test_heads_are_named_layer_by_layer():
     assert head_names(2, 2) == ["L0H0", "L0H1", "L1H0", "L1H1"]
     assert head_names(1, 2, " group ") == ["L0 group 0", "L0 group 1"]
+
+
+def test_points_lie_in_the_third_of_their_layer_with_their_names():
+    x = torch.arange(12.0).view(6, 2)
+    points, names = by_third(x, -x, head_names(6, 2))
+    assert [*points] == [*names] == ["first third of the layers", "middle", "last third"]
+    assert points["middle"].tolist() == [[4, -4], [5, -5], [6, -6], [7, -7]]
+    assert names["middle"].tolist() == ["L2H0", "L2H1", "L3H0", "L3H1"]
+    assert names["last third"][-1] == "L5H1"
+
+
+def test_a_twin_leads_by_its_likeness_less_that_of_others_alike():
+    own = torch.tensor([[1.0, 2, 3], [3, 2, 1], [1, 5, 2]]).T  # (cell, member)
+    labels = torch.tensor([7, 7, 8])  # the third has nobody alike
+    assert leads_over_alike(own, own, labels).tolist() == pytest.approx([2, 2])
+    assert leads_over_alike(own, own, torch.arange(3)).tolist() == [0]
