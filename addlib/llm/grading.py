@@ -212,6 +212,11 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], batch_size: int = 64) 
     return Grades(list(asked), length, digit_right, right)
 
 
+def able(llm: LLM, grades: Grades) -> list[Problem]:
+    """The problems answered rightly; all of them where the weights are random and solve none."""
+    return grades.problems if llm.is_random else grades.solved
+
+
 def check_able(llm: LLM, grades: Grades, least: float) -> None:
     """Refuse a model that can't do a task; one of random weights, which shows nothing, is let pass.
 
