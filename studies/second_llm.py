@@ -31,7 +31,7 @@ from addlib.llm.load import LLM, load_llm
 from addlib.llm.neuron_rules import best_rules, rules
 from addlib.llm.neurons import rank_neurons
 from addlib.llm.pairs import PromptPairs, estimated_effects, prompt_pairs
-from addlib.llm.prompts import MULTIPLY, few_shot, problems
+from addlib.llm.prompts import ADD, MULTIPLY, Form, few_shot, problems
 from addlib.llm.weights import QWEN, SMOLLM2
 from addlib.patching.agreement import EXACT, Agreement
 from addlib.patching.gradient import attribution_patch
@@ -88,6 +88,20 @@ def multiplying(llm: LLM) -> Results:
     small = problems((1, 1), None, SEED, without=form.shots)
     asked = {"1x1": small, "2x1": products()}
     return {name: of_share(grade(llm, form, some, 128).right) for name, some in asked.items()}
+
+
+def other_forms(llm: LLM, count: int = 64) -> Results:
+    """Sums of two digits asked in other ways: is it the form that fails, or the adding?"""
+    drawn = [one for one in problems((2, 2), 80 * SHOTS + 4 * count, SEED + 7) if sum(one) < 100]
+    short = tuple(drawn[: 4 * SHOTS])  # examples whose sums have two digits, too
+    forms = {
+        "four examples, sums of two digits": Form(ADD, short[:SHOTS]),
+        "sixteen of them": Form(ADD, short),
+        "four of them, with spaces": Form(ADD, short[:SHOTS], "{a} {sign} {b} ="),
+        "in words, no example": Form(ADD, (), "What is {a}{sign}{b}? Answer: "),
+    }
+    asked = drawn[4 * SHOTS :][:count]
+    return {name: of_share(grade(llm, form, asked, 128).right) for name, form in forms.items()}
 
 
 def adding(llm: LLM, count: int = 128, lengths: range = range(2, 5)) -> Results:
@@ -173,20 +187,23 @@ def sights(llm: LLM, twin_count: int = 64, lengths: range = range(2, 5)) -> Resu
 def carry(llm: LLM, count: int = 320, fewest: int = FEWEST["carry"]) -> Results:
     """The carry taken from another sum, at the last operand digit and at ``=``."""
     moved = exchange_carries(llm, sums_form(2, SHOTS, SEED), count, SEED)
+    usable = moved.at_operand.shape[1]
+    found: Results = {"layers": moved.layers, "asked": count, "usable": usable}
+    if usable < fewest:
+        return found
+    found["kept"] = of_share(moved.kept)
+    found["by chance"] = of_share(moved.by_chance)
+    found["the other digit at ="] = of_share(at_best(moved.other_digit_at_equals)[1])
     of_claims = {
         "at the last operand digit": moved.at_operand,
         "between sums that end alike": moved.same_digit,
         "at =": moved.at_equals,
     }
-    found: Results = {"layers": moved.layers, "kept": of_share(moved.kept)}
-    found["by chance"] = of_share(moved.by_chance)
-    found["the other digit at ="] = of_share(at_best(moved.other_digit_at_equals)[1])
     for name, hits in of_claims.items():
         best, there = at_best(hits)
-        entry: Results = {"pairs": hits.shape[1], "layer": moved.layers[best]}
+        found[name] = {"pairs": hits.shape[1], "layer": moved.layers[best]}
         if hits.shape[1] >= fewest:
-            entry |= of_share(there)
-        found[name] = entry
+            found[name] |= of_share(there)
     return found
 
 
@@ -222,6 +239,7 @@ def estimates(llm: LLM, count: int = 32) -> Results:
 PARTS: dict[str, Callable[[LLM], Results]] = {
     "second: multiplying": multiplying,
     "second: adding": adding,
+    "second: other forms": other_forms,
     "second: neurons": neurons,
     "second: digit swaps": digit_swaps,
     "second: sights": sights,

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from addlib.llm.grading import SharedStart
 from addlib.llm.prompts import ADD, Form, Problem, digit_tokens, encode, problems
+from addlib.patching.metrics import FewTokens
 from addlib.patching.sweep import Patcher
 from addlib.stats import d_prime
 from addlib.tasks.addition import AdditionTask
@@ -77,7 +78,7 @@ def answer_logits(
     count = due.shape[1]
     tokens = encode(llm.tokenizer, [form.prompt(problem, count - 1) for problem in asked])
     digits = digit_tokens(llm.tokenizer)
-    parts = [start(part, count).cpu()[..., digits] for part in tokens.split(batch_size)]
+    parts = [start(part, count, tokens=digits).cpu() for part in tokens.split(batch_size)]
     return torch.cat(parts), due
 
 
@@ -163,15 +164,18 @@ def carry_sources(
 
 
 @dataclass(frozen=True)
-class Writes:
+class Writes(FewTokens):
     """A metric: 1 where the likeliest of the ten digits is the one that is due, else 0."""
 
     digits: Int[Tensor, " 10"]  # their tokens
     due: Int[Tensor, " batch"]
 
-    def __call__(self, logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, " batch"]:
-        likeliest = logits[:, self.digits.to(logits.device)].argmax(-1)
-        return (likeliest == self.due.to(logits.device)).to(logits.dtype)
+    @property
+    def tokens(self) -> Int[Tensor, "batch 10"]:
+        return self.digits.expand(len(self.due), -1)
+
+    def of_few(self, logits: Float[Tensor, "*cell batch 10"]) -> Float[Tensor, "*cell batch"]:
+        return (logits.argmax(-1) == self.due.to(logits.device)).to(logits.dtype)
 
 
 # The carry as a variable
@@ -212,7 +216,7 @@ class SumPairs:
     ) -> tuple[Float[Tensor, "due cell able"], Bool[Tensor, " pair"]]:
         """Whether digits are written with the other sums' streams; and in which pairs that counts.
 
-        These are the pairs in which both sums' tens are right; all others where there is none.
+        These are the pairs in which both sums' tens are right; of random weights all, where none is.
 
         Args:
             cells: before which layer and at which position, as of
@@ -227,7 +231,7 @@ class SumPairs:
             patcher = Patcher(llm.bridge, sums, sources, batch_size)
             own, others = (Writes(digits, (self.tens[i] + self.carry[i])[rows]) for i in range(2))
             right = patcher.baseline(own) * patcher.exchanged().baseline(others) > 0
-            able.append(right if right.any() else ~right)
+            able.append(~right if llm.is_random and not right.any() else right)
             metrics = {str(i): Writes(digits, of[rows]) for i, of in enumerate(due)}
             swept = patcher.sweep("resid_pre", metrics, index_df=cells)
             found.append(torch.stack([swept[name].values for name in metrics]))

@@ -98,13 +98,13 @@ def swap_digits(
         plain = of.logits[tests].gather(1, both)
         for which, mask in sets.items():
             hooks = exchanged(mask.view(-1, of.d_mlp), of.held[:, before[tests]], of.layers)
-            new = run(hooks)[:, tokens].gather(1, both)
+            new = run(hooks, tokens, of.layers.start).gather(1, both)
             moved[which, name] = (new - plain) @ new.new_tensor([1.0, -1.0])
         alike = [
             int((answers[:, place] == digit).nonzero()[-1]) for digit in answers[others, place]
         ]
         hooks = exchanged(sets[name].view(-1, of.d_mlp), of.held[:, alike], of.layers)
-        after = of.runs(others)(hooks)[:, tokens].argmax(-1)
+        after = of.runs(others)(hooks, tokens, of.layers.start).argmax(-1)
         changed.append(after != of.logits[others].argmax(-1))
     ordered = {(which, name): moved[which, name] for which in sets for name in PLACES}
     return DigitSwaps(ordered, torch.cat(changed), overlap)

@@ -84,8 +84,8 @@ def knock_outs(
     sizes = late.sizes
 
     def log_probability(without: Int[Tensor, " neuron"]) -> Float[Tensor, " problem"]:
-        logits = run(exchanged(late.where(without), means, late.layers))
-        return logits[:, tokens].log_softmax(-1).gather(1, due)[:, 0]
+        hooks = exchanged(late.where(without), means, late.layers)
+        return run(hooks, tokens, late.layers.start).log_softmax(-1).gather(1, due)[:, 0]
 
     groups: dict[Group, list[int]] = {}
     for (name, label), numbers in groups_of(chosen, found).items():

@@ -57,9 +57,10 @@ class LateNeurons:
         held = []
         logits = []
         for part in prompts.split(batch_size):
-            activations, row = LastToken(start, part).neurons(range(n_layers // 2, n_layers))
+            run = LastToken(start, part)
+            activations, row = run.neurons(range(n_layers // 2, n_layers), tokens)
             held.append(activations)
-            logits.append(row[:, tokens])
+            logits.append(row)
         return cls(llm, form, start, list(asked), place, torch.cat(held, 1), torch.cat(logits))
 
     @property

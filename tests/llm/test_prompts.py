@@ -249,7 +249,7 @@ def test_examples_or_a_prompt_that_do_not_fit_are_one_sentence(monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(random_llm().bridge.original_model, "forward", full)
+    monkeypatch.setattr(random_llm().bridge.original_model.base_model, "forward", full)
     with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single question"):
         SharedStart(random_llm(), FORM)
     with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt"):

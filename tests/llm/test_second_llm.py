@@ -27,6 +27,7 @@ def test_every_part_runs_and_can_be_written(study):
     llm = load_llm(RANDOM, device="cpu")
     few = {
         "adding": {"count": 8},
+        "other_forms": {"count": 8},
         "neurons": {"pairs": 6, "typed": 20, "tested": 40},
         "digit_swaps": {"sums": 60, "count": 10},
         "sights": {"twin_count": 6},
@@ -41,6 +42,14 @@ def test_every_part_runs_and_can_be_written(study):
                 low, high = entry["interval"]
                 assert low <= entry["value"] <= high, name
                 assert entry["n"] > 0
+
+
+def test_a_model_that_cannot_add_has_no_carry_to_exchange(study, monkeypatch):
+    llm = load_llm(RANDOM, device="cpu")
+    monkeypatch.setattr(type(llm), "is_random", False)
+    results = study.carry(llm, 8)
+    assert results["usable"] < 8
+    assert "at =" not in results
 
 
 def test_a_stopped_run_goes_on(study, monkeypatch):
