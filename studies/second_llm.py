@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -184,7 +185,7 @@ def sights(llm: LLM, twin_count: int = 64, lengths: range = range(2, 5)) -> Resu
     return found
 
 
-def carry(llm: LLM, count: int = 320, fewest: int = FEWEST["carry"]) -> Results:
+def carry(llm: LLM, count: int = 160, fewest: int = FEWEST["carry"]) -> Results:
     """The carry taken from another sum, at the last operand digit and at ``=``."""
     moved = exchange_carries(llm, sums_form(2, SHOTS, SEED), count, SEED)
     usable = moved.at_operand.shape[1]
@@ -245,7 +246,7 @@ PARTS: dict[str, Callable[[LLM], Results]] = {
     "second: sights": sights,
     "second: carry": carry,
     "second: estimates": estimates,
-    "first: adding": adding,
+    "first: adding": partial(adding, count=64),
     "first: estimates": estimates,
 }
 

@@ -233,8 +233,11 @@ class SumPairs:
             right = patcher.baseline(own) * patcher.exchanged().baseline(others) > 0
             able.append(~right if llm.is_random and not right.any() else right)
             metrics = {str(i): Writes(digits, of[rows]) for i, of in enumerate(due)}
-            swept = patcher.sweep("resid_pre", metrics, index_df=cells)
-            found.append(torch.stack([swept[name].values for name in metrics]))
+            if able[-1].any():
+                swept = patcher.sweep("resid_pre", metrics, index_df=cells)
+                found.append(torch.stack([swept[name].values for name in metrics]))
+            else:  # none of them counts
+                found.append(torch.zeros(len(due), len(cells), len(rows)))
         every = torch.cat(able)
         return torch.cat(found, -1)[..., every], every
 
