@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -46,7 +46,8 @@ class SharedStart:
     @torch.no_grad()
     def __init__(self, llm: LLM, form: Form) -> None:
         self.bridge = llm.bridge
-        self.model = llm.bridge.original_model
+        model: Any = llm.bridge.original_model
+        self.model = model
         self.device = llm.device
         self.tokens = torch.zeros(0, dtype=torch.int64)
         self.past = None
@@ -81,7 +82,7 @@ class SharedStart:
         if past is not None:
             past.batch_repeat_interleave(len(prompts))
         rest = prompts[:, self.length :].to(self.device)
-        given = {"past_key_values": past, "use_cache": True}
+        given: dict[str, Any] = {"past_key_values": past, "use_cache": True}
         with self.bridge.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
             if tokens is None:
                 return self.model(rest, **given, logits_to_keep=last).logits
@@ -114,7 +115,7 @@ class SharedStart:
             ValueError: as a call.
         """
         parts = [prompts] if hooks else prompts.split(batch_size)
-        given = {"hooks": hooks, "tokens": tokens}
+        given: dict[str, Any] = {"hooks": hooks, "tokens": tokens}
         return torch.cat([self(part, **given)[:, -1].cpu() for part in parts])
 
     @torch.no_grad()
