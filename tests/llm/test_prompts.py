@@ -50,6 +50,11 @@ class Calculator:
         due = self.wrong.get(problem, self.form.answer(problem)) + "\n"
         return due[len(digits)] if len(digits) < len(due) else "x"
 
+    @property
+    def base_model(self):
+        """What it would keep of the examples is the same without an unembedding: nothing."""
+        return self
+
     def __call__(self, tokens, past_key_values=None, use_cache=True, logits_to_keep=1):
         logits = torch.zeros(*tokens.shape, len(CHARACTERS))
         for row, line in enumerate(tokens.tolist()):
