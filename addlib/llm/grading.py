@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -46,7 +46,8 @@ class SharedStart:
     @torch.no_grad()
     def __init__(self, llm: LLM, form: Form) -> None:
         self.bridge = llm.bridge
-        self.model = llm.bridge.original_model
+        model: Any = llm.bridge.original_model
+        self.model = model
         self.device = llm.device
         self.tokens = torch.zeros(0, dtype=torch.int64)
         self.past = None
@@ -54,16 +55,21 @@ class SharedStart:
             self.tokens = encode(llm.tokenizer, [form.prefix])[0]
             start = self.tokens[None].to(self.device)
             with memory_for("a single question"):
-                self.past = self.model(start, use_cache=True, logits_to_keep=1).past_key_values
+                self.past = self.model.base_model(start, use_cache=True).past_key_values
         self.length = len(self.tokens)
 
     def __call__(
-        self, prompts: Int[Tensor, "batch position"], last: int = 1, hooks: Sequence[Hook] = ()
-    ) -> Float[Tensor, "batch last d_vocab"]:
+        self,
+        prompts: Int[Tensor, "batch position"],
+        last: int = 1,
+        hooks: Sequence[Hook] = (),
+        tokens: Int[Tensor, " choice"] | None = None,
+    ) -> Float[Tensor, "batch last choice"]:
         """Logits at the last ``last`` positions of whole prompts.
 
         Args:
             hooks: act on what follows the examples, whose first position is 0 there.
+            tokens: whose logits are wanted, which saves most of the unembedding; None: all.
 
         Raises:
             ValueError: prompts that do not begin with the examples.
@@ -76,9 +82,19 @@ class SharedStart:
         if past is not None:
             past.batch_repeat_interleave(len(prompts))
         rest = prompts[:, self.length :].to(self.device)
+        given: dict[str, Any] = {"past_key_values": past, "use_cache": True}
         with self.bridge.hooks(fwd_hooks=list(hooks)) if hooks else nullcontext():
-            out = self.model(rest, past_key_values=past, use_cache=True, logits_to_keep=last)
-        return out.logits
+            if tokens is None:
+                return self.model(rest, **given, logits_to_keep=last).logits
+            stream = self.model.base_model(rest, **given).last_hidden_state
+        return self.unembedded(stream[:, -last:], tokens)
+
+    def unembedded(
+        self, normed: Float[Tensor, "*run d_model"], tokens: Int[Tensor, " choice"]
+    ) -> Float[Tensor, "*run choice"]:
+        """Logits of a few tokens, from the stream behind the last norm."""
+        at = tokens.to(normed.device)
+        return normed @ self.bridge.unembed.W_U[:, at] + self.bridge.unembed.b_U[at]
 
     @torch.no_grad()
     def at_end(
@@ -86,19 +102,21 @@ class SharedStart:
         prompts: Int[Tensor, "batch position"],
         batch_size: int = 64,
         hooks: Sequence[Hook] = (),
-    ) -> Float[Tensor, "batch d_vocab"]:
+        tokens: Int[Tensor, " choice"] | None = None,
+    ) -> Float[Tensor, "batch choice"]:
         """Logits at the last position of whole prompts, on the CPU.
 
         Args:
             batch_size: so many prompts pass through the model together; all of them where there
                 are hooks, which may know what belongs to which prompt.
-            hooks: as of a call.
+            hooks, tokens: as of a call.
 
         Raises:
             ValueError: as a call.
         """
         parts = [prompts] if hooks else prompts.split(batch_size)
-        return torch.cat([self(part, hooks=hooks)[:, -1].cpu() for part in parts])
+        given: dict[str, Any] = {"hooks": hooks, "tokens": tokens}
+        return torch.cat([self(part, **given)[:, -1].cpu() for part in parts])
 
     @torch.no_grad()
     def activations(
@@ -117,7 +135,8 @@ class SharedStart:
         def keep(name: str, value: Tensor, hook: object) -> None:
             found[name] = value[:, -1].cpu()
 
-        self(prompts, hooks=[(name, partial(keep, name)) for name in names])
+        hooks = [(name, partial(keep, name)) for name in names]
+        self(prompts, hooks=hooks, tokens=torch.arange(1))
         return torch.stack([found[name] for name in names])
 
 
@@ -210,6 +229,11 @@ def grade(llm: LLM, form: Form, asked: Sequence[Problem], batch_size: int = 64) 
     for indices in of_one_length.values():
         in_batches(partial(grade_batch, indices), len(indices), batch_size)
     return Grades(list(asked), length, digit_right, right)
+
+
+def able(llm: LLM, grades: Grades) -> list[Problem]:
+    """The problems answered rightly; all of them where the weights are random and solve none."""
+    return grades.problems if llm.is_random else grades.solved
 
 
 def check_able(llm: LLM, grades: Grades, least: float) -> None:

@@ -6,7 +6,7 @@ is judged by the mean over pairs, and its interval is over pairs drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,6 +53,16 @@ class Agreement:
         """95 % interval of :meth:`fit` over pairs."""
         count = self.effects[method][kind].shape[-1]
         return resampled_interval(partial(self.fit, method, kind), count, seed=seed)
+
+    def lead(
+        self,
+        better: str,
+        than: str,
+        kinds: Sequence[str],
+        pairs: Int[Tensor, " pair"] | slice = slice(None),
+    ) -> float:
+        """By how much one estimate is nearer to exact values than another, where that is least."""
+        return min(self.fit(better, kind, pairs) - self.fit(than, kind, pairs) for kind in kinds)
 
     def strongest(self, method: str, kind: str, count: int = 10) -> list[int]:
         """Numbers of the cells of the largest effects, the largest first."""

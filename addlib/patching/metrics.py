@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,8 +14,24 @@ Metric = Callable[[Float[Tensor, "batch d_vocab"]], Float[Tensor, " batch"]]
 """From the logits at the last position to one number for each prompt, in their order."""
 
 
+class FewTokens(ABC):
+    """A metric that reads the logits of a few tokens, so that no others need be computed."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> Int[Tensor, "batch choice"]:
+        """The tokens whose logits are read, prompt by prompt."""
+
+    @abstractmethod
+    def of_few(self, logits: Float[Tensor, "*cell batch choice"]) -> Float[Tensor, "*cell batch"]:
+        """The metric, from the logits of :attr:`tokens` alone."""
+
+    def __call__(self, logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, " batch"]:
+        return self.of_few(logits.gather(-1, self.tokens.to(logits.device)))
+
+
 @dataclass(frozen=True)
-class LogitDifference:
+class LogitDifference(FewTokens):
     """How much one token is preferred to another, prompt by prompt, in logits (nats)."""
 
     right: Int[Tensor, " batch"]
@@ -22,16 +39,10 @@ class LogitDifference:
 
     @property
     def tokens(self) -> Int[Tensor, "batch 2"]:
-        """The two tokens whose logits are read."""
         return torch.stack([self.right, self.wrong], -1)
 
-    def __call__(self, logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, " batch"]:
-        return self.of_two(logits.gather(-1, self.tokens.to(logits.device)))
-
-    @staticmethod
-    def of_two(two: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """The difference, from the logits of :attr:`tokens` alone."""
-        return two[..., 0] - two[..., 1]
+    def of_few(self, logits: Float[Tensor, "*cell batch 2"]) -> Float[Tensor, "*cell batch"]:
+        return logits[..., 0] - logits[..., 1]
 
 
 @dataclass(frozen=True)
@@ -59,25 +70,23 @@ def named_metrics(metric: Metric | Mapping[str, Metric], batch: int) -> dict[str
     """Metrics by name; a single one is called "metric", as in TransformerLens.
 
     Raises:
-        ValueError: no metric, or a logit difference for another number of prompts than ``batch``.
+        ValueError: no metric, or one of a few tokens for another number of prompts than ``batch``.
     """
     metrics = dict(metric) if isinstance(metric, Mapping) else {"metric": metric}
     if not metrics:
         raise ValueError("metric = {}: name at least one")
     for name, given in metrics.items():
-        if isinstance(given, LogitDifference) and given.tokens.shape != (batch, 2):
+        if isinstance(given, FewTokens) and len(given.tokens) != batch:
             raise ValueError(
                 f"metric {name!r} is for {len(given.tokens)} prompts: must be for {batch}"
             )
     return metrics
 
 
-def tokens_read(metrics: Mapping[str, Metric]) -> Int[Tensor, "batch choice"] | None:
-    """The tokens whose logits are enough, two for each metric; None: those of all tokens."""
-    differences = [metric for metric in metrics.values() if isinstance(metric, LogitDifference)]
-    if len(differences) < len(metrics):
-        return None
-    return torch.cat([difference.tokens for difference in differences], 1)
+def all_of_few(metrics: Mapping[str, Metric]) -> list[FewTokens]:
+    """The metrics, where each needs the logits of a few tokens only; none where one needs them all."""
+    few = [metric for metric in metrics.values() if isinstance(metric, FewTokens)]
+    return few if len(few) == len(metrics) else []
 
 
 def measure(

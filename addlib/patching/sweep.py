@@ -14,8 +14,8 @@ The numbers are those of `transformer_lens.patching`, which runs a whole forward
 4. where base and source agree, in a shared few-shot prefix above all, nothing is run: the change is
    exactly 0;
 5. the last block's outputs, the final norm and the unembedding are computed at the last position
-   alone, and for :class:`~addlib.patching.metrics.LogitDifference` two logits of a prompt instead
-   of the whole vocabulary.
+   alone, and where the metrics are :class:`~addlib.patching.metrics.FewTokens` their logits
+   instead of the whole vocabulary's.
 
 Kinds by layer and position: ``resid_pre``, ``resid_mid``, ``attn_out``, ``mlp_out``. Kinds by layer
 and head: ``z``, ``q``, ``k``, ``v``, ``pattern``. Under grouped-query attention several query heads
@@ -37,7 +37,7 @@ from torch import Tensor
 
 from addlib.device import memory_for, with_smaller_batches
 from addlib.patching.engines import HookEngine, ShortEngine
-from addlib.patching.metrics import LogitDifference, Metric, measure, named_metrics, tokens_read
+from addlib.patching.metrics import Metric, all_of_few, measure, named_metrics
 from addlib.patching.sites import (
     RESIDUAL,
     SPREADS,
@@ -263,14 +263,16 @@ class Patcher:
         self, outcome: Float[Tensor, "cell batch d"], metrics: Mapping[str, Metric], batch_size: int
     ) -> Float[Tensor, "metric cell batch"]:
         """Metrics of what the engine gives at the last position."""
-        tokens = tokens_read(metrics)
+        few = all_of_few(metrics)
         values = []
         for part in outcome.split(max(1, batch_size // outcome.shape[1])):
-            if tokens is None:
-                logits = self.engine.logits(part)
-                values.append(measure(metrics, logits))
+            if few:
+                tokens = [metric.tokens.to(part.device) for metric in few]
+                chosen = torch.cat(tokens, 1).expand(len(part), -1, -1)
+                logits = self.engine.logits(part, chosen)
+                of_each = logits.split([of.shape[1] for of in tokens], -1)
+                read = zip(few, of_each, strict=True)
+                values.append(torch.stack([metric.of_few(of) for metric, of in read]))
             else:
-                chosen = tokens.to(part.device).expand(len(part), -1, -1)
-                two = self.engine.logits(part, chosen).unflatten(-1, (-1, 2))
-                values.append(LogitDifference.of_two(two).movedim(-1, 0))
+                values.append(measure(metrics, self.engine.logits(part)))
         return torch.cat(values, 1)

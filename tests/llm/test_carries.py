@@ -1,10 +1,22 @@
 """Cascades, twins and carries: right by whole numbers, and graded right for observers that are known."""
 
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import norm
 
-from addlib.llm.carries import Sight, Writes, answer_logits, carry_sources, twins
+from addlib.llm.carries import (
+    Sight,
+    SumPairs,
+    Writes,
+    answer_logits,
+    at_best,
+    carry_sources,
+    exchange_carries,
+    seen_one_ahead,
+    sums_form,
+    twins,
+)
 from addlib.llm.load import RANDOM, load_llm
 from addlib.llm.prompts import ADD, few_shot
 
@@ -95,3 +107,47 @@ def test_sums_that_end_in_the_same_digit_differ_by_the_other_number_alone(same):
         assert a // 10 + b // 10 != c // 10 + d // 10
         assert a + b < 100 and c + d < 100
     assert (base, source) != carry_sources(40, same)
+
+
+def test_one_digit_of_look_ahead_is_a_guess_below_a_nine():
+    """By brute force: the digits that an observer can tell for every number further down."""
+    for problem in [(372, 425), (318, 425), (34, 25), (4321, 5670), (4391, 5600)]:
+        n = len(str(problem[0]))
+        for i, share in enumerate(seen_one_ahead(problem)):
+            cut = 10 ** max(0, n - 2 - i)
+            heads = [number // cut for number in problem]
+            ends = {
+                str(heads[0] * cut + heads[1] * cut + low)[i]
+                for low in ({0, 2 * cut - 2} if cut > 1 else {0})
+            }
+            assert share == 1 / len(ends)
+
+
+def test_the_layer_is_chosen_on_pairs_that_do_not_test_it():
+    hits = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]])
+    best, there = at_best(hits)
+    assert best == 0
+    assert there.tolist() == [0, 0]
+
+
+def test_all_of_a_stream_brings_the_other_sums_digit():
+    """Before the last norm, at `=`, there is nothing but the answer: it comes over whole."""
+    llm = load_llm(RANDOM, device="cpu")
+    form = sums_form(2, 2)
+    moved = exchange_carries(llm, form, 12, 0, 8)
+    assert moved.layers == [0, 1]
+    assert moved.at_operand.shape[0] == 2
+    assert len(moved.kept) <= 6
+    pairs = SumPairs.drawn(llm, form, 12)
+    assert (pairs.carry[0] + pairs.carry[1] == 1).all()
+    logits = [llm.bridge(of)[:, -1, :10].argmax(-1) for of in pairs.tokens]
+    cells = pd.DataFrame([(0, p) for p in range(pairs.tokens[0].shape[1])])
+    cells.columns = ["layer", "pos"]
+    pairs = SumPairs(pairs.tokens, logits, [torch.zeros_like(of) for of in logits])
+    written, able = pairs.written_with(llm, cells, logits)
+    assert able.all()
+    own, others = written
+    differ = logits[0] != logits[1]
+    assert differ.any()
+    assert (own[0] == 1).all()  # the examples are the same in both
+    assert (own + others <= 1)[:, differ].all()

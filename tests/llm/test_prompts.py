@@ -51,6 +51,11 @@ class Calculator:
         due = self.wrong.get(problem, self.form.answer(problem)) + "\n"
         return due[len(digits)] if len(digits) < len(due) else "x"
 
+    @property
+    def base_model(self):
+        """What it would keep of the examples is the same without an unembedding: nothing."""
+        return self
+
     def __call__(self, tokens, past_key_values=None, use_cache=True, logits_to_keep=1):
         logits = torch.zeros(*tokens.shape, len(CHARACTERS))
         for row, line in enumerate(tokens.tolist()):
@@ -250,7 +255,7 @@ def test_examples_or_a_prompt_that_do_not_fit_are_one_sentence(monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(random_llm().bridge.original_model, "forward", full)
+    monkeypatch.setattr(random_llm().bridge.original_model.base_model, "forward", full)
     with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single question"):
         SharedStart(random_llm(), FORM)
     with pytest.raises(torch.OutOfMemoryError, match=r"^there is no memory for a single prompt"):

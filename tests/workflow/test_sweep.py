@@ -390,7 +390,7 @@ def test_verdicts_that_hang_on_the_model_are_not_compared():
     assert list(shown) == ["threshold", "verdict"]
 
 
-@pytest.mark.parametrize("name", ["seeds", "variants", "two_layers"])
+@pytest.mark.parametrize("name", ["seeds", "variants", "two_layers", "second_llm"])
 def test_every_record_says_how_it_was_made(name):
     record = stored.read(name)
     for key in ("made_by", "date", "device", "revision", "versions"):
