@@ -182,8 +182,10 @@ def score(records: list[Record]) -> str:
             f"case in 40: up to {math.ceil(decided / 40)} of them may be wrong by chance."
         )
     if checks:
-        failed = f", {len(checks) - passed} failed" if passed < len(checks) else ""
-        lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{failed}.")
+        failed = sum(record["outcome"] == "fails" for record in checks)
+        others = {"failed": failed, "undecided": len(checks) - passed - failed}
+        rest = "".join(f", {count} {word}" for word, count in others.items() if count)
+        lines.append(f"{passed} of {_number(checks, 'check')} of the code passed{rest}.")
     if earlier := sum("recorded" in record for record in records):
         were = "was" if earlier == 1 else "were"
         lines.append(f"{earlier} of them {were} measured in an earlier run{MARK}.")

@@ -20,6 +20,9 @@ from addlib.figures.thin import as_array, compact
 CATEGORIES = dict(type="category", showgrid=False, showline=False, ticks="")
 """Plotly's settings of an axis along which the squares of a map stand."""
 
+MOST_APART = 30
+"""Rows or columns up to which squares stand apart; lines between more of them would hide the map."""
+
 PLAYER_HEIGHT = 92
 """CSS pixels that slider and buttons take below the axis titles."""
 
@@ -243,13 +246,14 @@ def with_player(
 def _map(
     z: np.ndarray, x: Sequence[object], y: Sequence[object], hover: str, number_format: str
 ) -> go.Heatmap:
+    gap = int(max(np.shape(z)) <= MOST_APART)
     return go.Heatmap(
         z=compact(z),
         x=[str(name) for name in x],
         y=[str(name) for name in y],
         coloraxis="coloraxis",
-        xgap=1,
-        ygap=1,
+        xgap=gap,
+        ygap=gap,
         texttemplate=f"%{{z:{number_format}}}" if number_format else None,
         hovertemplate=hover,
     )

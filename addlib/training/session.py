@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,7 +100,8 @@ class Session:
 
     def say_resumed(self, steps: int) -> None:
         """Print that the training goes on, and where."""
-        print(f"Resuming {self.folder.path.name} from step {self.first} of {steps}.", flush=True)
+        said = f"Resuming {self.folder.path.name} from step {self.first} of {steps}."
+        print(said, file=sys.stderr, flush=True)  # as progress is: no result, and not in the book
 
     def snapshot(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Keep the weights after a step."""

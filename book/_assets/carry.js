@@ -71,8 +71,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const signed = (number) => number.toFixed(1).replace("-", "−");
     const verdict = (wrong) =>
       wrong.length === 0
-        ? "The tables call every digit right."
-        : wrong.map((row) => `The tables call A${row.k} wrong, by ${Math.abs(row.margin).toFixed(1)}: the model will write ${row.called} where ${row.right} is right.`).join(" ");
+        ? "The program has every digit right."
+        : wrong.map((row) => `The program has A${row.k} wrong, by ${Math.abs(row.margin).toFixed(1)}: so the model will write ${row.called} where ${row.right} is right.`).join(" ");
 
     // The lattice of one digit: sums of the run as dots, this one as a diamond, the program's threshold as a line.
     const draw = (row, numbers) => {

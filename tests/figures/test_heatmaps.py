@@ -22,6 +22,12 @@ def test_a_map_shows_its_numbers_and_leaves_gaps():
     assert large.data[0].texttemplate is None
 
 
+def test_no_lines_stand_between_squares_so_small_that_these_would_vanish():
+    few, many = (heat_map(np.ones((2, n)), range(n), "ab", **TITLES).data[0] for n in (24, 90))
+    assert (few.xgap, few.ygap) == (1, 1)
+    assert (many.xgap, many.ygap) == (0, 0)
+
+
 def test_a_diverging_map_is_symmetric_around_zero():
     assert ends(heat_map([[-3.0, 1.0]], "ab", "c", **TITLES, diverging=True)) == (-3, 3)
 

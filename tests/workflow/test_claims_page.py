@@ -86,6 +86,8 @@ def test_the_score_counts_claims_and_not_checks() -> None:
     assert "50 verdicts rest on a 95% interval" in score(many)
     assert "up to 2 of them" in score(many)
     assert score(many).endswith("50 of 51 checks of the code passed, 1 failed.")
+    undecided = [*many, record("02.f", "inconclusive", kind="check")]
+    assert score(undecided).endswith("50 of 52 checks of the code passed, 1 failed, 1 undecided.")
     confirmed = record("01.f", "holds", models=MODELS, outcome="differs", confirmed=True)
     assert score([confirmed]).startswith("1 claim: 1 differs between seeds. 1 of them is confirmed")
 
