@@ -83,6 +83,8 @@ def map_grid(
 ) -> go.Figure:
     """Maps of numbers side by side on one colour scale, their first row at the top.
 
+    The rows are named at the left only: on a phone, long names between two maps would lie on one.
+
     Args:
         panels: panel heading → values, all of the same shape; NaN cells stay empty.
         names, row_names: of the columns and of the rows; default 0, 1, 2, ….
@@ -106,6 +108,8 @@ def map_grid(
     # the names are given: a map without any number shows its axes too
     fig.update_xaxes(categoryarray=[*map(str, x)], range=[-0.5, n_columns - 0.5], **CATEGORIES)
     fig.update_yaxes(categoryarray=[*map(str, y)], range=[n_rows - 0.5, -0.5], **CATEGORIES)
+    if columns > 1:
+        fig.update_yaxes(showticklabels=False, col=2)
     scale = _scale(np.stack([*maps.values()]), z_title, diverging, z_range)
     return fig.update_layout(coloraxis=scale)
 
@@ -116,7 +120,7 @@ def stair_maps(
     """Where heads look, a small map for each: answer digits from the top one, pairs as written.
 
     For many heads or digits, where the bars of `addlib.figures.drawings.staircase_picture` would be
-    hundreds. The digits are named at the left only. None if there are no heads.
+    hundreds. None if there are no heads.
 
     Args:
         heads: heading → share of attention by answer column and pair column, units first
@@ -129,7 +133,7 @@ def stair_maps(
     if not panels:
         return None
     n_answer, n_digits = next(iter(panels.values())).shape
-    fig = map_grid(
+    return map_grid(
         panels,
         names=range(n_digits - 1, -1, -1),
         row_names=[f"A{k}" for k in range(n_answer - 1, -1, -1)],
@@ -139,8 +143,6 @@ def stair_maps(
         z_range=(0, 1),
         panel_height=70 + 16 * n_answer,
     )
-    # on a phone, names as long as A15 at the right-hand maps would lie on those at their left
-    return fig.update_yaxes(showticklabels=False, col=2)
 
 
 def heat_map_film(

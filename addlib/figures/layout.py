@@ -116,7 +116,10 @@ def axis(
     if log:
         minor = dict(ticks="outside", ticklen=2, tickcolor=NEUTRAL)
         settings |= dict(type="log", minor=minor)
-        settings.setdefault("tickformat", "~g")
+        if extent[0] < -5:  # else some would be 1e-7 and others 0.000001
+            settings.setdefault("exponentformat", "power")
+        else:
+            settings.setdefault("tickformat", "~g")
         decades = extent[1] - extent[0]
         if decades >= 2:
             settings["dtick"] = 1

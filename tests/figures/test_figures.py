@@ -206,6 +206,13 @@ def test_numbers_on_a_logarithmic_axis_are_as_many_as_fit(top, dtick):
     assert fig.layout.yaxis.dtick == dtick
 
 
+@pytest.mark.parametrize(("low", "form", "exponents"), [(1e-7, None, "power"), (1e-4, "~g", None)])
+def test_small_numbers_on_a_logarithmic_axis_are_powers_of_ten(low, form, exponents):
+    """Else some would be 1e-7 and others 0.000001."""
+    fig = charts.line_family(np.array([low, 1]), {"a": np.ones(2)}, log_x=True, **UNITS)
+    assert (fig.layout.xaxis.tickformat, fig.layout.xaxis.exponentformat) == (form, exponents)
+
+
 def test_a_band_is_shaded_around_its_line_in_its_colour():
     x = np.array([0, 1, 3])
     y = np.array([1.0, 2.0, 4.0])

@@ -44,6 +44,9 @@ def test_every_panel_is_drawn_on_one_scale_with_the_first_row_on_top():
     assert [note.text for note in fig.layout.annotations] == ["left", "right"]
     assert ends(map_grid(panels, diverging=True, **TITLES)) == (-9, 9)
     assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("true digit", None)
+    assert (fig.layout.yaxis.showticklabels, fig.layout.yaxis2.showticklabels) == (None, False)
+    below = map_grid(panels, columns=1, **TITLES).layout
+    assert (below.yaxis.showticklabels, below.yaxis2.showticklabels) == (None, None)
 
 
 def test_stairs_are_drawn_from_the_top_digit_in_the_order_of_writing():
@@ -54,7 +57,6 @@ def test_stairs_are_drawn_from_the_top_digit_in_the_order_of_writing():
         assert (list(trace.x), list(trace.y)) == (["1", "0"], ["A2", "A1", "A0"])
         assert np.allclose(np.array(trace.z), [[0.5, 0.0], [0.7, 0.2], [0.1, 0.9]])
     assert ends(fig) == (0, 1)
-    assert (fig.layout.yaxis.showticklabels, fig.layout.yaxis2.showticklabels) == (None, False)
     assert stair_maps({}) is None
 
 
