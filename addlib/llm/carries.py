@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     from addlib.llm.load import LLM
 
 
-def sums_form(n_digits: int, shots: int = 4, seed: int = 0) -> Form:
-    """Adding, with examples of the same size."""
-    return Form(ADD, tuple(problems((n_digits, n_digits), shots, seed + 1)))
+def sums_form(n_digits: int, shots: int = 4, seed: int = 0, any_length: bool = False) -> Form:
+    """Adding, with examples of the same size: numbers and answers have n digits.
+
+    Args:
+        any_length: examples as they come. Answers of most are one digit longer and begin with 1.
+    """
+    drawn = problems((n_digits, n_digits), shots if any_length else 40 * shots, seed + 1)
+    fits = [one for one in drawn if any_length or sum(one) < 10**n_digits]
+    return Form(ADD, tuple(fits[:shots]))
 
 
 def twins(
