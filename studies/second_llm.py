@@ -181,8 +181,8 @@ def sights(
         for down in range(1, n):
             sight = Sight.measured(llm, form, n, down, twin_count, SEED)
             usable = int(sight.usable.sum())
-            every = Sight(sight.said, torch.ones_like(sight.usable))
-            entry: Results = {"usable": usable, "of": twin_count, "of all": every.d_prime()}
+            of_all = sight.every.d_prime()
+            entry: Results = {"usable": usable, "of": twin_count, "of all": of_all}
             if usable >= FEWEST["sights"]:
                 entry |= of_statistic(sight.d_prime, twin_count)
             found[f"{n} digits, {down} down"] = entry

@@ -119,6 +119,11 @@ class Sight:
             usable.append((logits[:, 1:].argmax(-1) == due[:, 1:]).all(1))
         return cls(torch.stack(said), usable[0] & usable[1])
 
+    @property
+    def every(self) -> Sight:
+        """The same with all pairs counted, whatever their other digits are."""
+        return Sight(self.said, torch.ones_like(self.usable))
+
     def d_prime(self, rows: Tensor | slice = slice(None)) -> float:
         """d' of the usable pairs among some; 0 where there is none."""
         said = self.said[:, rows][:, self.usable[rows]]

@@ -78,6 +78,7 @@ def test_sums_with_another_wrong_digit_do_not_count():
     assert sight.usable.tolist() == [i != 4 for i in range(10)]
     none = Sight(sight.said, torch.zeros(10, dtype=torch.bool))
     assert none.d_prime() == 0
+    assert none.every.d_prime() == sight.every.d_prime() > sight.d_prime()
 
 
 def test_answers_are_read_at_their_places():
