@@ -39,7 +39,7 @@ def rules(form: Form, asked: Sequence[Problem]) -> dict[str, Classes]:
 
 def kind_of(rule: str) -> str:
     """What kind a rule is of: remainders are one kind, whatever the divisor."""
-    return "remainder of the result" if rule.startswith("result mod ") else rule
+    return "remainder" if rule.startswith("result mod ") else rule
 
 
 def class_means(
