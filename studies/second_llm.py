@@ -105,11 +105,13 @@ def other_forms(llm: LLM, count: int = 64) -> Results:
     return {name: of_share(grade(llm, form, asked, 128).right) for name, form in forms.items()}
 
 
-def adding(llm: LLM, count: int = 128, lengths: range = range(2, 5)) -> Results:
+def adding(
+    llm: LLM, count: int = 128, lengths: range = range(2, 5), any_length: bool = False
+) -> Results:
     """Sums digit by digit, the right digits before given, and what one digit of look-ahead gives."""
     found = {}
     for n in lengths:
-        form = sums_form(n, SHOTS, SEED)
+        form = sums_form(n, SHOTS, SEED, any_length)
         drawn = problems((n, n), 4 * count, SEED, without=form.shots)
         asked = [one for one in drawn if sum(one) < 10**n][:count]
         graded = grade(llm, form, asked, 128)
@@ -169,20 +171,27 @@ def digit_swaps(llm: LLM, sums: int = 300, count: int = 200) -> Results:
     }
 
 
-def sights(llm: LLM, twin_count: int = 64, lengths: range = range(2, 5)) -> Results:
+def sights(
+    llm: LLM, twin_count: int = 64, lengths: range = range(2, 5), any_length: bool = False
+) -> Results:
     """d' between sums and their twins by length and by how far down the carry is made."""
     found = {}
     for n in lengths:
-        form = sums_form(n, SHOTS, SEED)
+        form = sums_form(n, SHOTS, SEED, any_length)
         for down in range(1, n):
             sight = Sight.measured(llm, form, n, down, twin_count, SEED)
             usable = int(sight.usable.sum())
-            every = Sight(sight.said, torch.ones_like(sight.usable))
-            entry: Results = {"usable": usable, "of": twin_count, "of all": every.d_prime()}
+            of_all = sight.every.d_prime()
+            entry: Results = {"usable": usable, "of": twin_count, "of all": of_all}
             if usable >= FEWEST["sights"]:
                 entry |= of_statistic(sight.d_prime, twin_count)
             found[f"{n} digits, {down} down"] = entry
     return found
+
+
+def overflowing(llm: LLM, count: int = 64, lengths: range = range(2, 5)) -> Results:
+    """A control: sums and twins after examples most of whose answers are one digit longer."""
+    return adding(llm, count, lengths, True) | sights(llm, count, lengths, True)
 
 
 def carry(llm: LLM, count: int = 160, fewest: int = FEWEST["carry"]) -> Results:
@@ -247,6 +256,7 @@ PARTS: dict[str, Callable[[LLM], Results]] = {
     "second: carry": carry,
     "second: estimates": estimates,
     "first: adding": partial(adding, count=64),
+    "first: examples that overflow": overflowing,
     "first: estimates": estimates,
 }
 

@@ -363,7 +363,7 @@ def test_the_summary_fills_in_opening_and_predictions(tmp_path, monkeypatch):
         ">",
     ]
     metric = declared()["02.ends-first"].metric
-    lacking = f"{fails} – {metric}: **this model lacks it**; predicted ≤ 0.5"
+    lacking = f"{fails} – {metric}: **could not be asked**; predicted ≤ 0.5"
     assert of_ends.startswith(f"{lacking}; on other models of the same recipe: ")
     assert last.data["text/markdown"] == "It ends at 0.123."
 

@@ -15,6 +15,7 @@ from nbformat.v4 import new_markdown_cell
 
 from addlib.claims import stored
 from addlib.claims.claim import Claim, declared
+from addlib.claims.ledger import UNASKED
 from addlib.claims.over_seeds import OUTCOMES, OverSeeds
 from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
@@ -324,7 +325,7 @@ def _row(record: Record) -> str:
 def _measured(record: Record) -> str:
     """Value and interval: ``98.3% (98.2% to 98.5%)``."""
     if record["value"] is None:
-        return "not in this model"
+        return UNASKED
     value = quantity(record["value"], record["unit"])
     return f"{value} ({span(record['ci'], record['unit'])})" if record["ci"] else value
 
@@ -351,7 +352,7 @@ def _models(record: Record) -> str:
     signs = []
     for seed, verdict in models.verdicts.items():
         value = models.values[seed]
-        said = "lacks it" if value is None else quantity(value, record["unit"])
+        said = UNASKED if value is None else quantity(value, record["unit"])
         signs.append(f'<span title="seed {seed}: {said}">{VERDICTS[verdict].sign}</span>')
     return f"{len(signs)} {''.join(signs)}"
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+UNASKED = "could not be asked"
+"""What is said of a claim about something that the model lacks; it counts as not borne out."""
+
 
 class Measured(Protocol):
     """What a ledger asks of a training run: see :class:`addlib.training.runs.Run`."""
@@ -296,7 +299,7 @@ class Ledger:
         word = f'<b class="addlib-verdict {verdict}">{VERDICTS[verdict].sign} {verdict}</b>'
         value = quantity(record["value"], claim.unit)
         if record["value"] is None:
-            value = "this model lacks it"
+            value = UNASKED
         elif record["ci"] and record["ci"][0] < record["ci"][1]:
             value += f" ({span(record['ci'], claim.unit)})"
         predicted = claim.threshold.written(claim.unit)

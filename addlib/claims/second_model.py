@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from addlib.claims.ledger import Ledger
+from addlib.claims.ledger import UNASKED, Ledger
 from addlib.claims.threshold import VERDICTS, quantity, span
 from addlib.llm.weights import Source
 
@@ -76,6 +76,8 @@ def measure_second(claims: Ledger, record: Mapping[str, Any]) -> None:
 def beside(claims: Ledger, record: Mapping[str, Any]) -> pd.DataFrame:
     """One row for each claim about the second model: both models' values with their intervals.
 
+    What could not be asked counts as not borne out, as on the claims' page.
+
     The first model's are of the ledger's run, or of the record. Call it when both are measured.
     """
     measured = {one["id"]: one for one in claims.records}
@@ -86,8 +88,8 @@ def beside(claims: Ledger, record: Mapping[str, Any]) -> pd.DataFrame:
         if first in measured:
             own = {"value": measured[first]["value"], "interval": measured[first]["ci"]}
         of_second = entry(record, "second", part, result)
-        verdict = measured[id]["verdict"] if id in measured else ""
-        sign = VERDICTS[verdict].sign if verdict else ""
+        verdict = measured[id]["verdict"] if id in measured else "fails"
+        unasked = "" if id in measured else f": {UNASKED}"
         rows.append(
             {
                 "result": claim.metric.removeprefix("second model: ").removeprefix(
@@ -96,7 +98,7 @@ def beside(claims: Ledger, record: Mapping[str, Any]) -> pd.DataFrame:
                 "first model": _with_interval(own, claim.unit) if first or own else "chapter 12",
                 "second model": _with_interval(of_second, claim.unit),
                 "predicted": claim.threshold.written(claim.unit),
-                "second model's verdict": f"{sign} {verdict}" if verdict else "can't be asked",
+                "second model's verdict": f"{VERDICTS[verdict].sign} {verdict}{unasked}",
             }
         )
     return pd.DataFrame(rows)
@@ -113,15 +115,18 @@ def _with_interval(found: Mapping[str, Any], unit: str) -> str:
 def sums_by_digit(record: Mapping[str, Any]) -> pd.DataFrame:
     """How many sums both models get right, whole and by digit, beside one digit of look-ahead.
 
-    Digits are counted from the first, with the right ones before them given.
+    Digits are counted from the first, with the right ones before them given. The control comes last.
     """
     rows = []
-    for model in ("first", "second"):
-        made = record["parts"].get(f"{model}: adding", {"results": {}})
+    for part in ("first: adding", "second: adding", "first: examples that overflow"):
+        made = record["parts"].get(part, {"results": {}})
+        model, _, control = part.removesuffix("adding").partition(": ")
         for size, found in made["results"].items():
+            if "digits" not in found:
+                continue
             rows.append(
                 {
-                    "model": model,
+                    "model": f"{model}, {control}" if control else model,
                     "sums": f"{found['n']} of {size}",
                     "whole": f"{found['value']:.0%}",
                     "digit by digit": _percents(found["digits"]),

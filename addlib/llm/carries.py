@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     from addlib.llm.load import LLM
 
 
-def sums_form(n_digits: int, shots: int = 4, seed: int = 0) -> Form:
-    """Adding, with examples of the same size."""
-    return Form(ADD, tuple(problems((n_digits, n_digits), shots, seed + 1)))
+def sums_form(n_digits: int, shots: int = 4, seed: int = 0, any_length: bool = False) -> Form:
+    """Adding, with examples of the same size: numbers and answers have n digits.
+
+    Args:
+        any_length: examples as they come. Answers of most are one digit longer and begin with 1.
+    """
+    drawn = problems((n_digits, n_digits), shots if any_length else 40 * shots, seed + 1)
+    fits = [one for one in drawn if any_length or sum(one) < 10**n_digits]
+    return Form(ADD, tuple(fits[:shots]))
 
 
 def twins(
@@ -112,6 +118,11 @@ class Sight:
             said.append((first.gather(1, own + 1) > first.gather(1, own))[:, 0])
             usable.append((logits[:, 1:].argmax(-1) == due[:, 1:]).all(1))
         return cls(torch.stack(said), usable[0] & usable[1])
+
+    @property
+    def every(self) -> Sight:
+        """The same with all pairs counted, whatever their other digits are."""
+        return Sight(self.said, torch.ones_like(self.usable))
 
     def d_prime(self, rows: Tensor | slice = slice(None)) -> float:
         """d' of the usable pairs among some; 0 where there is none."""

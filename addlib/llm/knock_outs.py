@@ -50,6 +50,15 @@ class KnockOuts:
         own = self.falls[:, rows][self.inside[:, rows]].mean()
         return float(own / self.falls[:, rows][~self.inside[:, rows]].mean().clamp(min=1e-3))
 
+    @property
+    def by_group(self) -> Float[Tensor, "group 2"]:
+        """Each group's mean fall in problems of its class, and in others."""
+        both = [
+            [fall[own].mean(), fall[~own].mean()]
+            for fall, own in zip(self.falls, self.inside, strict=True)
+        ]
+        return torch.tensor(both)
+
     def beside_random(self, rows: Tensor | slice = slice(None)) -> float:
         """Fall in the classes by random neurons / by the classes' own, over some problems."""
         own = self.falls[:, rows][self.inside[:, rows]].mean().clamp(min=1e-3)

@@ -37,6 +37,11 @@ def rules(form: Form, asked: Sequence[Problem]) -> dict[str, Classes]:
     } | {f"result mod {n}": result % n for n in REMAINDERS}
 
 
+def kind_of(rule: str) -> str:
+    """What kind a rule is of: remainders are one kind, whatever the divisor."""
+    return "remainder" if rule.startswith("result mod ") else rule
+
+
 def class_means(
     activations: Float[Tensor, "problem neuron"], classes: Classes, fit: Bool[Tensor, " problem"]
 ) -> Float[Tensor, "class neuron"]:
@@ -80,7 +85,7 @@ class Typed:
 
     def counts(self, least: float = 0.5) -> dict[str, int]:
         """Typed neurons by rule, remainders together."""
-        kinds = [name.partition(" mod ")[0] for name in self.names]
+        kinds = [kind_of(name) for name in self.names]
         of = [kinds[rule] for rule in self.rule[self.typed(least)].tolist()]
         return {kind: of.count(kind) for kind in dict.fromkeys(kinds)}
 

@@ -440,7 +440,7 @@ def test_what_the_model_lacks_is_not_borne_out(results):
     assert (accuracy["value"], accuracy["ci"], accuracy["verdict"]) == (None, None, "fails")
     assert (accuracy["seed"], accuracy["cell"]) == (7, None)
     assert loss["value"] == 0.03
-    assert "fails</b> – mean of the last 100 steps: **this model lacks it**" in claims.outcome(
+    assert "fails</b> – mean of the last 100 steps: **could not be asked**" in claims.outcome(
         "02.accuracy"
     )
     assert claims.table().loc["02.accuracy", "value"] == "–"

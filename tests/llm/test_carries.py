@@ -23,6 +23,16 @@ from addlib.llm.prompts import ADD, few_shot
 SIZES = [(2, 1), (3, 1), (3, 2), (4, 3)]
 
 
+@pytest.mark.parametrize("n_digits", [2, 3, 4])
+@pytest.mark.parametrize("shots", [1, 4, 100])
+def test_examples_have_answers_as_long_as_those_asked_for(n_digits, shots):
+    form = sums_form(n_digits, shots, 5)
+    assert len(set(form.shots)) == shots
+    for a, b in form.shots:
+        assert len(str(a)) == len(str(b)) == len(str(a + b)) == n_digits
+    assert any(sum(one) >= 10**n_digits for one in sums_form(n_digits, 40, 5, True).shots)
+
+
 @pytest.mark.parametrize(("n_digits", "down"), SIZES)
 def test_twins_differ_in_one_digit_and_in_the_carry(n_digits, down):
     cascades, plain = twins(n_digits, down, 50)
@@ -68,6 +78,7 @@ def test_sums_with_another_wrong_digit_do_not_count():
     assert sight.usable.tolist() == [i != 4 for i in range(10)]
     none = Sight(sight.said, torch.zeros(10, dtype=torch.bool))
     assert none.d_prime() == 0
+    assert none.every.d_prime() == sight.every.d_prime() > sight.d_prime()
 
 
 def test_answers_are_read_at_their_places():

@@ -91,6 +91,7 @@ def test_specificity_is_the_ratio_of_both_falls():
     assert lost.specificity() == 4
     assert lost.beside_random() == 0.25
     assert lost.specificity(torch.tensor([0, 2])) == 6
+    assert lost.by_group.tolist() == [[2.0, 0.5]]
 
 
 def test_swapped_digits_are_what_hooks_on_whole_prompts_give():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from addlib.llm.neuron_rules import best_rules, rules, separation
+from addlib.llm.neuron_rules import best_rules, kind_of, rules, separation
 from addlib.llm.prompts import MULTIPLY, few_shot, problems
 
 FORM = few_shot(MULTIPLY, 0)
@@ -25,7 +25,7 @@ def test_a_planted_type_is_found(name):
     assert found.names[int(found.rule)] == name
     assert found.typed().all()
     assert int(found.peak) == label
-    assert found.counts()[name.partition(" mod ")[0]] == 1
+    assert found.counts()[kind_of(name)] == 1
 
 
 def test_noise_follows_no_rule_and_permuted_labels_explain_nothing():

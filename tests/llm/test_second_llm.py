@@ -31,6 +31,7 @@ def test_every_part_runs_and_can_be_written(study):
         "neurons": {"pairs": 6, "typed": 20, "tested": 40},
         "digit_swaps": {"sums": 60, "count": 10},
         "sights": {"twin_count": 6},
+        "overflowing": {"count": 6},
         "carry": {"count": 16, "fewest": 2},
         "estimates": {"count": 4},
     }

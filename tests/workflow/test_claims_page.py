@@ -144,14 +144,14 @@ def test_models_of_other_seeds_have_a_sign_each() -> None:
     rows = ledger([record("01.a", "holds", models=MODELS, outcome="differs")], "", smoke=False)
     assert (
         '| 3 <span title="seed 1: 0.5">✓</span><span title="seed 2: 0.6">✓</span>'
-        '<span title="seed 3: lacks it">✗</span> |' in rows
+        '<span title="seed 3: could not be asked">✗</span> |' in rows
     )
     assert 'title="holds in 2 of 3 seeds, fails in 1">≈ differs</strong>' in rows
 
 
 def test_a_model_that_lacks_it_has_no_value_to_show() -> None:
     rows = ledger([record("01.a", "fails", value=None, ci=None)], "", smoke=False)
-    assert "<summary>not in this model</summary>" in rows
+    assert "<summary>could not be asked</summary>" in rows
 
 
 def test_the_verdict_is_that_of_all_seeds(monkeypatch) -> None:
