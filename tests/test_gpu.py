@@ -60,8 +60,11 @@ from addlib.geometry import (
     quadrature,
 )
 from addlib.llm import carries, direct, grading, neuron_rules
+from addlib.llm.digit_swaps import swap_digits
 from addlib.llm.faulty_metric import OneRowMetric
 from addlib.llm.inventory import inventory
+from addlib.llm.knock_outs import groups_of, knock_outs
+from addlib.llm.late_neurons import LateNeurons
 from addlib.llm.load import LLM, RANDOM, load_llm
 from addlib.llm.neurons import matched, rank_neurons
 from addlib.llm.pairs import estimated_effects, prompt_pairs, restored_by_streams
@@ -653,6 +656,7 @@ def grades(device):
         grading.share(torch.tensor([True, False], device=device)),
         grading.digit_ranks(llm, few_shot(count=2), (6, 7), count=3),
         grading.check_able(llm, graded, least=0.5),
+        grading.able(llm, graded),
         [carries.answer_logits(llm, few_shot(ADD, 2), part) for part in carries.twins(2, 1, 3)],
     ]
 
@@ -722,6 +726,49 @@ def neurons_at_the_end(device):
     return [neurons.means, neurons.importance.to(device), logits, alike]
 
 
+def late_neurons(device):
+    llm, pairs = language_model(device)
+    form = few_shot(count=2)
+    asked = problems((2, 1), 40, without=form.shots)
+    late = LateNeurons.over(llm, form, asked, batch_size=16)
+    generator = torch.Generator().manual_seed(0)
+    ranked = rank_neurons(late.start, pairs.clean, pairs.difference)
+    chosen = late.most_important(ranked, 12)
+    by = {name: neuron_rules.rules(form, asked)[name] for name in ("b", "last digit of a")}
+    fit = torch.arange(len(asked)) % 2 == 0
+    typed = neuron_rules.best_rules(late.of(chosen), by, fit)
+    typed = replace(typed, share=torch.ones(12))  # all are typed
+    lost = knock_outs(late, chosen, typed, by, fit, most=2)
+    sums = [(a, b) for a in range(11, 21) for b in (23, 38, 57)]
+    swaps = swap_digits(llm, carries.sums_form(2, 2), sums, 10, generator, 16)
+    return [
+        late.logits,
+        late.random_beside(chosen, generator),
+        groups_of(chosen, typed),
+        lost.falls,
+        lost.specificity(),
+        lost.beside_random(),
+        [*swaps.moved.values()],
+        swaps.changed,
+        swaps.own_digit(),
+    ]
+
+
+def carries_exchanged(device):
+    llm, _ = language_model(device)
+    form = carries.sums_form(2, 2)
+    moved = carries.exchange_carries(llm, form, 12, 0, 8)
+    return [
+        moved.at_operand,
+        moved.at_equals,
+        moved.same_digit,
+        moved.kept,
+        moved.by_chance,
+        carries.at_best(moved.at_operand),
+        carries.Sight.measured(llm, form, 2, 1, 4).said,
+    ]
+
+
 def pairs_a_few_at_a_time(device):
     llm, pairs = language_model(device)
     start = grading.SharedStart(llm, few_shot(count=2))
@@ -739,6 +786,7 @@ def summaries_of_sweeps(device):
     return [
         both.mean("noisy", "z"),
         both.fit("noisy", "z"),
+        both.lead("exact", "noisy", ["z"]),
         summaries.correlation(effects, effects.abs()),
         rank_agreement(effects, drawn(6, 4, seed=2).to(device)),
         summaries.by_third(effects, effects.abs(), summaries.head_names(6, 4)),
@@ -820,6 +868,8 @@ ROOMS = (
     carries_in_sight,
     rules_of_neurons,
     neurons_at_the_end,
+    late_neurons,
+    carries_exchanged,
     pairs_a_few_at_a_time,
     summaries_of_sweeps,
     patches,
@@ -847,6 +897,8 @@ ON_CPU = {
     parts_of_logits: [attribution.attribute, attribution.attribute_neurons],
     grades: [grading.grade, carries.answer_logits],
     ends_of_prompts: [grading.SharedStart.at_end, grading.SharedStart.activations],
+    late_neurons: [LateNeurons.over, swap_digits],
+    carries_exchanged: [carries.exchange_carries, carries.Sight.measured],
     pairs_a_few_at_a_time: [estimated_effects, restored_by_streams],
     patches: [
         Patcher.baseline,
@@ -1171,6 +1223,7 @@ def functions_on_tensors() -> Iterator[tuple[str, CodeType]]:
         for function in filter(inspect.isfunction, [*own, *methods]):
             parameters = [str(p) for p in inspect.signature(function).parameters.values()]
             is_public = function.__name__ == "__call__" or not function.__name__.startswith("_")
+            is_public &= not getattr(function, "__isabstractmethod__", False)
             if is_public and TAKES.search(" ".join(parameters)):
                 name = f"{found.name.removeprefix('addlib.')}.{function.__qualname__}"
                 yield name, inspect.unwrap(function).__code__

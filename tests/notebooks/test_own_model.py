@@ -126,10 +126,10 @@ def test_a_chapter_refuses_a_model_that_answers_something_else():
 def test_a_chapter_that_takes_a_model_keeps_its_records_apart(name):
     cells = nbformat.read(chapters()[name].notebook, as_version=4).cells
     source = "\n".join(cell.source for cell in cells)
-    ledgers = re.findall(r"claims = Ledger\((.*?)\s*\)\n", source, re.DOTALL)
+    ledgers = re.findall(r"claims = Ledger(?:\.of)?\((.*?)\s*\)\n", source, re.DOTALL)
     assert len(ledgers) == (name[:2] not in WITHOUT_CLAIMS)
     for ledger in ledgers:
-        assert re.search(r"file=run\.file|, file$", ledger)
+        assert re.search(r", run$|, file$", ledger)
     assert "given = own_model(weights_file, seed" in source
 
 

@@ -130,11 +130,7 @@ def sign_of_answer(formula_logits):
 
 def summed(difference):
     """The sum of the two logits for their difference."""
-
-    def metric(self, logits):
-        return logits.gather(-1, self.tokens.to(logits.device)).sum(-1)
-
-    return metric
+    return lambda self, logits: logits.sum(-1)
 
 
 def other_way_round(d_prime):
@@ -177,7 +173,7 @@ FAULTS = {
     "09_exact_addition": Fault("addlib.analysis.answers", "write_out", as_written),
     "10_toy_addition": Fault("addlib.geometry.components", "pca", not_centred),
     "11_grokking": Fault("addlib.geometry.progress_measures", "formula_logits", sign_of_answer),
-    "12_qwen_multiplication": Fault("addlib.patching.sweep", "LogitDifference.__call__", summed),
+    "12_qwen_multiplication": Fault("addlib.patching.metrics", "LogitDifference.of_few", summed),
     "15_llm_addition": Fault("addlib.llm.carries", "Sight.d_prime", other_way_round),
     "16_llm_notes": Fault("addlib.llm.direct", "Written.along", doubled),
     "13_shelf_variants": Fault("addlib.theory.loss_levels", "expected_loss", bits),
