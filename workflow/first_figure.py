@@ -14,7 +14,9 @@ FIGURE = """\
 {form}
 <figcaption><b>A sum is a point, and its mistakes can be foretold.</b> Type two numbers. A dot is a sum of the run, its
 colour what the model wrote. Where both pairs sum to nine, the colours mix, and there the mistakes are. A program of
-added-up numbers, without any network, says where your sum lies and which digit comes out wrong.</figcaption>
+added-up numbers, without any network, says where your sum lies and which digit comes out wrong. <i>u less
+threshold</i>: how far these numbers (u) are above the point from which it writes one more; near 0 it is least
+sure.</figcaption>
 </figure>
 ```
 """

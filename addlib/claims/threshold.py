@@ -115,6 +115,17 @@ class Threshold:
             return "fails"
         return "inconclusive"
 
+    def beyond(self, value: float, ci: tuple[float, float]) -> tuple[float, list[float]]:
+        """How far a value and its interval are past a one-sided threshold, in the interval's half-widths.
+
+        Above 0 bears the claim out, and -1 to 1 has the threshold about inside the interval:
+        8, from 7 to 9, against ``<= 10`` → 2, from 1 to 3.
+        """
+        half = (ci[1] - ci[0]) / 2 or 1.0
+        limit, sign = (self.high, -1) if math.isinf(self.low) else (self.low, 1)
+        ends = sorted(sign * (end - limit) / half for end in ci)
+        return sign * (value - limit) / half, ends
+
 
 def quantity(value: float | None, unit: str) -> str:
     """A value as readers see it: ``98.4%``, ``0.34``, ``0.015 nats``; a dash for none.

@@ -243,6 +243,42 @@ def ticks_and_dots(
     return fig.update_yaxes(showgrid=True, **order)
 
 
+def verdict_rows(
+    rows: Mapping[str, tuple[str, float, Sequence[float]]],
+    *,
+    x_title: str,
+    colours: Mapping[str, str],
+    most: float = 6,
+    height: int = 480,
+) -> go.Figure:
+    """A value with its interval in each row, coloured by its verdict, around a line at 0.
+
+    Args:
+        rows: name → verdict, value, ends of its interval; the first row is at the top.
+        colours: verdict → colour, in the order of the legend.
+        most: what lies further from 0 is drawn at this distance. The other arguments are those of
+            `line_family`.
+    """
+    fig = frame(height).update_layout(showlegend=True, hovermode="closest")
+    for label, colour in colours.items():
+        own = {
+            name: np.array([value, *ends])
+            for name, (of, value, ends) in rows.items()
+            if of == label
+        }
+        if not own:
+            continue
+        x, low, high = np.clip(np.stack([*own.values()]).T, -most, most)
+        whiskers = dict(type="data", symmetric=False, array=high - x, arrayminus=x - low)
+        whiskers |= dict(color=colour, thickness=2.5, width=0)
+        look = dict(mode="markers", marker=dict(color=colour, size=10), name=label)
+        fig.add_scatter(x=x, y=[*own], error_x=whiskers, hovertemplate="%{y}: %{x:.2g}", **look)
+    fig.add_vline(x=0, line=dict(color=NEUTRAL, width=1.4, dash="dash"))
+    fig.update_xaxes(title_text=x_title, range=[-1.05 * most, 1.05 * most])
+    order = dict(type="category", categoryorder="array", categoryarray=list(rows)[::-1])
+    return fig.update_yaxes(showgrid=True, dtick=1, automargin=True, **order)
+
+
 def _points(
     x: object,
     lines: Mapping[Any, object],

@@ -23,6 +23,9 @@ CATEGORIES = dict(type="category", showgrid=False, showline=False, ticks="")
 MOST_APART = 30
 """Rows or columns up to which squares stand apart; lines between more of them would hide the map."""
 
+MOST_NAMED = 10
+"""Columns up to which each has its name on a phone, too; plotly leaves some out."""
+
 PLAYER_HEIGHT = 92
 """CSS pixels that slider and buttons take below the axis titles."""
 
@@ -107,6 +110,8 @@ def map_grid(
     title_edges(fig, cells, columns, x_title, y_title)
     # the names are given: a map without any number shows its axes too
     fig.update_xaxes(categoryarray=[*map(str, x)], range=[-0.5, n_columns - 0.5], **CATEGORIES)
+    if n_columns <= MOST_NAMED:
+        fig.update_xaxes(dtick=1)
     fig.update_yaxes(categoryarray=[*map(str, y)], range=[n_rows - 0.5, -0.5], **CATEGORIES)
     if columns > 1:
         fig.update_yaxes(showticklabels=False, col=2)

@@ -157,6 +157,11 @@ class Grades:
         """The problems that were answered rightly."""
         return [self.problems[index] for index in self.right.nonzero()[:, 0].tolist()]
 
+    def some(self, rows: Int[Tensor, " chosen"]) -> Grades:
+        """The grades of the problems with these numbers, which may come several times."""
+        problems = [self.problems[row] for row in rows.tolist()]
+        return Grades(problems, self.length[rows], self.digit_right[rows], self.right[rows])
+
     @classmethod
     def joined(cls, parts: Sequence[Grades]) -> Grades:
         """The grades of several sizes as one."""
@@ -179,6 +184,16 @@ class Grades:
             "middle digits": share(self.digit_right[(place > 0) & (place < last)]),
             "last digit": share(self.digit_right[place == last]),
         }
+
+    def lead_of_ends(self, rows: Int[Tensor, " chosen"] | None = None) -> float:
+        """How much more often first or last digits are right than middle ones, the lower lead.
+
+        Args:
+            rows: numbers of the problems, which may come several times; None: all.
+        """
+        grades = self if rows is None else self.some(rows)
+        first, middle, last = (of["share"] for of in grades.by_place().values())
+        return min(first, last) - middle
 
 
 def share(hits: Bool[Tensor, " sample"]) -> dict[str, float]:

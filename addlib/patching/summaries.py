@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+from addlib.stats import bootstrap_interval
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
@@ -85,3 +88,70 @@ def leads_over_alike(
         if others:
             leads.append(correlation(own[..., i], twin[..., i]) - sum(others) / len(others))
     return own.new_tensor(leads or [0.0])
+
+
+def of_means(
+    statistic: Callable[..., float], *effects: Float[Tensor, "*cell pair"]
+) -> Callable[..., float]:
+    """A statistic of the cells' mean effects, as a function of the pairs that they are means over.
+
+    Args:
+        statistic: of the means of each of ``effects``: :func:`correlation` of two, say.
+    """
+
+    def over(pairs: Int[Tensor, " pair"] | slice = slice(None)) -> float:
+        return statistic(*(of[..., pairs].mean(-1) for of in effects))
+
+    return over
+
+
+def others_of_layers(named: Sequence[int], layers: int, heads: int, seed: int = 0) -> list[int]:
+    """For each head another one of its layer, drawn, none of them twice; fewer where none is left.
+
+    Args:
+        named: numbers of heads, the first layer's first.
+    """
+    order = np.random.default_rng(seed).permutation(layers * heads).tolist()
+    others: list[int] = []
+    for head in named:
+        of_layer = (i for i in order if i // heads == head // heads)
+        others += [i for i in of_layer if i not in (*named, *others)][:1]
+    return others
+
+
+@dataclass(frozen=True)
+class InTasks:
+    """What the same cells do in several tasks, pair by pair; the first task is the one compared with.
+
+    Args:
+        effects: task → effects of the same cells.
+    """
+
+    effects: Mapping[str, Float[Tensor, "cell pair"]]
+
+    def beside(
+        self, task: str, pairs: Int[Tensor, " pair"] | slice = slice(None), least: float = 0.0
+    ) -> float:
+        """Summed mean effects in a task, as a share of those in the first one.
+
+        Args:
+            least: lower means count as this one; minus infinity counts all with their signs.
+        """
+        base = next(iter(self.effects))
+        own, other = (
+            self.effects[name][:, pairs].mean(-1).clamp(min=least).sum() for name in (task, base)
+        )
+        return float(own / other.clamp(min=1e-9))
+
+    def sums(self, seed: int = 0) -> dict[str, str]:
+        """By task the cells' summed effects with their signs, and their 95 % interval over pairs."""
+        found = {}
+        for task, of in self.effects.items():
+            each = of.sum(0)
+            low, high = bootstrap_interval(each, seed=seed)
+            found[task] = f"{each.mean():.0%} ({low:.0%} to {high:.0%})"
+        return found
+
+    def cells(self, which: slice) -> InTasks:
+        """Some of the cells."""
+        return InTasks({task: of[which] for task, of in self.effects.items()})

@@ -95,6 +95,12 @@ def test_verdict_of_known_cases(value, ci, threshold, expected):
     assert Threshold.parse(threshold).verdict(value, ci) == expected
 
 
+def test_a_measurement_is_so_many_half_widths_beyond_its_threshold():
+    assert Threshold(high=10).beyond(8, (7, 9)) == (2, [1, 3])
+    assert Threshold(low=10).beyond(8, (7, 9)) == (-2, [-3, -1])
+    assert Threshold(low=10).beyond(12, (12, 12)) == (2, [2, 2])
+
+
 def thresholds(limit):
     return Threshold(high=limit), Threshold(low=limit), Threshold(limit, limit + 1)
 

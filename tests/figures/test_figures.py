@@ -162,6 +162,23 @@ def test_ticks_and_dots_stand_in_their_rows():
     assert list(fig.layout.yaxis.categoryarray) == ["A0", "A1"]
 
 
+def test_verdicts_stand_in_their_rows_and_what_is_far_at_the_edge():
+    rows = {
+        "first": ("refuted", -3.0, (-4.0, -2.5)),
+        "second": ("borne out", 40.0, (39.0, 41.0)),
+        "third": ("refuted", -1.0, (-2.0, 0.0)),
+    }
+    hues = {"borne out": palette.CYCLE[0], "refuted": palette.CYCLE[1], "open": palette.NEUTRAL}
+    fig = charts.verdict_rows(rows, x_title="half-widths", colours=hues)
+    assert [(t.name, list(t.y), list(t.x)) for t in fig.data] == [
+        ("borne out", ["second"], [6]),
+        ("refuted", ["first", "third"], [-3, -1]),
+    ]
+    assert list(fig.data[1].error_x.array) == [0.5, 1]
+    assert list(fig.data[1].error_x.arrayminus) == [1, 1]
+    assert list(fig.layout.yaxis.categoryarray) == ["third", "second", "first"]
+
+
 def test_a_spike_survives_into_the_figure():
     x, family = lines()
     family["A2"][3333] = 77.125

@@ -42,6 +42,7 @@ def test_every_panel_is_drawn_on_one_scale_with_the_first_row_on_top():
     assert fig.layout.yaxis.range == fig.layout.yaxis2.range == (1.5, -0.5)
     assert fig.layout.yaxis2.categoryarray == ("first", "second")  # also where all is NaN
     assert [note.text for note in fig.layout.annotations] == ["left", "right"]
+    assert fig.layout.xaxis.dtick == fig.layout.xaxis2.dtick == 1  # no name is left out
     assert ends(map_grid(panels, diverging=True, **TITLES)) == (-9, 9)
     assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("true digit", None)
     assert (fig.layout.yaxis.showticklabels, fig.layout.yaxis2.showticklabels) == (None, False)

@@ -354,6 +354,10 @@ def test_places_are_the_first_the_middle_and_the_last():
         "middle digits": (1, 0),
         "last digit": (3, 2 / 3),
     }
+    grades = Grades([(12, 9), (3, 4), (2, 2)], length, right, torch.zeros(3))
+    assert grades.lead_of_ends() == pytest.approx(2 / 3)
+    assert grades.lead_of_ends(torch.tensor([2, 0, 0])) == pytest.approx(2 / 3)
+    assert grades.some(torch.tensor([2, 0])).problems == [(2, 2), (12, 9)]
     known = share(torch.arange(100) < 92)
     assert known["share"] == 0.92 and (known["low"], known["high"]) == pytest.approx(
         (0.850, 0.959), abs=1e-3

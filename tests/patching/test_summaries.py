@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from addlib.patching.summaries import (
+    InTasks,
     by_third,
     correlation,
     crossing,
     head_names,
     late_share,
     leads_over_alike,
+    of_means,
+    others_of_layers,
     rank_correlation,
 )
 
@@ -65,3 +68,36 @@ def test_a_twin_leads_by_its_likeness_less_that_of_others_alike():
     labels = torch.tensor([7, 7, 8])  # the third has nobody alike
     assert leads_over_alike(own, own, labels).tolist() == pytest.approx([2, 2])
     assert leads_over_alike(own, own, torch.arange(3)).tolist() == [0]
+
+
+def test_a_statistic_of_means_is_of_the_pairs_that_are_asked_for():
+    one = torch.tensor([[1.0, 9.0], [2.0, 0.0], [3.0, 0.0]])
+    other = torch.tensor([[1.0, -9.0], [2.0, 0.0], [3.0, 0.0]])
+    over = of_means(correlation, one, other)
+    assert over(torch.tensor([0, 0])) == pytest.approx(1)
+    assert over(torch.tensor([1])) == pytest.approx(-1)
+    assert over() == pytest.approx(correlation(one.mean(-1), other.mean(-1)))
+
+
+def test_other_heads_are_of_the_same_layers_and_none_comes_twice():
+    named = [0, 1, 13]  # of layers 0, 0 and 3, four heads each
+    others = others_of_layers(named, 4, 4)
+    assert [head // 4 for head in others] == [0, 0, 3]
+    assert len({*named, *others}) == 6
+    assert others_of_layers(named, 4, 4) == others
+    assert others_of_layers([0, 1, 2], 4, 4) == [3]
+
+
+def test_effects_in_another_task_are_counted_above_a_bound_and_with_their_signs():
+    # means: 4 and 1; 2 and -1
+    effects = {
+        "multiply": torch.tensor([[5.0, 3], [1, 1]]),
+        "copy": torch.tensor([[2.0, 2], [0, -2]]),
+    }
+    both = InTasks(effects)
+    assert both.beside("copy") == pytest.approx(2 / 5)
+    assert both.beside("copy", least=-torch.inf) == pytest.approx(1 / 5)
+    assert both.beside("copy", torch.tensor([1]), -torch.inf) == pytest.approx(0)
+    assert both.cells(slice(1)).beside("copy") == pytest.approx(1 / 2)
+    assert both.cells(slice(1)).sums()["copy"] == "200% (200% to 200%)"
+    assert both.sums()["copy"].startswith("100% (")
