@@ -15,9 +15,8 @@ from nbformat.v4 import new_markdown_cell
 
 from addlib.claims import stored
 from addlib.claims.claim import Claim, declared
-from addlib.claims.ledger import UNASKED
 from addlib.claims.over_seeds import OUTCOMES, OverSeeds
-from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
+from addlib.claims.threshold import UNASKED, VERDICTS, Threshold, quantity, span
 from workflow.chapters import WorkflowError
 from workflow.registration import history
 

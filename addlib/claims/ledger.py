@@ -25,7 +25,7 @@ from addlib.claims import stored
 from addlib.claims.claim import DECLARED, MEASURED, Claim, declared
 from addlib.claims.over_seeds import OverSeeds
 from addlib.claims.provenance import revision, versions
-from addlib.claims.threshold import VERDICTS, Threshold, quantity, span
+from addlib.claims.threshold import UNASKED, VERDICTS, Threshold, quantity, span
 from addlib.files import results_dir, write_whole
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Record = dict[str, Any]
-
-UNASKED = "could not be asked"
-"""What is said of a claim about something that the model lacks; it counts as not borne out."""
 
 
 class Measured(Protocol):

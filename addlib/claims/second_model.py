@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from addlib.claims.ledger import UNASKED, Ledger
-from addlib.claims.threshold import VERDICTS, quantity, span
+from addlib.claims.ledger import Ledger
+from addlib.claims.threshold import UNASKED, VERDICTS, quantity, span
 from addlib.llm.weights import Source
 
 RECORDED = {

@@ -28,6 +28,9 @@ class Verdict(NamedTuple):
     many: str
 
 
+UNASKED = "could not be asked"
+"""What is said of a claim about something that the model lacks; it counts as not borne out."""
+
 VERDICTS = {
     "holds": Verdict("✓", "holds", "hold"),
     "fails": Verdict("✗", "fails", "fail"),
