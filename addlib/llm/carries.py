@@ -99,7 +99,7 @@ class Sight:
     def measured(
         cls, llm: LLM, form: Form, n_digits: int, down: int, count: int, seed: int = 0
     ) -> Sight:
-        """From so many sums and twins of a model, as :func:`twins` draws them."""
+        """From so many sums and twins of a model, as :func:`twins` draws them; on the CPU."""
         both = twins(n_digits, down, count, seed)
         return cls.of(*(answer_logits(llm, form, one, 128) for one in both))
 
@@ -288,6 +288,8 @@ def exchange_carries(
     llm: LLM, form: Form, count: int, seed: int = 0, batch_size: int = 128, steps: int = 12
 ) -> CarryExchange:
     """Exchange residual streams of two-digit sums at the last operand digit and at ``=``.
+
+    What is found lies on the CPU.
 
     Args:
         form: adding, with nothing but ``=`` behind the last digit.

@@ -62,7 +62,8 @@ def swap_digits(
 ) -> DigitSwaps:
     """Choose neurons by their separation of a digit on one half of the sums, exchange them in the other.
 
-    Beside the digits' sets there are random neurons that are in neither, and all late ones.
+    Beside the digits' sets there are random neurons that are in neither, and all late ones. What is
+    found lies on the CPU.
 
     Args:
         form: adding.

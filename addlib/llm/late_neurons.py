@@ -44,7 +44,7 @@ class LateNeurons:
         batch_size: int = 128,
         start: SharedStart | None = None,
     ) -> LateNeurons:
-        """Run problems of one size.
+        """Run problems of one size; what is kept lies on the CPU.
 
         Args:
             place: so many digits of the right answer are given; the next one is asked for.
