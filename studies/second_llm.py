@@ -4,8 +4,8 @@
     python studies/second_llm.py "second: carry"       # measures the named parts anew, keeps the others
 
 The record is addlib/data/second_llm.json: for each part what was measured, of how many problems or
-pairs, with the interval, the revision and the seconds. Each part is stored as it is done, so that a
-run that was stopped goes on. Of the first model there are the parts that its chapters measure on
+pairs, with the interval, the revision and the seconds. Each part is stored as it is done: commit the
+record, and a run that was stopped goes on. Of the first model there are the parts that its chapters measure on
 fewer pairs, or not at all. Weights are named by their file and its SHA-256.
 """
 
@@ -23,7 +23,14 @@ from torch import Tensor
 from addlib.claims import stored
 from addlib.claims.provenance import revision
 from addlib.device import hardware
-from addlib.llm.carries import Sight, at_best, exchange_carries, seen_one_ahead, sums_form
+from addlib.llm.carries import (
+    Sight,
+    at_best,
+    exchange_carries,
+    seen_one_ahead,
+    sums_as_long,
+    sums_form,
+)
 from addlib.llm.digit_swaps import swap_digits
 from addlib.llm.grading import SharedStart, able, grade, share
 from addlib.llm.knock_outs import knock_outs
@@ -112,8 +119,7 @@ def adding(
     found = {}
     for n in lengths:
         form = sums_form(n, SHOTS, SEED, any_length)
-        drawn = problems((n, n), 4 * count, SEED, without=form.shots)
-        asked = [one for one in drawn if sum(one) < 10**n][:count]
+        asked = sums_as_long(n, count, SEED, form.shots)
         graded = grade(llm, form, asked, 128)
         ahead = torch.tensor([seen_one_ahead(one) for one in asked])
         found[f"{n} digits"] = of_share(graded.right) | {
@@ -157,8 +163,7 @@ def neurons(
 def digit_swaps(llm: LLM, sums: int = 300, count: int = 200) -> Results:
     """Neurons of the tens and of the units, exchanged."""
     form = sums_form(2, SHOTS, SEED)
-    drawn = problems((2, 2), 4 * sums, SEED, without=form.shots)
-    asked = [one for one in drawn if sum(one) < 100][:sums]
+    asked = sums_as_long(2, sums, SEED, form.shots)
     generator = torch.Generator().manual_seed(SEED)
     swaps = swap_digits(llm, form, asked, count, generator)
     return {

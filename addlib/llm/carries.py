@@ -42,6 +42,18 @@ def sums_form(n_digits: int, shots: int = 4, seed: int = 0, any_length: bool = F
     return Form(ADD, tuple(fits[:shots]))
 
 
+def sums_as_long(
+    n_digits: int, count: int, seed: int = 0, without: Sequence[Problem] = ()
+) -> list[Problem]:
+    """Random sums of two numbers of n digits whose answers have n digits, too.
+
+    Args:
+        count: how many; fewer where four times as many draws hold fewer. without: left out.
+    """
+    drawn = problems((n_digits, n_digits), 4 * count, seed, without=without)
+    return [one for one in drawn if sum(one) < 10**n_digits][:count]
+
+
 def twins(
     n_digits: int, down: int, count: int, seed: int = 0
 ) -> tuple[list[Problem], list[Problem]]:

@@ -14,6 +14,7 @@ from addlib.llm.carries import (
     carry_sources,
     exchange_carries,
     seen_one_ahead,
+    sums_as_long,
     sums_form,
     twins,
 )
@@ -31,6 +32,14 @@ def test_examples_have_answers_as_long_as_those_asked_for(n_digits, shots):
     for a, b in form.shots:
         assert len(str(a)) == len(str(b)) == len(str(a + b)) == n_digits
     assert any(sum(one) >= 10**n_digits for one in sums_form(n_digits, 40, 5, True).shots)
+
+
+def test_sums_are_as_long_as_their_numbers_and_none_is_an_example():
+    form = sums_form(2, 3)
+    found = sums_as_long(2, 50, 0, form.shots)
+    assert len(set(found)) == 50
+    assert not {*found} & {*form.shots}
+    assert all(min(one) >= 10 and sum(one) < 100 for one in found)
 
 
 @pytest.mark.parametrize(("n_digits", "down"), SIZES)

@@ -8,7 +8,6 @@ from addlib.llm.pairs import prompt_pairs
 from addlib.llm.prompts import few_shot, problems
 from addlib.patching.engines import HookEngine, ShortEngine
 from addlib.patching.noise import embedding_noise
-from addlib.patching.suffix_forward import ShortForward
 from addlib.patching.sweep import Patcher
 
 KINDS = ("resid_pre", "mlp_out", "z", "v", "pattern")
@@ -24,16 +23,6 @@ def case():
     position = torch.arange(pairs.clean.shape[1]).expand(len(pairs), -1)
     where = (position >= first) & (position < first + 2)
     return llm.bridge, pairs, where, embedding_noise(llm.bridge, pairs.clean, where)
-
-
-@pytest.fixture
-def through_hooks(monkeypatch):
-    def refuse(*_):
-        raise NotImplementedError("not this one")
-
-    monkeypatch.setattr(ShortForward, "check", refuse)
-    with pytest.warns(UserWarning, match="through hooks"):
-        yield
 
 
 def by_hand(model, pairs, noise, kind_hook=None, cell=None):

@@ -108,18 +108,6 @@ def difference(count=3):
     return LogitDifference(torch.arange(count) + 10, torch.arange(count) + 20)
 
 
-@pytest.fixture
-def through_hooks(monkeypatch):
-    """No model fits the short forward."""
-
-    def refuse(*_):
-        raise NotImplementedError("not this one")
-
-    monkeypatch.setattr(ShortForward, "check", refuse)
-    with pytest.warns(UserWarning, match="through hooks"):
-        yield
-
-
 @cache
 def library_sweep(name, kind, by_position):
     clean, corrupted = pairs()
