@@ -657,6 +657,8 @@ def grades(device):
         grading.digit_ranks(llm, few_shot(count=2), (6, 7), count=3),
         grading.check_able(llm, graded, least=0.5),
         grading.able(llm, graded),
+        graded.some(torch.tensor([2, 0])).right,
+        graded.lead_of_ends(torch.arange(12)),
         [carries.answer_logits(llm, few_shot(ADD, 2), part) for part in carries.twins(2, 1, 3)],
     ]
 
@@ -783,12 +785,16 @@ def summaries_of_sweeps(device):
     both = Agreement(
         {"exact": {"z": effects}, "noisy": {"z": effects + drawn(6, 4, seed=1).to(device)}}
     )
+    in_tasks = summaries.InTasks({"first": effects.abs(), "other": effects})
     return [
         both.mean("noisy", "z"),
         both.fit("noisy", "z"),
         both.lead("exact", "noisy", ["z"]),
         summaries.correlation(effects, effects.abs()),
         rank_agreement(effects, drawn(6, 4, seed=2).to(device)),
+        summaries.of_means(summaries.correlation, effects, effects.abs())(),
+        in_tasks.beside("other"),
+        in_tasks.cells(slice(0, 3)).sums(),
         summaries.by_third(effects, effects.abs(), summaries.head_names(6, 4)),
         summaries.leads_over_alike(effects, effects.abs(), torch.arange(4, device=device) % 2),
         strongest_groups(effects.abs(), 2),
