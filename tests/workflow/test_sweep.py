@@ -13,11 +13,12 @@ import yaml
 
 from addlib.claims import stored
 from addlib.claims.claim import declared
+from addlib.claims.provenance import versions
 from colours import contrast
 from runs import run_script
 from throwaway_book import CLAIM_CELL, Book
 from workflow.chapters import ROOT, WorkflowError
-from workflow.sweep import from_gpu, grid, report
+from workflow.sweep import from_gpu, grid, recorded, report
 from workflow.sweep.figure import VERDICT_COLOURS, verdict_map
 
 pytestmark = pytest.mark.depends_on("workflow/**/*")
@@ -235,6 +236,79 @@ def test_a_claim_over_several_models_is_no_claim_over_seeds(monkeypatch):
     assert written["claims"]["03.b"]["seeds"] == [1, 2, 3]
 
 
+# ------------------------------------------------------------ slices of one record
+SLICES = {
+    f"{chapter}_seed-{seed}": {"chapter": chapter, "run": f"{seed}", "parameters": {"seed": seed}}
+    for chapter in ("05_x", "06_x")
+    for seed in (1, 2, 3)
+}
+
+
+def ran(cells: list[str], **changes: object) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
+    """Claims and runs of some of the slices; the third seed's model lacks the first claim."""
+    texts = dict.fromkeys(["statement", "metric", "unit"], "x") | {"threshold": ">= 1"}
+    rows = []
+    for cell in cells:
+        chapter, seed = SLICES[cell]["chapter"], SLICES[cell]["parameters"]["seed"]
+        for name in ("a", "b")[seed == 3 :]:
+            row = texts | {"cell": cell, "id": f"{chapter[:2]}.{name}", "chapter": chapter}
+            row |= {"seed": seed, "claim_seed": seed, "value": float(seed), "verdict": "holds"}
+            rows.append(row | {"device": "cpu"} | changes)
+    seeds = {cell: SLICES[cell]["parameters"]["seed"] for cell in cells}
+    return pd.DataFrame(rows), {cell: {"seed": seed} for cell, seed in seeds.items()}
+
+
+@pytest.fixture
+def first_slice(monkeypatch, tmp_path) -> list[str]:
+    """The cells of a record that has been gathered already."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(stored, "PACKAGE", tmp_path)
+    monkeypatch.setattr(stored, "clean_revision", lambda: "abc")
+    monkeypatch.setattr(stored, "_check_clean", lambda name: None)
+    cells = ["05_x_seed-1", "05_x_seed-3", "06_x_seed-2"]
+    grid.write_record("shelves", ROOT / "grid.yml", *ran(cells), since="2026-01-02")
+    return cells
+
+
+def test_a_slice_keeps_what_the_record_has(first_slice):
+    rows, runs = ran(["05_x_seed-2", "06_x_seed-2"])
+    cells = recorded.with_earlier("shelves", SLICES, rows, runs)
+    assert cells.kept == ["05_x_seed-1", "05_x_seed-3"]
+    assert cells.since == "2026-01-02"
+    assert list(cells.runs) == ["05_x_seed-1", "05_x_seed-2", "05_x_seed-3", "06_x_seed-2"]
+    grid.write_record("shelves", ROOT / "grid.yml", cells.rows, cells.runs, since=cells.since)
+    record = stored.read("shelves")
+    seeds = {id: (claim["seeds"], claim["values"]) for id, claim in record["claims"].items()}
+    assert seeds == {
+        "05.a": ([1, 2], [1, 2]),
+        "05.b": ([1, 2, 3], [1, 2, 3]),
+        "06.a": ([2], [2]),
+        "06.b": ([2], [2]),
+    }
+    assert record["date"] == "2026-01-02"
+
+
+def test_a_slice_of_all_cells_keeps_nothing(first_slice):
+    cells = recorded.with_earlier("shelves", SLICES, *ran(list(SLICES)))
+    assert (cells.kept, cells.since, len(cells.rows)) == ([], None, 10)
+    assert recorded.with_earlier("toy", SLICES, *ran(first_slice)).kept == []
+
+
+def test_slices_of_other_claims_or_versions_are_not_mixed(first_slice, monkeypatch):
+    cells = "05_x_seed-1, 05_x_seed-3, 06_x_seed-2"
+    rows, runs = ran(["05_x_seed-2"], threshold=">= 2")
+    with pytest.raises(WorkflowError, match=f"05.a has another threshold now; .*: {cells}"):
+        recorded.with_earlier("shelves", SLICES, rows, runs)
+    rows.loc[0, ["id", "threshold"]] = ["05.c", ">= 1"]
+    with pytest.raises(WorkflowError, match=r"05\.b has another threshold now"):
+        recorded.with_earlier("shelves", SLICES, rows, runs)
+    with pytest.raises(WorkflowError, match=r"05\.c was added since"):
+        recorded.with_earlier("shelves", SLICES, rows[:1], runs)
+    monkeypatch.setattr(recorded, "versions", lambda: versions() | {"torch": "1"})
+    with pytest.raises(WorkflowError, match="record shelves: made with"):
+        recorded.with_earlier("shelves", SLICES, *ran(["05_x_seed-2"]))
+
+
 # ------------------------------------------------------------ cells that a bare GPU has run
 CELLS = {
     f"05_x_seed-{seed}": {"chapter": "05_x", "run": f"seed {seed}", "parameters": {"seed": seed}}
@@ -277,7 +351,7 @@ def brought_back(
     return file
 
 
-def recorded(monkeypatch, folder: Path, file: Path, incomplete: bool = False) -> dict:
+def recorded_elsewhere(monkeypatch, folder: Path, file: Path, incomplete: bool = False) -> dict:
     """The record that such a file becomes."""
     monkeypatch.setattr(stored, "PACKAGE", folder)
     elsewhere = from_gpu.unpack(file, CELLS, folder / "cells", incomplete)
@@ -288,7 +362,7 @@ def recorded(monkeypatch, folder: Path, file: Path, incomplete: bool = False) ->
 
 
 def test_cells_that_a_bare_gpu_has_run_become_a_record(monkeypatch, tmp_path):
-    record = recorded(monkeypatch, tmp_path, brought_back(tmp_path))
+    record = recorded_elsewhere(monkeypatch, tmp_path, brought_back(tmp_path))
     claims = record.pop("claims")
     ran = {"revision": "abc", "device": "NVIDIA H200", "seconds": 1.5, "peak_memory_mib": 9}
     ran |= {"started": "then"}
@@ -326,9 +400,9 @@ FAULTS = {
 def test_cells_with_a_fault_are_named_and_refused(monkeypatch, tmp_path, capsys, fault):
     file = brought_back(tmp_path, run=FAULTS[fault])
     with pytest.raises(WorkflowError, match=re.escape(f"05_x_seed-2: {fault}")):
-        recorded(monkeypatch, tmp_path, file)
+        recorded_elsewhere(monkeypatch, tmp_path, file)
     assert not (tmp_path / "cells").exists()
-    record = recorded(monkeypatch, tmp_path, file, incomplete=True)
+    record = recorded_elsewhere(monkeypatch, tmp_path, file, incomplete=True)
     assert capsys.readouterr().out == f"05_x_seed-2: {fault}\n"
     assert record["claims"]["05.a"]["seeds"] == [1]
     assert list(record["models"]) == ["1"]
@@ -337,10 +411,10 @@ def test_cells_with_a_fault_are_named_and_refused(monkeypatch, tmp_path, capsys,
 def test_cells_of_changed_files_and_other_files_are_refused(monkeypatch, tmp_path):
     file = brought_back(tmp_path, revision="abc-dirty")
     with pytest.raises(ValueError, match="abc-dirty: commit the changed files"):
-        recorded(monkeypatch, tmp_path, file)
+        recorded_elsewhere(monkeypatch, tmp_path, file)
     file.write_text('{"environment": {}}')
     with pytest.raises(WorkflowError, match=r"no other seeds of workflow\.bare_gpu"):
-        recorded(monkeypatch, tmp_path, file)
+        recorded_elsewhere(monkeypatch, tmp_path, file)
 
 
 def test_records_name_what_there_is():

@@ -10,7 +10,9 @@ Grids lie in workflow/sweep/grids, profiles in workflow/profiles. Cells run side
 one CPU thread. Parameters are checked against the notebooks' own before anything starts. A cell
 that fails does not stop the others; run again, only the missing cells run. Results lie in
 ``results/sweeps/<grid>/<cell>/``; beside them ``cells.csv`` says how each cell ran, ``claims.csv``
-holds the claims of all cells that are done, and ``claims.html`` shows them in one figure.
+holds the claims of all cells that are done, and ``claims.html`` shows them in one figure. A record
+keeps cells that it has from an earlier gathering and that are not here, where their claims still
+say the same.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ import pandas as pd
 import yaml
 
 from addlib.claims import stored
+from addlib.claims.provenance import versions
 from addlib.files import write_whole
 from workflow import run_graph
 from workflow.chapters import ROOT, Chapter, Results, WorkflowError, chapters, shown
 from workflow.parameters import check_parameters, value_of
-from workflow.sweep import from_gpu, report
+from workflow.sweep import from_gpu, recorded, report
 
 KEYS = {"cells", "record"}
 
@@ -153,6 +156,7 @@ def write_record(
     rows: pd.DataFrame,
     runs: Mapping[str, Any],
     elsewhere: from_gpu.Elsewhere | None = None,
+    since: str | None = None,
 ) -> Path:
     """The table by claim: its threshold, and the value and the verdict of each seed.
 
@@ -164,6 +168,7 @@ def write_record(
     Args:
         rows, runs: of :func:`report.claim_table` and :func:`report.runs`.
         elsewhere: where another machine ran the cells, of :func:`from_gpu.unpack`.
+        since: the day of the first cells, where an earlier gathering has some; default today.
 
     Raises:
         ValueError: files differ from the revision that the record would name.
@@ -188,6 +193,8 @@ def write_record(
     if elsewhere:
         content["models"] = elsewhere.models
     made = elsewhere.made if elsewhere else None
+    if since:
+        made = {"date": since, "revision": stored.clean_revision(), "versions": versions()}
     return stored.write(name, made_by, _hardware_of(own), content | {"claims": found}, made)
 
 
@@ -258,8 +265,17 @@ def main() -> int:
     if options.record and record:
         try:
             runs = report.runs(cells, folder)
-            print(shown(write_record(record, options.grid, rows, runs, elsewhere)))
-        except ValueError as error:
+            if options.file:
+                path = write_record(record, options.grid, rows, runs, elsewhere)
+            else:
+                all_cells = recorded.with_earlier(record, cells, rows, runs)
+                path = write_record(
+                    record, options.grid, all_cells.rows, all_cells.runs, since=all_cells.since
+                )
+                if all_cells.kept:
+                    print(f"kept as the record had them: {', '.join(all_cells.kept)}")
+            print(shown(path))
+        except (ValueError, WorkflowError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
     return 0
