@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from addlib.patching.groups import thirds
 from addlib.stats import bootstrap_interval
 
 
@@ -63,9 +64,11 @@ def by_third(
     """
     layers, heads = x.shape
     points = torch.stack([x.flatten(), y.flatten()], 1).cpu().numpy()
-    third = np.arange(layers).repeat(heads) * 3 // layers
+    layer = np.arange(layers).repeat(heads)
     parts = ("first third of the layers", "middle", "last third")
-    chosen = {part: third == i for i, part in enumerate(parts)}
+    chosen = {
+        part: np.isin(layer, third) for part, third in zip(parts, thirds(layers), strict=True)
+    }
     return (
         {part: points[where] for part, where in chosen.items()},
         {part: np.array(names)[where] for part, where in chosen.items()},
