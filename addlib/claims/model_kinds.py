@@ -1,5 +1,7 @@
 """What chapter 08 claims over models of two kinds, from records of the chapter run on many seeds.
 
+A record of which cells are missing says nothing yet.
+
 A model is of the *first kind* if it has a second axis (08.second-axis holds), else of the *second
 kind*. ``make sweep`` with the grids ``carry_5000`` and ``carry_10000`` makes the records, with
 ``carry_shapes`` that of other shapes.
@@ -58,6 +60,7 @@ def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
         ValueError: a model of the second kind lacks one of the values.
     """
     found: dict[str, OverModels] = {}
+    records = [record for record in records if not record.get("missing")]
     if not records:
         return found
     first = [_by_seed(record, TELLS_KIND) for record in records]
@@ -97,6 +100,8 @@ def over_shapes(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
         records: that of other shapes, or nothing.
     """
     for record in records:
+        if record.get("missing"):
+            continue
         accuracy = _by_seed(record, "08.adds-well")
         followed = _by_seed(record, "08.plane-followed")
         values = [

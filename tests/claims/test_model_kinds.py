@@ -39,6 +39,14 @@ def test_without_records_nothing_has_been_run():
     assert over_kinds([]) == {}
 
 
+def test_a_record_that_lacks_cells_says_nothing_yet():
+    some = record({"08.plane-followed": [0.9, 0.9, 0.9]}, [LATE]) | {"missing": ["seed-104"]}
+    assert over_kinds([some]) == {}
+    assert over_shapes([some]) == {}
+    whole = record({}, [LATE]) | {"missing": []}
+    assert over_kinds([whole, some]) == over_kinds([whole])
+
+
 def test_kinds_are_counted_and_the_worst_model_of_the_second_stands():
     values = {"08.surest-300": [0.2, 0.3, 0.9], "08.third-axis": [0.5, 0.5, 0.03]}
     later = {"08.surest-300": [0.2, 0.3, 0.95], "08.third-axis": [0.5, 0.5, 0.06]}

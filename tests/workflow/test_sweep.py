@@ -214,11 +214,12 @@ def test_a_sweeps_record_names_what_its_cells_ran_on(monkeypatch):
         for seed, device in enumerate(["NVIDIA H200", "cpu", "NVIDIA H200"])
     ]
     runs = {"02_x": {"seconds": 1.5}}
-    grid.write_record("seeds", ROOT / "grid.yml", pd.DataFrame(rows), runs)
+    grid.write_record("seeds", ROOT / "grid.yml", pd.DataFrame(rows), runs, missing=["02_y"])
     gpu, cpu = written["device"].split(", ", 1)
     assert gpu == "NVIDIA H200"
     assert re.fullmatch(r".+, \d+ cores", cpu)
     assert written["content"]["runs"] == runs
+    assert written["content"]["missing"] == ["02_y"]
 
 
 def test_a_claim_over_several_models_is_no_claim_over_seeds(monkeypatch):
@@ -371,6 +372,7 @@ def test_cells_that_a_bare_gpu_has_run_become_a_record(monkeypatch, tmp_path):
         "05_x_seed-2": ran | {"seed": 2, "checkpoint": None},
     }
     assert record == {
+        "missing": [],
         "made_by": "make sweep GRID=grid.yml",
         "date": "2026-01-02",
         "device": "NVIDIA H200",

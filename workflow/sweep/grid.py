@@ -23,7 +23,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,7 @@ def write_record(
     runs: Mapping[str, Any],
     elsewhere: from_gpu.Elsewhere | None = None,
     since: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Path:
     """The table by claim: its threshold, and the value and the verdict of each seed.
 
@@ -169,6 +170,7 @@ def write_record(
         rows, runs: of :func:`report.claim_table` and :func:`report.runs`.
         elsewhere: where another machine ran the cells, of :func:`from_gpu.unpack`.
         since: the day of the first cells, where an earlier gathering has some; default today.
+        missing: cells of the grid that have not been run.
 
     Raises:
         ValueError: files differ from the revision that the record would name.
@@ -189,7 +191,7 @@ def write_record(
             "verdicts": list(group["verdict"]),
         }
     made_by = f"make sweep GRID={shown(grid.resolve())}"
-    content: dict[str, Any] = {"runs": runs}
+    content: dict[str, Any] = {"runs": runs, "missing": list(missing)}
     if elsewhere:
         content["models"] = elsewhere.models
     made = elsewhere.made if elsewhere else None
@@ -266,14 +268,22 @@ def main() -> int:
         try:
             runs = report.runs(cells, folder)
             if options.file:
-                path = write_record(record, options.grid, rows, runs, elsewhere)
+                missing = [cell for cell in cells if cell not in runs]
+                path = write_record(record, options.grid, rows, runs, elsewhere, missing=missing)
             else:
-                all_cells = recorded.with_earlier(record, cells, rows, runs)
+                known = recorded.with_earlier(record, cells, rows, runs)
+                missing = [cell for cell in cells if cell not in known.runs]
                 path = write_record(
-                    record, options.grid, all_cells.rows, all_cells.runs, since=all_cells.since
+                    record,
+                    options.grid,
+                    known.rows,
+                    known.runs,
+                    since=known.since,
+                    missing=missing,
                 )
-                if all_cells.kept:
-                    print(f"kept as the record had them: {', '.join(all_cells.kept)}")
+                for what, names in (("as the record had them", known.kept), ("missing", missing)):
+                    if names:
+                        print(f"{what}: {', '.join(names)}")
             print(shown(path))
         except (ValueError, WorkflowError) as error:
             print(f"error: {error}", file=sys.stderr)
