@@ -267,23 +267,16 @@ def main() -> int:
     if options.record and record:
         try:
             runs = report.runs(cells, folder)
-            if options.file:
-                missing = [cell for cell in cells if cell not in runs]
-                path = write_record(record, options.grid, rows, runs, elsewhere, missing=missing)
-            else:
+            known = recorded.Gathered(rows, runs, [], None)
+            if not elsewhere:
                 known = recorded.with_earlier(record, cells, rows, runs)
-                missing = [cell for cell in cells if cell not in known.runs]
-                path = write_record(
-                    record,
-                    options.grid,
-                    known.rows,
-                    known.runs,
-                    since=known.since,
-                    missing=missing,
-                )
-                for what, names in (("as the record had them", known.kept), ("missing", missing)):
-                    if names:
-                        print(f"{what}: {', '.join(names)}")
+            missing = [cell for cell in cells if cell not in known.runs]
+            for what, names in (("as the record had them", known.kept), ("missing", missing)):
+                if names:
+                    print(f"{what}: {', '.join(names)}")
+            path = write_record(
+                record, options.grid, known.rows, known.runs, elsewhere, known.since, missing
+            )
             print(shown(path))
         except (ValueError, WorkflowError) as error:
             print(f"error: {error}", file=sys.stderr)
