@@ -139,13 +139,7 @@ class Ledger:
                 measured, a value or an interval that is not finite, an interval without the value.
         """
         claim = self[id]
-        cell = _running_cell()
-        first = self._measured.get(id)
-        if first and (_is_batch_run() or cell in (None, first["cell"])):
-            raise ValueError(
-                f"{claim.place}: {id} is measured twice, in cells {first['cell']} and {cell}: "
-                f"measure it once"
-            )
+        cell = self._own_cell(claim)
         ci = None if ci is None else (float(ci[0]), float(ci[1]))
         return self._record(
             claim,
@@ -158,6 +152,32 @@ class Ledger:
             cell,
             self.weights if weights is None else weights,
         )
+
+    def lack(self, id: str, weights: str = "") -> Record:
+        """Write that a claim could not be asked: its model lacks what the claim is about.
+
+        It counts as not borne out.
+
+        Args:
+            id: as in `measure`. weights: of that model.
+
+        Raises:
+            ValueError: as in `measure`.
+        """
+        claim = self[id]
+        cell = self._own_cell(claim)
+        return self._record(claim, None, None, "fails", 1, self.device, self.seed, cell, weights)
+
+    def _own_cell(self, claim: Claim) -> int | None:
+        """The running cell; refused where another one, or this one before, has measured the claim."""
+        cell = _running_cell()
+        first = self._measured.get(claim.id)
+        if first and (_is_batch_run() or cell in (None, first["cell"])):
+            raise ValueError(
+                f"{claim.place}: {claim.id} is measured twice, in cells {first['cell']} and "
+                f"{cell}: measure it once"
+            )
+        return cell
 
     def close(self) -> None:
         """Record what the chapter did not measure: its model lacks what such a claim is about.
@@ -365,7 +385,8 @@ def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Re
     """Gather ``claims/*.json`` of a results folder into its ``claims.json``, in the order of ids.
 
     Every record is checked, and has the threshold that is declared now; its other texts are taken
-    from the declaration. A chapter that ran to its end must have a cell for each of its claims.
+    from the declaration. A chapter that ran to its end must have a cell for each of its claims, that
+    measures it or says that its model lacks it.
     Files of chapters that are no more are left alone.
 
     Args:
@@ -388,7 +409,9 @@ def collect(folder: str | Path | None = None, tolerant: bool = False) -> list[Re
         else:
             records += [record] if record else []
     files = {path.stem for path in (folder / "claims").glob("*.json")}
-    lacking = {record["id"] for record in records if record["value"] is None}
+    lacking = {
+        record["id"] for record in records if record["value"] is None and record["cell"] is None
+    }
     for id, claim in declared().items():
         executed = folder / "executed" / f"{claim.chapter}.ipynb"
         if not executed.is_file() or (id in files and id not in lacking):

@@ -65,12 +65,19 @@ def weights_of(record: Mapping[str, Any], part: str) -> str:
 
 
 def measure_second(claims: Ledger, record: Mapping[str, Any]) -> None:
-    """Measure the claims about the second model that the record has a value for."""
+    """Measure the claims about the second model whose part the record has.
+
+    One without a value could not be asked.
+    """
     for id, (part, result, _) in RECORDED.items():
+        if f"second: {part}" not in record["parts"]:
+            continue
         found = entry(record, "second", part, result)
+        weights = weights_of(record, f"second: {part}")
         if "value" in found:
-            weights = weights_of(record, f"second: {part}")
             claims.measure(id, found["value"], tuple(found["interval"]), weights=weights)
+        else:
+            claims.lack(id, weights)
 
 
 def beside(claims: Ledger, record: Mapping[str, Any]) -> pd.DataFrame:
@@ -89,7 +96,7 @@ def beside(claims: Ledger, record: Mapping[str, Any]) -> pd.DataFrame:
             own = {"value": measured[first]["value"], "interval": measured[first]["ci"]}
         of_second = entry(record, "second", part, result)
         verdict = measured[id]["verdict"] if id in measured else "fails"
-        unasked = "" if id in measured else f": {UNASKED}"
+        unasked = "" if "value" in of_second else f": {UNASKED}"
         rows.append(
             {
                 "result": claim.metric.removeprefix("second model: ").removeprefix(

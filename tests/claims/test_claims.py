@@ -456,6 +456,23 @@ def test_what_the_model_lacks_is_not_borne_out(results):
         collect()
 
 
+def test_what_a_cell_says_the_model_lacks_need_not_be_measured(results, monkeypatch):
+    """The id may then stand in the package, and not in the chapter."""
+    claims = Ledger("02_training", seed=7)
+    claims.measure("02.final-loss", 0.03)
+    monkeypatch.setattr(ledger, "_running_cell", lambda: 3)
+    lacking = claims.lack("02.accuracy", "these weights")
+    assert (lacking["value"], lacking["cell"], lacking["verdict"]) == (None, 3, "fails")
+    assert lacking["weights"] == "these weights"
+    with pytest.raises(ValueError, match="is measured twice, in cells 3 and 3"):
+        claims.lack("02.accuracy")
+    claims.close()
+    (results / "executed").mkdir()
+    notebook = new_notebook(cells=[new_code_cell('claims.measure("02.final-loss", b)')])
+    nbformat.write(notebook, results / "executed" / "02_training.ipynb")
+    assert [record["id"] for record in collect()] == ["02.accuracy", "02.final-loss"]
+
+
 def test_what_needs_other_models_is_not_run_and_not_refuted(results, declare):
     declare(DECLARED.replace(ACCURACY, ACCURACY + "    needs: seeds 101 and 102\n"))
     claims = Ledger("02_training", seed=7)

@@ -47,9 +47,14 @@ def test_values_intervals_and_weights_come_from_the_record(ledger):
     typed = {"typed": {"value": 0.75, "interval": [0.5, 0.875], "n": 8}}
     made = record({"neurons": typed, "carry": {"usable": 3}})
     measure_second(ledger, made)
-    (measured,) = ledger.records
-    assert measured["id"] == "15.second-model-typed"
+    by_id = {one["id"]: one for one in ledger.records}
+    asked = [id for id, (part, _, _) in RECORDED.items() if part in ("neurons", "carry")]
+    assert list(by_id) == asked  # the others' parts are not there: not run
+    measured = by_id.pop("15.second-model-typed")
     assert (measured["value"], measured["ci"]) == (0.75, [0.5, 0.875])
+    for one in by_id.values():
+        assert (one["value"], one["verdict"]) == (None, "fails")
+        assert "Small" in one["weights"]
     assert measured["weights"] == weights_of(made, "second: neurons")
     assert "Small" in measured["weights"]
 
