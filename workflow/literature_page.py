@@ -14,7 +14,7 @@ from workflow.chapters import ROOT, WorkflowError, chapters
 
 LITERATURE = ROOT / "book" / "literature.yml"
 
-STATUSES = ("there", "open", "left out")
+STATUSES = ("there", "in part", "open", "left out")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def literature(path: Path = LITERATURE) -> tuple[dict[str, str], list[Item]]:
 
     Raises:
         WorkflowError: an entry with an unknown or missing key, an unknown document or status, an
-            item that is there and has no place, or one that is left out without a reason.
+            item that is there and has no place, or one that is not, or in part, without a reason.
     """
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     items = [_item(path, entry) for entry in entries["items"]]
@@ -44,8 +44,9 @@ def literature(path: Path = LITERATURE) -> tuple[dict[str, str], list[Item]]:
             f"from = {item.source!r}: not among the sources": item.source not in entries["sources"],
             f"status = {item.status!r}: must be one of {', '.join(STATUSES)}": item.status
             not in STATUSES,
-            "it is there and has no place": item.status == "there" and not item.place,
-            "it is left out and no note says why": item.status == "left out" and not item.note,
+            "it is there and has no place": item.status in ("there", "in part") and not item.place,
+            "no note says what is left out and why": item.status in ("in part", "left out")
+            and not item.note,
         }
         for fault, found in faults.items():
             if found:
@@ -69,10 +70,10 @@ def literature_tables(complete: Collection[str], path: Path = LITERATURE) -> str
             top.
     """
     sources, items = literature(path)
-    counts = [sum(item.status == status for item in items) for status in STATUSES]
+    counts = {status: sum(item.status == status for item in items) for status in STATUSES}
     parts = [
-        f"{len(items)} items: {counts[0]} are there, {counts[1]} are open, {counts[2]} are left out "
-        "on purpose."
+        f"{len(items)} items: {counts['there']} are there, {counts['in part']} in part, "
+        f"{counts['open']} are open, {counts['left out']} are left out on purpose."
     ]
     for key, name in sources.items():
         parts += [f"## {HEADINGS[key]}", f"{name}."]
@@ -94,6 +95,8 @@ def _row(item: Item, complete: Collection[str]) -> str:
     where = ", ".join(_link(place, complete) for place in item.place)
     if item.status == "open":
         where = f"*open* ({item.owner}){': ' if where else ''}{where}"
+    elif item.status == "in part":
+        where = f"*in part*: {where}"
     elif item.status == "left out":
         where = "*left out*"
     note = f"; {item.note}" if item.note else ""

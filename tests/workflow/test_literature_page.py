@@ -94,8 +94,9 @@ def test_the_page_has_every_item_and_counts_them() -> None:
     for item in ITEMS:
         assert page.count(f'<span id="item-{item.item}">') == 1
     counts = {status: sum(item.status == status for item in ITEMS) for status in STATUSES}
-    assert f"{counts['there']} are there, {counts['open']} are open" in page
+    assert f"{counts['there']} are there, {counts['in part']} in part, {counts['open']}" in page
     assert page.count("*open*") == counts["open"]
+    assert page.count("*in part*") == counts["in part"]
 
 
 def test_a_chapter_that_has_not_run_is_linked_at_its_top() -> None:
@@ -114,7 +115,9 @@ GOOD = dict(item=1, what="a", owner="02", status="there", place=["02_training#ex
         ({"from": "nobody"}, "not among the sources"),
         ({"status": "perhaps"}, "must be one of"),
         ({"place": []}, "has no place"),
-        ({"status": "left out"}, "no note says why"),
+        ({"status": "left out"}, "no note says what is left out and why"),
+        ({"status": "in part"}, "no note says what is left out and why"),
+        ({"status": "in part", "note": "a", "place": []}, "has no place"),
         ({"colour": "red"}, "unexpected keyword"),
     ],
 )
