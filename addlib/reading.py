@@ -159,13 +159,17 @@ def _field(field: ast.FormattedValue, names: dict[str, Any]) -> str:
 
 
 def _typeset(number: str) -> str:
-    """A number with a minus sign and a power of ten: −0.3, 2.7 × 10⁻⁶ for ``2.7e-06``."""
+    """A number with a minus sign and a power of ten: −0.3, 2.7 × 10⁻⁶ for ``2.7e-06``.
+
+    What is rounded to 0 has no sign: ``-0%`` is 0%.
+    """
     mantissa, _, exponent = number.partition("e")
     if exponent.lstrip("+-").isdecimal():
         power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
         mantissa = f"{float(mantissa):g}"
         number = {"1": power, "-1": f"-{power}"}.get(mantissa, f"{mantissa} × {power}")
-    return re.sub(r"^(\s*)-", r"\1−", number).replace("100.0%", "100%")
+    unsigned = re.sub(r"^(\s*)[-+](?=0(\.0*)?%?$)", r"\1", number)
+    return re.sub(r"^(\s*)-", r"\1−", unsigned).replace("100.0%", "100%")
 
 
 def _expression(source: str) -> ast.expr:

@@ -139,4 +139,5 @@ def test_values_over_models_are_a_median_and_a_range():
     assert over_models([0.9, 1.0, 0.97]) == "97.0% (90.0% to 100%)"
     assert over_models([1.0, 1.0], ".0%") == "100%"
     assert filled("{over_models([1, 3, 2], '.0f')}", {}) == "2 (1 to 3)"
+    assert filled("{x:.0%} {-x:+.2f} {x:.1e}", {"x": -1e-4}) == "0% 0.00 −10⁻⁴"
     assert filled("{written(2.44e-6)} nats", {}) == "2.44 × 10⁻⁶ nats"
