@@ -106,7 +106,7 @@ def axis(
     Args:
         title: as `in_percent` reads it.
         extent: of `extent_of`. From two decades on, a logarithmic axis is labelled at whole decades
-            only, on one decade at 1, 2 and 5.
+            only, at five or so of many; on one decade at 1, 2 and 5.
         ends: where the axis must end; None leaves it to plotly.
     """
     title, percent = in_percent(title)
@@ -122,7 +122,7 @@ def axis(
             settings.setdefault("tickformat", "~g")
         decades = extent[1] - extent[0]
         if decades >= 2:
-            settings["dtick"] = 1
+            settings["dtick"] = max(1, round(decades / 5))  # labels of more would touch
         elif decades > 0.7:
             settings["dtick"] = "D2"
     return settings

@@ -216,7 +216,7 @@ def test_log_axes_take_ranges_in_the_data_s_units():
     assert fig.layout.yaxis.dtick == 1
 
 
-@pytest.mark.parametrize(("top", "dtick"), [(0.02, None), (0.15, "D2"), (2.0, 1)])
+@pytest.mark.parametrize(("top", "dtick"), [(0.02, None), (0.15, "D2"), (2.0, 1), (1e7, 2)])
 def test_numbers_on_a_logarithmic_axis_are_as_many_as_fit(top, dtick):
     lines = {"a": np.geomspace(0.01, top, 5)}
     fig = charts.line_family(np.arange(5), lines, log_y=True, **UNITS)
