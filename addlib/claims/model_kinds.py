@@ -1,10 +1,8 @@
 """What chapter 08 claims over models of two kinds, from records of the chapter run on many seeds.
 
-A record of which cells are missing says nothing yet.
-
 A model is of the *first kind* if it has a second axis (08.second-axis holds), else of the *second
 kind*. ``make sweep`` with the grids ``carry_5000`` and ``carry_10000`` makes the records, with
-``carry_shapes`` that of other shapes.
+``carry_shapes`` that of other shapes. A record of which cells are missing says nothing yet.
 """
 
 from __future__ import annotations
@@ -49,6 +47,11 @@ class OverModels(NamedTuple):
     n_seeds: int
 
 
+def whole(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The records that lack no cell of their grid."""
+    return [record for record in records if not record.get("missing")]
+
+
 def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
     """The claims over kinds that the records bear on, by id; none without records.
 
@@ -60,7 +63,7 @@ def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
         ValueError: a model of the second kind lacks one of the values.
     """
     found: dict[str, OverModels] = {}
-    records = [record for record in records if not record.get("missing")]
+    records = whole(records)
     if not records:
         return found
     first = [_by_seed(record, TELLS_KIND) for record in records]
@@ -99,9 +102,7 @@ def over_shapes(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
     Args:
         records: that of other shapes, or nothing.
     """
-    for record in records:
-        if record.get("missing"):
-            continue
+    for record in whole(records):
         accuracy = _by_seed(record, "08.adds-well")
         followed = _by_seed(record, "08.plane-followed")
         values = [
