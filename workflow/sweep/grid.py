@@ -161,10 +161,8 @@ def write_record(
 ) -> Path:
     """The table by claim: its threshold, and the value and the verdict of each seed.
 
-    A claim about a record has a seed of its own, whatever the cell's; it is left out. So is one that
-    some cell measured on several models: in a cell that had a single such model it has a seed, and
-    the others would count as models that lack it. A value is None where the model lacks what the
-    claim is about.
+    Of the claims about one model (:func:`report.of_one_model`). A value is None where the model
+    lacks what the claim is about.
 
     Args:
         rows, runs: of :func:`report.claim_table` and :func:`report.runs`.
@@ -176,8 +174,7 @@ def write_record(
         ValueError: files differ from the revision that the record would name.
     """
     found = {}
-    own = rows[rows["claim_seed"] == rows["seed"]]
-    own = own[~own["id"].isin(rows["id"][rows["claim_seed"].isna()])]
+    own = report.of_one_model(rows)
     for claim, group in own.groupby("id"):
         first = group.iloc[0]
         found[claim] = {

@@ -15,7 +15,7 @@ import pandas as pd
 from addlib.claims import stored
 from addlib.claims.provenance import versions
 from workflow.chapters import WorkflowError
-from workflow.sweep.report import Cells
+from workflow.sweep.report import Cells, of_one_model
 
 TEXTS = ("chapter", "statement", "metric", "unit", "threshold")
 """What must be the same in the claim of an earlier cell and in that of a new one."""
@@ -83,12 +83,11 @@ def _rows(
 
 def _check_same(name: str, record: Mapping[str, Any], rows: pd.DataFrame, kept: list[str]) -> None:
     """Refuse to mix claims that differ, where those that lack one would count as failures."""
-    over_models = set(rows["id"][rows["claim_seed"].isna()])
-    for id, group in rows.groupby("id"):
+    for id, group in of_one_model(rows).groupby("id"):
         entry = record["claims"].get(id, {})
         new = group.iloc[0]
         changed = [text for text in TEXTS if entry.get(text) != new[text]]
-        if id not in over_models and new["claim_seed"] == new["seed"] and changed:
+        if changed:
             what = f"has another {changed[0]} now" if entry else "was added since"
             raise WorkflowError(f"record {name}: {id} {what}; {_again(kept)}")
 

@@ -84,6 +84,20 @@ def claim_table(cells: Cells, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def of_one_model(rows: pd.DataFrame) -> pd.DataFrame:
+    """The claims about the model of their cell's seed.
+
+    A claim about a record has a seed of its own, whatever the cell's; it is left out. So is one that
+    some cell measured on several models: in a cell that had a single such model it has a seed, and
+    the others would count as models that lack it.
+
+    Args:
+        rows: of :func:`claim_table`.
+    """
+    over_models = rows["id"][rows["claim_seed"].isna()]
+    return rows[(rows["claim_seed"] == rows["seed"]) & ~rows["id"].isin(over_models)]
+
+
 def runs(cells: Cells, folder: Path) -> dict[str, dict[str, Any]]:
     """What a record keeps of each cell that is done: where and how long it ran, on which weights.
 
