@@ -344,16 +344,28 @@ def _details(record: Record) -> str:
 
 
 def _models(record: Record) -> str:
-    """How many models the verdict rests on; where each has its own, their signs."""
+    """How many models the verdict rests on, and which; where each has its own, their signs."""
     models: OverSeeds | None = record["models"]
     if models is None:
-        return str(record["n_seeds"])
+        count, which = _behind(record)
+        return f'<span title="{html.escape(which)}">{count}</span>'
     signs = []
     for seed, verdict in models.verdicts.items():
         value = models.values[seed]
         said = UNASKED if value is None else quantity(value, record["unit"])
         signs.append(f'<span title="seed {seed}: {said}">{VERDICTS[verdict].sign}</span>')
     return f"{len(signs)} {''.join(signs)}"
+
+
+def _behind(record: Record) -> tuple[str, str]:
+    """How many models a claim was measured on at once, in the fewest words, and which they are."""
+    if record.get("weights"):
+        return "1 LLM", record["weights"]
+    if record["n_seeds"] == 0:
+        return "by hand", "weights that nobody trained"
+    if record["n_seeds"] == 1:
+        return "1", f"training seed {record['seed']}"
+    return str(record["n_seeds"]), f"{record['n_seeds']} training seeds, behind one value"
 
 
 def _place(record: Record) -> str:

@@ -131,7 +131,8 @@ class Ledger:
             id: of a claim that ``book/claims.yml`` declares for this chapter.
             value: the measured value, in the claim's unit.
             ci: ends of its interval, 95 % unless the unit says otherwise; it must hold the value.
-            n_seeds: training seeds behind the value; the record names a seed where there is one.
+            n_seeds: training seeds behind the value, 0 for weights that were set by hand; the record
+                names a seed where there is one.
             device, seed, weights: in place of the ledger's own.
 
         Raises:

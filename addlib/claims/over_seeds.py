@@ -19,7 +19,7 @@ OUTCOMES = VERDICTS | {
 }
 """What can become of a claim over several models, in the order in which readers see it."""
 
-RECORDS = ("seeds", "shelves", "carry_5000", "toy", "grokking")
+RECORDS = ("seeds", "shelves", "carry_5000", "toy", "grokking", "small_models")
 """Records of chapters that were run on models of other seeds, with the chapters' own recipes."""
 
 MOST = 0.8

@@ -122,7 +122,7 @@ def test_the_table_has_each_claim_once_in_order_and_checks_apart() -> None:
         "≤ 10⁻⁵",
         "<details><summary>3.1 × 10⁻⁶ (10⁻⁶ to 5 × 10⁻⁶)</summary>largest difference; in brackets: "
         "range over models; threshold unchanged since 2026-11-26, set after a look at seed 1</details>",
-        "2",
+        '<span title="2 training seeds, behind one value">2</span>',
         '<strong data-chapter="01" data-verdict="holds" title="holds">✓ holds</strong>',
     ]
     assert "largest difference; exploratory: no day of registration" in rows[2][3]
@@ -147,6 +147,20 @@ def test_models_of_other_seeds_have_a_sign_each() -> None:
         '<span title="seed 3: could not be asked">✗</span> |' in rows
     )
     assert 'title="holds in 2 of 3 seeds, fails in 1">≈ differs</strong>' in rows
+
+
+def test_a_number_of_models_says_which_they_are() -> None:
+    of = {
+        "01.a": {"n_seeds": 0},
+        "01.c": {"n_seeds": 1, "seed": 7},
+        "02.b": {"n_seeds": 1, "seed": 0, "weights": 'Big "4 bits"'},
+        "02.d": {"n_seeds": 5},
+    }
+    rows = ledger([record(id, "holds", **which) for id, which in of.items()], "", smoke=False)
+    assert '| <span title="weights that nobody trained">by hand</span> |' in rows
+    assert '| <span title="training seed 7">1</span> |' in rows
+    assert '| <span title="Big &quot;4 bits&quot;">1 LLM</span> |' in rows
+    assert '| <span title="5 training seeds, behind one value">5</span> |' in rows
 
 
 def test_a_model_that_lacks_it_has_no_value_to_show() -> None:
