@@ -94,10 +94,11 @@ def add_ledger(target: Path, records: list[Record], titles: dict[str, str], smok
 
 
 def judged(record: Record, smoke: bool = False) -> Record:
-    """A record with what became of its claim: ``models``, ``outcome`` and ``confirmed``.
+    """A record with what became of its claim: ``models``, ``outcome``, ``confirmed`` and ``old``.
 
-    Where the book has measured the claim on models of other seeds, too, the verdict is that of all
-    of them. Smoke runs have no such others.
+    ``old`` says which models were measured against a threshold that has changed since. Where the
+    book has measured the claim on models of other seeds, too, the verdict is that of all of them.
+    Smoke runs have no such others.
     """
     claim = declared().get(record["id"])
     models = stored.on_other_seeds(claim) if claim and not smoke else None
@@ -107,6 +108,7 @@ def judged(record: Record, smoke: bool = False) -> Record:
         "models": models,
         "outcome": models.verdict if models else record["verdict"],
         "confirmed": bool(claim and models and models.confirms(claim)),
+        "old": stored.outdated(claim) if claim and not smoke else None,
     }
 
 
@@ -348,7 +350,8 @@ def _models(record: Record) -> str:
     models: OverSeeds | None = record["models"]
     if models is None:
         count, which = _behind(record)
-        return f'<span title="{html.escape(which)}">{count}</span>'
+        old = f' <em title="{html.escape(record["old"])}">old record</em>' if record["old"] else ""
+        return f'<span title="{html.escape(which)}">{count}</span>{old}'
     signs = []
     for seed, verdict in models.verdicts.items():
         value = models.values[seed]

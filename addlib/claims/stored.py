@@ -65,6 +65,22 @@ def on_other_seeds(claim: Claim) -> OverSeeds | None:
     return next(filter(None, (over_seeds(claim, record) for record in records)), None)
 
 
+def outdated(claim: Claim) -> str | None:
+    """Which record over seeds has this claim with a threshold that is not its own any more.
+
+    None where there is none, or where a record with today's threshold is there.
+    """
+    if on_other_seeds(claim):
+        return None
+    for record in read_those(*RECORDS):
+        entry = record["claims"].get(claim.id)
+        if entry and entry["threshold"] != str(claim.threshold):
+            models = len(entry["seeds"])
+            then = f"{models} models of {record['date']} against {entry['threshold']}"
+            return f"{then}, another threshold than today's; {record['made_by']} makes them again"
+    return None
+
+
 def clean_revision() -> str:
     """The revision that a record may name; a long run asks for it before it starts.
 

@@ -44,7 +44,7 @@ def record(name: str, verdict: str, **other: object) -> dict:
         value=3.1e-6, ci=[1.0e-6, 5e-6], n_seeds=2, verdict=verdict, device="cpu", revision="abc"
     )
     every |= dict(kind="claim", registered="", seen="", seed=None)
-    every |= dict(models=None, outcome=verdict, confirmed=False)
+    every |= dict(models=None, outcome=verdict, confirmed=False, old=None)
     return every | other
 
 
@@ -177,14 +177,20 @@ def test_the_verdict_is_that_of_all_seeds(monkeypatch) -> None:
         values=[0.99, 0.98, 0.5],
         verdicts=["holds", "holds", "fails"],
     )
-    sweep = {"date": "2026-11-30", "claims": {"04.off-by-one": entry}}
+    sweep = {"date": "2026-11-30", "claims": {"04.off-by-one": entry}, "made_by": "make sweep"}
     monkeypatch.setattr(stored, "read_those", lambda *names: [sweep])
     measured = record("01.c", "holds") | {"id": "04.off-by-one", "seed": 3}
     assert judged(measured)["outcome"] == "holds"
     assert judged(measured | {"verdict": "fails"})["outcome"] == "differs"
     assert judged(measured | {"verdict": "fails"}, smoke=True)["outcome"] == "fails"
     entry["threshold"] = ">= 0.123"  # measured against another one: says nothing of this claim
-    assert judged(measured | {"verdict": "fails"})["outcome"] == "fails"
+    old = judged(measured | {"verdict": "fails"})
+    assert old["outcome"] == "fails"
+    row = ledger([old], "", smoke=False)
+    assert (
+        '<em title="3 models of 2026-11-30 against &gt;= 0.123, another threshold than today&#x27;s; '
+        'make sweep makes them again">old record</em>' in row
+    )
 
 
 def test_the_first_page_says_what_was_measured() -> None:
