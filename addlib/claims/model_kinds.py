@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from addlib.claims.claim import declared
 
 CHAPTER = "08_carry_plane"
@@ -34,6 +36,23 @@ OF_SECOND_KIND = {
 }
 """A claim over models of the second kind, the claim whose values it looks at, and the worst one."""
 
+
+SHAPES = {
+    "n_heads": "{} heads",
+    "width": "width {}",
+    "steps": "{:,} steps",
+    "n_digits": "{} digits",
+}
+"""What a shape is called by the parameter that differs from the chapter's own."""
+
+COLUMNS = {
+    "right": "08.adds-well",
+    "second axis": "08.second-axis",
+    "third axis": "08.third-axis",
+    "plane followed": "08.plane-followed",
+    "program, upper digit": "08.program-on-top",
+}
+"""What :func:`shape_table` shows of a model, by the claim that has the value."""
 
 ADDS_WELL = 0.98
 """Share of uniform sums right from which a model of another shape should have the plane."""
@@ -114,6 +133,24 @@ def over_shapes(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
             found = OverModels(min(values), (min(values), max(values)), len(values))
             return {"08.other-shapes": found}
     return {}
+
+
+def shape_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row for each model of another shape: its shape, and the values in `COLUMNS`.
+
+    Args:
+        records: that of other shapes, or nothing. A value is None where the model lacks it.
+    """
+    rows = []
+    for record in whole(records):
+        values = {name: _by_seed(record, id) for name, id in COLUMNS.items()}
+        for run in record["runs"].values():
+            shape = [
+                SHAPES[name].format(of) for name, of in run["parameters"].items() if name in SHAPES
+            ]
+            found = {name: of.get(run["seed"], (None, ""))[0] for name, of in values.items()}
+            rows.append({"shape": ", ".join(shape), "seed": run["seed"]} | found)
+    return pd.DataFrame(rows, columns=["shape", "seed", *COLUMNS])
 
 
 def predictions() -> list[str]:

@@ -11,6 +11,7 @@ from addlib.claims.model_kinds import (
     over_kinds,
     over_shapes,
     predictions,
+    shape_table,
 )
 
 
@@ -99,3 +100,21 @@ def test_shapes_count_where_they_add_well():
     assert over_shapes([record(values)])["08.other-shapes"].value == 0
     assert over_shapes([record({"08.adds-well": [0.9, 0.5, 0.1]})]) == {}
     assert over_shapes([]) == {}
+
+
+def test_the_table_of_shapes_has_a_row_for_each_model():
+    some = record({"08.adds-well": [0.99, 0.5, 0.98]})
+    del some["claims"]["08.third-axis"]["seeds"][2]
+    for columns in ("values", "verdicts"):
+        del some["claims"]["08.third-axis"][columns][2]
+    shapes = [{"n_heads": 2}, {"width": 256, "lr": 2e-4}, {"steps": 30000}]
+    some["runs"] = {
+        str(seed): {"seed": seed, "parameters": shape}
+        for seed, shape in zip((101, 102, 103), shapes, strict=True)
+    }
+    rows = shape_table([some])
+    assert list(rows["shape"]) == ["2 heads", "width 256", "30,000 steps"]
+    assert list(rows["right"]) == [0.99, 0.5, 0.98]
+    assert list(rows["third axis"][:2]) == [1.0, 1.0]
+    assert rows["third axis"].isna().tolist() == [False, False, True]
+    assert list(shape_table([some | {"missing": ["x"]}])) == list(shape_table([])) == list(rows)

@@ -312,7 +312,11 @@ def test_slices_of_other_claims_or_versions_are_not_mixed(first_slice, monkeypat
 
 # ------------------------------------------------------------ cells that a bare GPU has run
 CELLS = {
-    f"05_x_seed-{seed}": {"chapter": "05_x", "run": f"seed {seed}", "parameters": {"seed": seed}}
+    f"05_x_seed-{seed}": {
+        "chapter": "05_x",
+        "run": f"seed {seed}",
+        "parameters": {"seed": seed, "steps": 9},
+    }
     for seed in (1, 2)
 }
 
@@ -366,7 +370,7 @@ def test_cells_that_a_bare_gpu_has_run_become_a_record(monkeypatch, tmp_path):
     record = recorded_elsewhere(monkeypatch, tmp_path, brought_back(tmp_path))
     claims = record.pop("claims")
     ran = {"revision": "abc", "device": "NVIDIA H200", "seconds": 1.5, "peak_memory_mib": 9}
-    ran |= {"started": "then"}
+    ran |= {"started": "then", "parameters": {"steps": 9}}
     assert record.pop("runs") == {
         "05_x_seed-1": ran | {"seed": 1, "checkpoint": "f00d"},
         "05_x_seed-2": ran | {"seed": 2, "checkpoint": None},

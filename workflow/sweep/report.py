@@ -99,7 +99,7 @@ def of_one_model(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs(cells: Cells, folder: Path) -> dict[str, dict[str, Any]]:
-    """What a record keeps of each cell that is done: where and how long it ran, on which weights.
+    """What a record keeps of each cell that is done: how and where it ran, and on which weights.
 
     The checkpoint is the SHA-256 of the trained weights' file; None where the claims are about
     several models, or none of ours.
@@ -110,7 +110,8 @@ def runs(cells: Cells, folder: Path) -> dict[str, dict[str, Any]]:
         if status_of(entry, results) == "done":
             record = results.record(entry["chapter"])
             checkpoints = {claim.get("checkpoint") for claim in _claims(results)} - {None}
-            found[cell] = {"seed": entry["parameters"].get("seed")}
+            parameters = dict(entry["parameters"])
+            found[cell] = {"seed": parameters.pop("seed", None), "parameters": parameters}
             found[cell] |= {name: record.get(name) for name in PROVENANCE}
             found[cell]["checkpoint"] = checkpoints.pop() if len(checkpoints) == 1 else None
     return found
