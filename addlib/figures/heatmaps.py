@@ -64,8 +64,8 @@ def heat_map(
     number_format = number_format or (".0%" if in_percent(z_title)[1] else ".2f")
     fig = frame(height)
     fig.add_trace(_map(z, x, y, hover, number_format if annotate else ""))
-    fig.update_xaxes(title_text=x_title, **CATEGORIES)
-    fig.update_yaxes(title_text=y_title, autorange="reversed", **CATEGORIES)
+    fig.update_xaxes(title_text=x_title, **CATEGORIES, **_round_ticks(x))
+    fig.update_yaxes(title_text=y_title, autorange="reversed", **CATEGORIES, **_round_ticks(y))
     scale = _scale(z, z_title, diverging, z_range)
     return fig.update_layout(coloraxis=scale, coloraxis_colorbar_ypad=0)
 
@@ -110,9 +110,9 @@ def map_grid(
     title_edges(fig, cells, columns, x_title, y_title)
     # the names are given: a map without any number shows its axes too
     fig.update_xaxes(categoryarray=[*map(str, x)], range=[-0.5, n_columns - 0.5], **CATEGORIES)
-    if n_columns <= MOST_NAMED:
-        fig.update_xaxes(dtick=1)
+    fig.update_xaxes(**({"dtick": 1} if n_columns <= MOST_NAMED else _round_ticks(x)))
     fig.update_yaxes(categoryarray=[*map(str, y)], range=[n_rows - 0.5, -0.5], **CATEGORIES)
+    fig.update_yaxes(**_round_ticks(y))
     if columns > 1:
         fig.update_yaxes(showticklabels=False, col=2)
     scale = _scale(np.stack([*maps.values()]), z_title, diverging, z_range)
@@ -264,6 +264,14 @@ def _map(
         texttemplate=f"%{{z:{number_format}}}" if number_format else None,
         hovertemplate=hover,
     )
+
+
+def _round_ticks(names: Sequence[object]) -> dict[str, int]:
+    """Ticks at round numbers along an axis of many numbers from 0; plotly's own would be at any."""
+    counted = [*map(str, names)] == [str(i) for i in range(len(names))]
+    if not counted or len(names) <= MOST_APART:
+        return {}
+    return {"tick0": 0, "dtick": 10 if len(names) <= 2 * MOST_APART else 20}
 
 
 def _hover(x_title: str, y_title: str, z_title: str, heading: str = "") -> str:

@@ -152,7 +152,7 @@ class InTasks:
         for task, of in self.effects.items():
             each = of.sum(0)
             low, high = bootstrap_interval(each, seed=seed)
-            found[task] = f"{each.mean():.0%} ({low:.0%} to {high:.0%})"
+            found[task] = f"{each.mean():z.0%} ({low:z.0%} to {high:z.0%})"
         return found
 
     def cells(self, which: slice) -> InTasks:

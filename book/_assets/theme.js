@@ -38,7 +38,8 @@
     return [scale[0], [scale[1][0], middles[theme()]], scale[2]];
   };
 
-  // A title longer than its axis goes on in a second line; on a phone, titles and the names of panels are smaller.
+  // A title longer than its axis goes on in a second line; on a phone, titles and the names of panels are smaller,
+  // and numbers in cells that are too small for them are left out.
   const fit = ({ data, layout }, width) => {
     const narrow = width < 480, size = narrow ? 12 : 14, height = layout.height ?? 380;
     const bars = [...data, layout.coloraxis ?? {}].filter((one) => one.colorbar).map((one) => one.colorbar);
@@ -61,7 +62,13 @@
       broken(layout[key].title, Math.max(60, length * (to - from)));
     }
     bars.forEach((bar) => broken(bar.title, height - 70));
-    if (narrow) (layout.annotations ?? []).forEach((note) => (note.font = { ...note.font, size: 10 }));
+    if (!narrow) return;
+    (layout.annotations ?? []).forEach((note) => (note.font = { ...note.font, size: 10 }));
+    for (const map of data.filter((trace) => trace.type === "heatmap" && trace.texttemplate)) {
+      const [from, to] = layout[(map.xaxis ?? "x").replace("x", "xaxis")]?.domain ?? [0, 1];
+      const cell = ((width - 140) * (to - from)) / map.x.length;
+      if (cell < 4 * 7) delete map.texttemplate; // four letters of 7 pixels; a tap on a cell tells its number
+    }
   };
 
   // Called before a figure is drawn: the same changes, in a figure that plotly has not seen yet.

@@ -28,6 +28,16 @@ def test_no_lines_stand_between_squares_so_small_that_these_would_vanish():
     assert (many.xgap, many.ygap) == (0, 0)
 
 
+@pytest.mark.parametrize(("count", "dtick"), [(30, None), (59, 10), (113, 20)])
+def test_many_numbers_have_ticks_at_round_ones(count, dtick):
+    alone = heat_map(np.ones((2, count)), range(count), "ab", **TITLES)
+    several = map_grid({"left": np.ones((count, count))}, **TITLES)
+    assert alone.layout.xaxis.dtick == several.layout.xaxis.dtick == dtick
+    assert several.layout.yaxis.dtick == dtick
+    assert alone.layout.yaxis.dtick is None
+    assert heat_map(np.ones((2, 59)), range(1, 60), "ab", **TITLES).layout.xaxis.dtick is None
+
+
 def test_a_diverging_map_is_symmetric_around_zero():
     assert ends(heat_map([[-3.0, 1.0]], "ab", "c", **TITLES, diverging=True)) == (-3, 3)
 

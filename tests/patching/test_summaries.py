@@ -101,3 +101,5 @@ def test_effects_in_another_task_are_counted_above_a_bound_and_with_their_signs(
     assert both.cells(slice(1)).beside("copy") == pytest.approx(1 / 2)
     assert both.cells(slice(1)).sums()["copy"] == "200% (200% to 200%)"
     assert both.sums()["copy"].startswith("100% (")
+    nothing = InTasks({"copy": torch.full((1, 2), -0.001)})
+    assert nothing.sums()["copy"] == "0% (0% to 0%)"  # and not "-0%"
