@@ -66,7 +66,8 @@
     (layout.annotations ?? []).forEach((note) => (note.font = { ...note.font, size: 10 }));
     for (const map of data.filter((trace) => trace.type === "heatmap" && trace.texttemplate)) {
       const [from, to] = layout[(map.xaxis ?? "x").replace("x", "xaxis")]?.domain ?? [0, 1];
-      const cell = ((width - 140) * (to - from)) / map.x.length;
+      const names = 7 * Math.max(...map.y.map((name) => name.length));
+      const cell = ((width - names - 110) * (to - from)) / map.x.length;
       if (cell < 4 * 7) delete map.texttemplate; // four letters of 7 pixels; a tap on a cell tells its number
     }
   };
