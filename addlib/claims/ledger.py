@@ -333,6 +333,28 @@ class Ledger:
         found = {id: stored.on_other_seeds(self[id]) for id in sorted(self._measured)}
         return {id: models for id, models in found.items() if models is not None}
 
+    def beside_other_seeds(self) -> str:
+        """In Markdown, for how many claims models of other seeds agree, and each one where not.
+
+        Empty where no record has models of other seeds. The run's own model does not count.
+        """
+        found = {id: all.without(self.seed) for id, all in self.on_other_seeds().items()}
+        others = {id: models for id, models in found.items() if models is not None}
+        if not others:
+            return ""
+        seeds = max(len(models.verdicts) for models in others.values())
+        differ = []
+        for id, models in others.items():
+            own = self._measured[id]["verdict"]
+            if {*models.verdicts.values()} != {own}:
+                differ.append(f"- {self[id].statement} Here: {own}; elsewhere it {models.counted}.")
+        agree = f"this run's verdict for {len(others) - len(differ)} of {len(others)} claims"
+        lines = [
+            f"The whole chapter was also run for {seeds} other seeds, with models of their own. They "
+            f"all give {agree}{', and at least one gives another for these:' if differ else '.'}"
+        ]
+        return "\n".join([*lines, "", *differ]) if differ else lines[0]
+
     def overview(self) -> pd.DataFrame:
         """One row per claim, as readers see it: what was said, predicted and measured, verdict."""
         rows = [

@@ -290,6 +290,31 @@ def test_a_claim_names_the_gpu_that_it_was_measured_on(results, monkeypatch):
     assert claims.measure("02.accuracy", 0.9, device=torch.device("cpu"))["device"] == "cpu"
 
 
+def test_the_ledger_says_where_models_of_other_seeds_differ(results, monkeypatch):
+    claims = Ledger("02_training", seed=7)
+    assert claims.beside_other_seeds() == ""
+    claims.measure("02.final-loss", 0.03)
+    assert claims.beside_other_seeds() == ""
+    record = {"date": "2026-01-02", "claims": {}}
+    monkeypatch.setattr(stored, "read_those", lambda *names: [record])
+    for id, verdicts in {
+        "02.final-loss": ["holds", "holds", "fails"],  # the first is of the run's own seed
+        "02.accuracy": ["fails", "holds", "holds"],
+    }.items():
+        threshold = str(claims[id].threshold)
+        entry = {"chapter": "02_training", "threshold": threshold, "seeds": [7, 8, 9]}
+        record["claims"][id] = entry | {"values": [0.0, 0.0, 0.0], "verdicts": verdicts}
+    claims.measure("02.accuracy", 0.95)
+    assert claims.beside_other_seeds().splitlines() == [
+        "The whole chapter was also run for 2 other seeds, with models of their own. They all give this "
+        "run's verdict for 1 of 2 claims, and at least one gives another for these:",
+        "",
+        "- The loss ends low. Here: holds; elsewhere it holds in 1 of 2 seeds, fails in 1.",
+    ]
+    record["claims"]["02.final-loss"]["verdicts"][2] = "holds"
+    assert claims.beside_other_seeds().endswith("for 2 of 2 claims.")
+
+
 def test_a_failing_claim_is_recorded(results):
     assert Ledger("02_training").measure("02.final-loss", 0.5)["verdict"] == "fails"
     assert collect()[0]["verdict"] == "fails"
