@@ -38,7 +38,7 @@ RECORD = {
     "device": "Abacus",
     "revision": "abc",
     "claims": {
-        name: {"value": value, "ci": None, "n_seeds": 1}
+        name: {"value": value, "ci": None, "n_seeds": 1, "seed": 7}
         for name, value in (("01.steps", 77.0), ("02.late", 4.0), ("02.gone", 1.0))
     },
 }

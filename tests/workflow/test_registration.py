@@ -99,6 +99,8 @@ def test_without_history_the_page_says_whose_word_it_is(monkeypatch, tmp_path):
         value=1.0,
         ci=None,
         n_seeds=1,
+        seed=7,
+        old=None,
         verdict="holds",
         outcome="holds",
         device="cpu",

@@ -398,7 +398,7 @@ FAULTS = {
     },
     "was cut off; the end of its log: the end": {"status": "running"},
     "was a smoke run": {"smoke": True},
-    "ran with {'seed': 3}, and the grid has {'seed': 2}": {"parameters": {"seed": 3}},
+    "ran with {'seed': 3}, and the grid has {'seed': 2, 'steps': 9}": {"parameters": {"seed": 3}},
 }
 
 
