@@ -50,7 +50,7 @@ COLUMNS = {
     "second axis": "08.second-axis",
     "third axis": "08.third-axis",
     "plane followed": "08.plane-followed",
-    "program, upper digit": "08.program-on-top",
+    "surest 300": "08.surest-300",
 }
 """What :func:`shape_table` shows of a model, by the claim that has the value."""
 
