@@ -49,6 +49,7 @@ COLUMNS = {
     "right": "08.adds-well",
     "second axis": "08.second-axis",
     "third axis": "08.third-axis",
+    "d' three below": "08.blind-three-below",
     "plane followed": "08.plane-followed",
     "surest 300": "08.surest-300",
 }
