@@ -181,7 +181,7 @@ def score(records: list[Record]) -> str:
     if decided := sum(bool(r["ci"]) and r["verdict"] != "inconclusive" for r in claims):
         lines.append(
             f"{decided} verdicts rest on a 95% interval, and such an interval misleads in at most one "
-            f"case in 40: up to {math.ceil(decided / 40)} of them may be wrong by chance."
+            f"case in 40: expect up to {math.ceil(decided / 40)} of them to be wrong by chance."
         )
     if checks:
         failed = sum(record["outcome"] == "fails" for record in checks)
@@ -295,7 +295,7 @@ def _listed(records: Iterable[Record], key: str) -> str:
 def _table(records: list[Record]) -> list[str]:
     """Lines of a Markdown table, in the order of ids."""
     return [
-        "| claim | statement | predicted | measured | models | verdict |",
+        "| claim | statement | predicted | measured here | models | verdict |",
         "|---|---|---|---|---|---|",
         *map(_row, sorted(records, key=lambda record: record["id"])),
     ]

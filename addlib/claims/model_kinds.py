@@ -40,10 +40,11 @@ OF_SECOND_KIND = {
 SHAPES = {
     "n_heads": "{} heads",
     "width": "width {}",
+    "lr": "rate {:g}",
     "steps": "{:,} steps",
     "n_digits": "{} digits",
 }
-"""What a shape is called by the parameter that differs from the chapter's own."""
+"""What a shape is called by the parameters that differ from the chapter's own."""
 
 COLUMNS = {
     "right": "08.adds-well",
@@ -60,10 +61,12 @@ ADDS_WELL = 0.98
 
 
 class OverModels(NamedTuple):
-    """A value over several models, its range where it has one, and how many models there are."""
+    """A value over several models, and how many there are.
+
+    A value that is that of the worst model has no interval: a better model can't save it.
+    """
 
     value: float
-    ci: tuple[float, float] | None
     n_seeds: int
 
 
@@ -95,7 +98,7 @@ def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
     ]
     of_few_steps = first[0]
     late = sum(verdict != "holds" for _, verdict in of_few_steps.values())
-    found["08.both-kinds"] = OverModels(late, None, len(of_few_steps))
+    found["08.both-kinds"] = OverModels(late, len(of_few_steps))
     failing = {
         id
         for record, kinds in zip(records, first, strict=True)
@@ -103,7 +106,7 @@ def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
         for seed, (_, kind) in kinds.items()
         if kind == "holds" and _by_seed(record, id).get(seed, (None, "fails"))[1] == "fails"
     }
-    found["08.first-kind-all"] = OverModels(len(failing), None, len(of_few_steps))
+    found["08.first-kind-all"] = OverModels(len(failing), len(of_few_steps))
     for id, (source, worst) in OF_SECOND_KIND.items():
         values = []
         for record, seed in second:
@@ -112,7 +115,7 @@ def over_kinds(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
                 raise ValueError(f"{source}: seed {seed} has no value: run the sweep again")
             values.append(value)
         if values:
-            found[id] = OverModels(worst(values), (min(values), max(values)), len(of_few_steps))
+            found[id] = OverModels(worst(values), len(values))
     return found
 
 
@@ -131,8 +134,7 @@ def over_shapes(records: Sequence[Mapping[str, Any]]) -> dict[str, OverModels]:
             if right is not None and right >= ADDS_WELL
         ]
         if values:
-            found = OverModels(min(values), (min(values), max(values)), len(values))
-            return {"08.other-shapes": found}
+            return {"08.other-shapes": OverModels(min(values), len(values))}
     return {}
 
 

@@ -52,10 +52,10 @@ def test_kinds_are_counted_and_the_worst_model_of_the_second_stands():
     values = {"08.surest-300": [0.2, 0.3, 0.9], "08.third-axis": [0.5, 0.5, 0.03]}
     later = {"08.surest-300": [0.2, 0.3, 0.95], "08.third-axis": [0.5, 0.5, 0.06]}
     found = over_kinds([record(values, [LATE]), record(later, [LATE])])
-    assert found["08.both-kinds"] == (1, None, 3)
-    assert found["08.first-kind-all"] == (0, None, 3)
-    assert found["08.second-kind-surest-300"] == (0.9, (0.9, 0.95), 3)
-    assert found["08.second-kind-third-axis"] == (0.06, (0.03, 0.06), 3)
+    assert found["08.both-kinds"] == (1, 3)
+    assert found["08.first-kind-all"] == (0, 3)
+    assert found["08.second-kind-surest-300"] == (0.9, 2)
+    assert found["08.second-kind-third-axis"] == (0.06, 2)
     assert set(found) == {"08.both-kinds", "08.first-kind-all", *OF_SECOND_KIND}
 
 
@@ -95,7 +95,7 @@ def test_predictions_added_later_are_not_about_kinds():
 
 def test_shapes_count_where_they_add_well():
     values = {"08.adds-well": [0.99, 0.5, 0.98], "08.plane-followed": [0.9, 0.1, 0.85]}
-    assert over_shapes([record(values)]) == {"08.other-shapes": (0.85, (0.85, 0.9), 2)}
+    assert over_shapes([record(values)]) == {"08.other-shapes": (0.85, 2)}
     values["08.plane-followed"][2] = None
     assert over_shapes([record(values)])["08.other-shapes"].value == 0
     assert over_shapes([record({"08.adds-well": [0.9, 0.5, 0.1]})]) == {}
@@ -113,7 +113,7 @@ def test_the_table_of_shapes_has_a_row_for_each_model():
         for seed, shape in zip((101, 102, 103), shapes, strict=True)
     }
     rows = shape_table([some])
-    assert list(rows["shape"]) == ["2 heads", "width 256", "30,000 steps"]
+    assert list(rows["shape"]) == ["2 heads", "width 256, rate 0.0002", "30,000 steps"]
     assert list(rows["right"]) == [0.99, 0.5, 0.98]
     assert list(rows["third axis"][:2]) == [1.0, 1.0]
     assert rows["third axis"].isna().tolist() == [False, False, True]

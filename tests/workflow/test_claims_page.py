@@ -78,8 +78,8 @@ def test_the_score_counts_claims_and_not_checks() -> None:
     assert score(RECORDS) == (
         "3 claims: 1 holds, 1 fails, 1 is inconclusive. 0 of them are confirmed: they hold on every "
         "training seed that nobody had looked at when the threshold was set. 1 verdicts rest on a 95% "
-        "interval, and such an interval misleads in at most one case in 40: up to 1 of them may be "
-        "wrong by chance. 1 of 1 check of the code passed."
+        "interval, and such an interval misleads in at most one case in 40: expect up to 1 of them to "
+        "be wrong by chance. 1 of 1 check of the code passed."
     )
     many = [*RECORDS * 50, record("02.e", "fails", kind="check")]
     assert "150 claims: 50 hold, 50 fail, 50 are inconclusive." in score(many)
