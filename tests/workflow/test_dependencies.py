@@ -51,7 +51,7 @@ def test_chapters_depend_on_what_they_read() -> None:
     }
     assert data["04_us9_cascades"] == {"question_suites", "seeds", "two_layers", "variants"}
     assert "grokking" in data["11_grokking"]
-    assert data["02_training"] == {"question_suites", "seeds"}
+    assert data["02_training"] == {"question_suites", "seeds", "small_models"}
     assert data["01_setup"] == {"question_suites"}, "no record has its claims"
 
 
