@@ -35,11 +35,14 @@ LIST = Path("book") / "_generated" / "carried.md"
 PAGE = Path("book") / "own_model.md"
 """The page that offers them: a book without it has none."""
 
-OF_THE_WORKFLOW = ("first_page.json", "records")
+OF_THE_WORKFLOW = ("first_page.json", "records", "rounding.json")
 """Files of the package that only the workflow reads: no chapter needs them."""
 
 MOST_BYTES = 500_000
 """A carried chapter is not larger."""
+
+PACKED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "pb": 0}]
+"""How the wheel is compressed: as text, whose bytes are not aligned; any reader takes it."""
 
 INSTALL = '''\
 # The book's package, carried along: it is installed here if this machine lacks it.
@@ -89,8 +92,9 @@ def build_wheel(folder: Path) -> Path:
         without = shutil.ignore_patterns("__pycache__", *OF_THE_WORKFLOW)
         for name in ("addlib", "book"):
             shutil.copytree(PACKAGE.parent / name, source / name, ignore=without)
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "LICENSE"):
             shutil.copy(PACKAGE.parent / name, source / name)
+        (source / "README.md").touch()  # named by pyproject.toml; in a notebook nobody reads it
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
         command += ["--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -122,7 +126,7 @@ def wheel_text(wheel: Path) -> str:
     with zipfile.ZipFile(wheel) as packed, zipfile.ZipFile(stored, "w") as plain:
         for file in packed.infolist():
             plain.writestr(zipfile.ZipInfo(file.filename, file.date_time), packed.read(file))
-    text = base64.b64encode(lzma.compress(stored.getvalue(), preset=9)).decode()
+    text = base64.b64encode(lzma.compress(stored.getvalue(), filters=PACKED)).decode()
     return "\n".join(text[i : i + 2000] for i in range(0, len(text), 2000))
 
 

@@ -148,5 +148,4 @@ def test_a_chapter_that_grew_too_large_is_refused(tmp_path, wheel, monkeypatch):
 
 
 def test_the_text_of_a_wheel_leaves_room_for_a_chapter(wheel):
-    """The largest chapter takes some 70,000 bytes; each new record of a sweep adds a few thousand."""
-    assert len(carried.wheel_text(wheel)) < carried.MOST_BYTES - 140_000
+    assert len(carried.wheel_text(wheel)) < carried.MOST_BYTES - 150_000
