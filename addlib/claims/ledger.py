@@ -349,11 +349,13 @@ class Ledger:
             if {*models.verdicts.values()} != {own}:
                 differ.append(f"- {self[id].statement} Here: {own}; elsewhere it {models.counted}.")
         agree = f"this run's verdict for {len(others) - len(differ)} of {len(others)} claims"
-        lines = [
+        said = (
             f"The whole chapter was also run for {seeds} other seeds, with models of their own. They "
-            f"all give {agree}{', and at least one gives another for these:' if differ else '.'}"
-        ]
-        return "\n".join([*lines, "", *differ]) if differ else lines[0]
+            f"all give {agree}"
+        )
+        if not differ:
+            return f"{said}."
+        return "\n".join([f"{said}, and at least one gives another for these:", "", *differ])
 
     def overview(self) -> pd.DataFrame:
         """One row per claim, as readers see it: what was said, predicted and measured, verdict."""
